@@ -1,0 +1,1 @@
+"""Latent-variable sequence models of raw speech: prepare, train, score, generate."""
