@@ -1,16 +1,11 @@
 """What every model of frames offers: its terms of the bound for training and scoring, one step for generation."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-
-class State(NamedTuple):
-    """Recurrent state of the forward LSTM, one row a sequence."""
-
-    hidden: Tensor  # [batch, hidden]
-    cell: Tensor  # [batch, hidden]
+from zfaudio.ops.cells import State
 
 
 class FrameDistribution(Protocol):
@@ -52,13 +47,20 @@ class FrameModel(nn.Module):
         """State before the first frame."""
         raise NotImplementedError
 
-    def forward(self, frames: Tensor, lengths: Tensor, state: State | None = None) -> FrameTerms:
+    def latent_noise(self, steps: int, generator: Generator | None = None) -> Tensor:
+        """Standard normal draws for one sequence of `steps` steps, [steps, latent], on the CPU; no columns without latents."""
+        raise NotImplementedError
+
+    def forward(
+        self, frames: Tensor, lengths: Tensor, state: State | None = None, noise: Tensor | None = None
+    ) -> FrameTerms:
         """Score frames 1..lengths-1 of each sequence, given those before.
 
         Args:
             frames: standardised frames, [batch, time, frame_size]; what lies past a sequence's length is ignored.
             lengths: frames of each sequence, the first (input only) included, [batch].
             state: where the sequences start from; `initial_state` when left out.
+            noise: what the latents are drawn with, [batch, time - 1, latent]; torch's random state when left out.
         """
         raise NotImplementedError
 

@@ -1,0 +1,76 @@
+"""The units of a log-likelihood, and how sums over frames become averages with intervals.
+
+Models score standardised frames, x = (waveform - mean) / deviation, waveforms in steps of 16-bit samples. With
+uniform noise of one step added before standardising, the density is a lower bound on the probability of the
+integer samples (Theis et al., 2016, "A note on the evaluation of generative models", section 3.1):
+
+    log P(k) >= E[log p(k + u)],   log p(waveform) = log p(x) - log(deviation) for each sample
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+BOOTSTRAP_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Units:
+    """What turns nats per frame in standardised space into the other units."""
+
+    frame_size: int  # samples a frame
+    deviation: float  # of the training part, in 16-bit steps
+
+    def nats_per_sample(self, nats_per_frame: float) -> float:
+        """Standardised space, nats a sample."""
+        return nats_per_frame / self.frame_size
+
+    def nats_per_waveform_sample(self, nats_per_frame: float) -> float:
+        """Waveform space (one 16-bit step as the unit of length), nats a sample."""
+        return self.nats_per_sample(nats_per_frame) - math.log(self.deviation)
+
+    def bits_per_sample(self, nats_per_frame: float) -> float:
+        """Bits a 16-bit sample that a code built on the model would spend; meaningful for dequantised scores."""
+        return -self.nats_per_waveform_sample(nats_per_frame) / math.log(2)
+
+
+def average_per_frame(nats: np.ndarray, frames: np.ndarray) -> float:
+    """Mean over all frames, long utterances weighing more: nats [utterances] summed, frames [utterances]."""
+    return float(nats.sum() / frames.sum())
+
+
+def bootstrap_interval(nats: np.ndarray, frames: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of `average_per_frame` by resampling utterances (percentile bootstrap).
+
+    Args:
+        nats: score of each utterance, summed over its frames, [utterances].
+        frames: scored frames of each utterance, [utterances].
+        seed: of the resampling.
+    """
+    draws = np.random.default_rng(seed).integers(len(nats), size=(BOOTSTRAP_DRAWS, len(nats)))
+    averages = nats[draws].sum(1) / frames[draws].sum(1)
+    low, high = np.percentile(averages, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def worst_permille_share(frame_nats: np.ndarray) -> float:
+    """How much of the mean the worst 0.1 % of frames (at least one) take: sum of their nats over the number of frames.
+
+    Negative where a few frames pull the average down; in nats a frame, so that the mean without them is the
+    mean less this share.
+    """
+    count = max(1, len(frame_nats) // 1000)
+    worst = np.partition(frame_nats, count - 1)[:count]
+    return float(worst.sum() / len(frame_nats))
+
+
+def gaussian_nats_per_frame(
+    mean: float, deviation: float, scored_mean: float, scored_deviation: float, frame_size: int
+) -> float:
+    """Score of the i.i.d. Gaussian N(mean, deviation²) on samples of the given moments, in nats a standardised frame.
+
+    The reference every model must beat: it knows the training part's mean and deviation and nothing else.
+    """
+    spread = (scored_deviation**2 + (scored_mean - mean) ** 2) / deviation**2
+    return -0.5 * frame_size * (math.log(2 * math.pi) + spread)

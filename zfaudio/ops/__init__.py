@@ -1,0 +1,1 @@
+"""Recurrent cores: the loop over frames in which each latent waits for the last state."""

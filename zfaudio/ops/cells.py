@@ -1,0 +1,72 @@
+"""One step of the decoder: (embedded frame, latent, state) -> state."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class State(NamedTuple):
+    """Recurrent state of the decoder LSTM, one row a sequence."""
+
+    hidden: Tensor  # [batch, hidden]
+    cell: Tensor  # [batch, hidden]
+
+
+def lstm_update(gates: Tensor, cell: Tensor) -> State:
+    """LSTM arithmetic on gate sums [batch, 4 * hidden] (input, forget, cell, output), kept in float32 or better."""
+    gates = gates.to(cell.dtype)
+    enter, forget, candidate, leave = gates.chunk(4, dim=-1)
+    cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
+    return State(torch.sigmoid(leave) * torch.tanh(cell), cell)
+
+
+def initialise_recurrent(weight: Tensor) -> None:
+    """Orthogonal start for a recurrent matrix [4 * hidden, hidden], as published."""
+    nn.init.orthogonal_(weight)
+
+
+class LatentLSTMCell(nn.Module):
+    """h_t = LSTM([embed(x_t), gen(z_t)], h_{t-1}), gen a linear map."""
+
+    def __init__(self, embedding_size: int, latent_size: int, mlp_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.gen = nn.Linear(latent_size, mlp_size)
+        self.input = nn.Linear(embedding_size + mlp_size, 4 * hidden_size)
+        self.recurrent = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
+        initialise_recurrent(self.recurrent.weight)
+
+    def forward(self, embedded: Tensor, latent: Tensor, state: State) -> State:
+        """Embedded frame [batch, embedding], latent [batch, latent] and state before -> state after."""
+        entering = self.input(torch.cat([embedded, self.gen(latent)], dim=-1))
+        return lstm_update(entering + self.recurrent(state.hidden), state.cell)
+
+
+class ConditionalNormLSTMCell(nn.Module):
+    """Published variant: z_t enters as gain and bias of the layer norm over the recurrent gate sums."""
+
+    def __init__(self, embedding_size: int, latent_size: int, mlp_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.gen = nn.Sequential(
+            nn.Linear(latent_size, mlp_size), ClampedLeakyReLU(), nn.Linear(mlp_size, 8 * hidden_size)
+        )
+        self.input = nn.Linear(embedding_size, 4 * hidden_size, bias=False)
+        self.input_norm = nn.LayerNorm(4 * hidden_size)
+        self.recurrent = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
+        initialise_recurrent(self.recurrent.weight)
+
+    def forward(self, embedded: Tensor, latent: Tensor, state: State) -> State:
+        """Embedded frame [batch, embedding], latent [batch, latent] and state before -> state after."""
+        gain, bias = self.gen(latent).clamp(-3, 3).chunk(2, dim=-1)  # [batch, 4 * hidden] each
+        recurrent = self.recurrent(state.hidden)
+        normalised = F.layer_norm(recurrent, recurrent.shape[-1:])
+        return lstm_update(self.input_norm(self.input(embedded)) + (1 + gain) * normalised + bias, state.cell)
+
+
+class ClampedLeakyReLU(nn.Module):
+    """Leaky ReLU of slope 1/3, clamped to [-3, 3]: the published activation."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Elementwise."""
+        return F.leaky_relu(value, 1 / 3).clamp(-3, 3)
