@@ -21,6 +21,9 @@ class FrameDistribution(Protocol):
     def sample(self, temperature: float = 1.0) -> Tensor:
         """One draw, [..., frame_size]; `temperature` scales the deviation."""
 
+    def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """The draw that standard normal `noise` [..., frame_size] stands for."""
+
 
 @dataclass
 class FrameTerms:
@@ -69,7 +72,12 @@ class FrameModel(nn.Module):
         raise NotImplementedError
 
     def step(
-        self, frame: Tensor, state: State, latent_temperature: float = 1.0, backward: Tensor | None = None
+        self,
+        frame: Tensor,
+        state: State,
+        latent_temperature: float = 1.0,
+        backward: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> tuple[FrameDistribution, State]:
         """Read one frame and predict the next: the step of generation.
 
@@ -78,5 +86,6 @@ class FrameModel(nn.Module):
             state: state before x_t.
             latent_temperature: scales the deviation of the latent's draw.
             backward: b_t, [batch, hidden]; with it z_t is drawn from the posterior, without it from the prior.
+            noise: what z_t is drawn with, [batch, latent]; torch's random state when left out.
         """
         raise NotImplementedError

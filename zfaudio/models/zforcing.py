@@ -144,11 +144,17 @@ class ZForcing(FrameModel):
         return self._read_embedded_backward(self.embed(frames[:, 1:]), lengths - 1)
 
     def step(
-        self, frame: Tensor, state: State, latent_temperature: float = 1.0, backward: Tensor | None = None
+        self,
+        frame: Tensor,
+        state: State,
+        latent_temperature: float = 1.0,
+        backward: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> tuple[DiagonalGaussian, State]:
         """One step of generation; see `FrameModel.step`."""
         latents = self.prior(state.hidden) if backward is None else self.posterior(state.hidden, backward)
-        state = self.decoder_cell(self.embed(frame), latents.sample(latent_temperature), state)
+        latent = latents.sample(latent_temperature) if noise is None else latents.at(noise, latent_temperature)
+        state = self.decoder_cell(self.embed(frame), latent, state)
         return self._predict(state.hidden), state
 
     def _read_embedded_backward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
