@@ -1,0 +1,48 @@
+"""Pieces that streams of utterances are made of: shares, shuffling, seeds, reading ahead."""
+
+import hashlib
+import itertools
+import random
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def rank_share(items: Iterable[Item], rank: int, world: int) -> Iterator[Item]:
+    """Every world-th item, from the rank-th on."""
+    return itertools.islice(items, rank, None, world)
+
+
+def shuffled(items: Iterable[Item], size: int, rng: random.Random) -> Iterator[Item]:
+    """The items in random order, each drawn from a buffer of `size`."""
+    buffer: list[Item] = []
+    for item in items:
+        if len(buffer) < size:
+            buffer.append(item)
+            continue
+        i = rng.randrange(size)
+        drawn, buffer[i] = buffer[i], item
+        yield drawn
+    rng.shuffle(buffer)
+    yield from buffer
+
+
+def hash64(*parts: int | str) -> int:
+    """64-bit hash of numbers and names, the same in every process and on every machine."""
+    text = "\0".join(map(str, parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def prefetch(items: Iterator[Item], depth: int = 4) -> Iterator[Item]:
+    """The items of an endless iterator, made ahead in a thread of their own."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
+    try:
+        pending = deque(thread.submit(next, items) for _ in range(depth))
+        while True:
+            yield pending.popleft().result()
+            pending.append(thread.submit(next, items))
+    finally:
+        thread.shutdown(cancel_futures=True)
