@@ -101,14 +101,18 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
     config = read_config(path / "config.yaml")
     manifest = read_manifest(str(path))
     model = build_model(config.model, manifest.frame_size)
+    load_weights(model, path)
+    return Checkpoint(path, model.to(device).eval(), config, manifest, step=int(path.name.removeprefix("step-")))
+
+
+def load_weights(model: FrameModel, checkpoint: Path) -> None:
+    """Fill a model with a checkpoint's weights. Raises UserError where they are not this model's."""
+    path = checkpoint / "model.safetensors"
     try:
-        model.load_state_dict(load_file(path / "model.safetensors"))
+        model.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path}/model.safetensors: cannot be read as the model of its config.yaml ({reason})"
-        ) from None
-    return Checkpoint(path, model.to(device).eval(), config, manifest, step=int(path.name.removeprefix("step-")))
+        raise UserError(f"{path}: cannot be read as the model of its config.yaml ({reason})") from None
 
 
 def find_checkpoint(path: Path) -> Path:

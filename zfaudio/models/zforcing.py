@@ -88,7 +88,7 @@ class ZForcing(FrameModel):
 
         self.embed = nn.Linear(frame_size, config.embedding_size)
         self.backward_lstm = nn.LSTM(config.embedding_size, hidden, batch_first=True)
-        initialise_recurrent(self.backward_lstm.weight_hh_l0)
+        initialise_recurrent(self.backward_lstm.get_parameter("weight_hh_l0"))
         self.prior = GaussianMLP(hidden, mlp, latent)
         self.posterior = GaussianMLP(2 * hidden, mlp, latent)
         self.decoder_cell = cell(config.embedding_size, latent, mlp, hidden)

@@ -1,0 +1,18 @@
+"""Where to compute."""
+
+from typing import Literal
+
+import torch
+
+from zfaudio.errors import UserError
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+def pick_device(name: DeviceName) -> torch.device:
+    """The device that `name` means; auto takes a GPU where there is one. Raises UserError for cuda without one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda was asked for, but torch sees no CUDA GPU here; use cpu or auto")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")

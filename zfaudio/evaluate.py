@@ -1,0 +1,230 @@
+"""`zfaudio evaluate`: average log-likelihood per frame of whole utterances, with its interval and its references."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from json import dumps
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from zfaudio.checkpoint import Checkpoint, load_checkpoint
+from zfaudio.command import command_line
+from zfaudio.device import DeviceName, pick_device
+from zfaudio.errors import UserError
+from zfaudio.likelihood import Units, average_per_frame, bootstrap_interval, worst_permille_share
+from zfaudio.loader import whole_utterances
+from zfaudio.manifest import Manifest, read_manifest
+from zfaudio.references import References, measure_scored_audio
+from zfaudio.scoring import UtteranceScore, score_utterances
+from zfaudio.shards import read_utterances
+
+
+@dataclass
+class EvaluationResult:
+    """The content of `--json`. Nats are in standardised space where the name does not say otherwise."""
+
+    model: str
+    checkpoint_step: int
+    split: str
+    utterances: int
+    frames: int
+    frame_size: int
+    sample_rate: int
+    bound: str  # elbo, iwae or exact
+    importance_samples: int
+    draws: int
+    seed: int
+    dequantized: bool
+    score_first_frame: bool
+    constant_frames: int
+    nats_per_frame: float
+    nats_per_frame_ci95: tuple[float, float]
+    nats_per_sample: float
+    nats_per_waveform_sample: float
+    nats_per_utterance: float
+    bits_per_sample: float | None  # of the 16-bit signal; None without dequantisation, where it would bound nothing
+    kl_per_frame: float
+    median_frame_nats: float
+    worst_permille_share: float
+    references: References
+    command: str
+
+
+@dataclass
+class Estimate:
+    """How the bound is estimated."""
+
+    draws: int  # posterior draws of each utterance
+    importance_weighted: bool  # combined to the importance-weighted bound instead of averaged to the ELBO
+    seed: int
+    frames_per_batch: int
+
+
+def evaluate(
+    checkpoint: Path,
+    *,
+    shards: str = "",
+    split: str = "test",
+    json: Path | None = None,
+    draws: int = 4,
+    importance_samples: int = 1,
+    dequantize: bool | None = None,
+    seed: int = 0,
+    device: DeviceName = "auto",
+    frames_per_batch: int = 32_768,
+) -> None:
+    """Score a split with a trained model and print the result.
+
+    Args:
+        checkpoint: a checkpoint, or an experiment, whose best checkpoint is taken.
+        shards: folder or address of the shards; those the model was trained on when left out.
+        split: which part of them.
+        json: write the result there.
+        draws: posterior draws of each utterance that the ELBO is averaged over.
+        importance_samples: more than 1: the importance-weighted bound with so many draws, instead of the ELBO.
+        dequantize: score with uniform noise of one 16-bit step; as in training when left out.
+        seed: of noise and draws.
+        device: where to compute.
+        frames_per_batch: frames at once, padding included; bounds the memory.
+    """
+    if min(draws, importance_samples, frames_per_batch) < 1:
+        raise UserError("--draws, --importance-samples and --frames-per-batch must be at least 1")
+    trained = load_checkpoint(checkpoint, pick_device(device))
+    if dequantize is not None:
+        trained.config.data.dequantize = dequantize
+    location = shards or trained.config.data.shards
+    manifest = read_manifest(location)
+    check_fit(trained, manifest, location, split)
+    weighted = importance_samples > 1 and trained.model.bound == "elbo"
+    estimate = Estimate(importance_samples if weighted else draws, weighted, seed, frames_per_batch)
+    scores = score_split(trained, location, split, estimate)
+    result = summarise(trained, location, split, estimate, scores)
+    print(describe(result))
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        json.write_text(dumps(asdict(result), indent=2) + "\n")
+
+
+def check_fit(trained: Checkpoint, manifest: Manifest, location: str, split: str) -> None:
+    """Raises UserError where the model cannot score the shards."""
+    for name in ("frame_size", "sample_rate"):
+        ours, theirs = getattr(trained.manifest, name), getattr(manifest, name)
+        if ours != theirs:
+            raise UserError(
+                f"{location}: shards of {name} {theirs}, but {trained.path} was trained at {ours}; "
+                f"make them again with zfaudio shard --{name.replace('_', '-')} {ours}"
+            )
+    manifest.split(split)
+
+
+def score_split(trained: Checkpoint, location: str, split: str, estimate: Estimate) -> list[UtteranceScore]:
+    """Score every utterance of a split, standardised as the model was trained."""
+    manifest = dataclasses.replace(
+        read_manifest(location), mean=trained.manifest.mean, deviation=trained.manifest.deviation
+    )
+    batches = whole_utterances(location, manifest, split, trained.config.data, estimate.frames_per_batch, estimate.seed)
+    scored = score_utterances(
+        trained.model,
+        batches,
+        next(trained.model.parameters()).device,
+        draws=estimate.draws,
+        importance_weighted=estimate.importance_weighted,
+        seed=estimate.seed,
+        frames_per_pass=estimate.frames_per_batch,
+    )
+    total = manifest.split(split).utterances
+    scores = list(tqdm(scored, total=total, unit="utt", desc=f"scoring {split}", disable=None))
+    if not scores:
+        raise UserError(f"{location}: split {split!r} has no utterance with a frame to score")
+    return scores
+
+
+def summarise(
+    trained: Checkpoint, location: str, split: str, estimate: Estimate, scores: list[UtteranceScore]
+) -> EvaluationResult:
+    """Averages over all frames, and what they stand beside."""
+    manifest, data = trained.manifest, trained.config.data
+    nats = np.array([score.nats for score in scores])
+    frames = np.array([score.frames for score in scores])
+    frame_nats = np.concatenate([score.frame_nats for score in scores])
+    average = average_per_frame(nats, frames)
+    if not np.isfinite(average):
+        broken = [score.utterance for score in scores if not np.isfinite(score.nats)]
+        raise UserError(
+            f"{trained.path}: the score of {len(broken)} utterances is not finite ({broken[0]}, ...); "
+            "train with a floor on the deviation (model.min_deviation) or with dequantisation"
+        )
+    units = Units(manifest.frame_size, manifest.deviation)
+    audio = measure_scored_audio(
+        scored_integers(location, split, data.score_first_frame),
+        manifest.mean,
+        manifest.deviation,
+        manifest.frame_size,
+        manifest.sample_rate,
+        data.dequantize,
+    )
+    return EvaluationResult(
+        model=trained.config.model.name,
+        checkpoint_step=trained.step,
+        split=split,
+        utterances=len(scores),
+        frames=int(frames.sum()),
+        frame_size=manifest.frame_size,
+        sample_rate=manifest.sample_rate,
+        bound="iwae" if estimate.importance_weighted else trained.model.bound,
+        importance_samples=estimate.draws if estimate.importance_weighted else 1,
+        draws=estimate.draws,
+        seed=estimate.seed,
+        dequantized=data.dequantize,
+        score_first_frame=data.score_first_frame,
+        constant_frames=audio.constant_frames,
+        nats_per_frame=average,
+        nats_per_frame_ci95=bootstrap_interval(nats, frames),
+        nats_per_sample=units.nats_per_sample(average),
+        nats_per_waveform_sample=units.nats_per_waveform_sample(average),
+        nats_per_utterance=float(nats.mean()),
+        bits_per_sample=units.bits_per_sample(average) if data.dequantize else None,
+        kl_per_frame=float(sum(score.kl for score in scores) / frames.sum()),
+        median_frame_nats=float(np.median(frame_nats)),
+        worst_permille_share=worst_permille_share(frame_nats),
+        references=audio.references,
+        command=command_line(),
+    )
+
+
+def scored_integers(location: str, split: str, score_first_frame: bool) -> Iterator[np.ndarray]:
+    """The frames of each utterance that a score counts, int16 [frames, frame_size]."""
+    first = 0 if score_first_frame else 1
+    for utterance in read_utterances(location, split):
+        if len(utterance.frames) > first:
+            yield utterance.frames[first:]
+
+
+def describe(result: EvaluationResult) -> str:
+    """A few lines for the terminal."""
+    low, high = result.nats_per_frame_ci95
+    sign = "" if result.bound == "exact" else ">= "
+    lines = [
+        f"{result.model}, {result.split}: {result.utterances} utterances, {result.frames} frames "
+        f"of {result.frame_size} samples at {result.sample_rate} Hz",
+        f"average log-likelihood per frame   {sign}{result.nats_per_frame:.2f} nats "
+        f"(95 % {low:.2f} to {high:.2f}; {result.bound}, {result.draws} draws)",
+        f"    i.i.d. Gaussian                {result.references.iid_gaussian_nats_per_frame:.2f}",
+        f"    per utterance                  {sign}{result.nats_per_utterance:.1f} nats",
+        f"    KL per frame                   {result.kl_per_frame:.2f} nats",
+        f"    median frame                   {result.median_frame_nats:.2f} nats; "
+        f"the worst 0.1 % of frames take {result.worst_permille_share:.2f} of the average",
+    ]
+    if result.bits_per_sample is None:
+        lines.append(
+            f"published protocol (no dequantisation): a density on integers, unbounded on the "
+            f"{result.constant_frames} constant frames; no bits per sample"
+        )
+    else:
+        lines.append(
+            f"bits per 16-bit sample             <= {result.bits_per_sample:.3f}   "
+            f"(FLAC on the same audio: {result.references.flac_bits_per_sample:.3f})"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,50 @@
+"""The log of a training run: EXP/metrics.csv, one row an interval of training or a validation."""
+
+import csv
+from pathlib import Path
+
+COLUMNS = (
+    "step",
+    "split",
+    "frames",
+    "nats_per_frame",
+    "log_likelihood",
+    "kl",
+    "log_auxiliary",
+    "log_backward",
+    "loss",
+    "gradient_norm",
+    "learning_rate",
+    "kl_weight",
+    "aux_weight",
+    "frames_per_second",
+    "data_wait",
+    "skipped",
+)
+
+
+class MetricsLog:
+    """Appends rows to a CSV file; `step` is where a resumed run continues, later rows are dropped."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        kept = [row for row in read_metrics(path) if int(row["step"]) <= step]
+        fresh = path.with_name(path.name + ".new")
+        with fresh.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+        fresh.replace(path)
+
+    def append(self, row: dict[str, float | str]) -> None:
+        """One row; columns that are not in it stay empty."""
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, COLUMNS).writerow(row)
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Rows of a metrics file, none where there is no file; a last line that was cut short is left out."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["skipped"] is not None and None not in row]
