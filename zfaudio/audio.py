@@ -103,9 +103,7 @@ def read_sphere_header(path: Path) -> dict[str, str]:
         return {}
     if not head.startswith(b"NIST_1A"):
         return {}
-    fields = re.findall(
-        r"^(\w+) -[irs]\d* (.*)$", head.decode("latin-1").split("end_head")[0], flags=re.MULTILINE
-    )
+    fields = re.findall(r"^(\w+) -[irs]\d* (.*)$", head.decode("latin-1").split("end_head")[0], flags=re.MULTILINE)
     return {name: value.strip() for name, value in fields}
 
 
@@ -122,9 +120,7 @@ def header_lie(sound: soundfile.SoundFile, sphere: dict[str, str]) -> str | None
     sizes = re.search(r"^\s*(?:data|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", log, flags=re.MULTILINE)
     if sizes and int(sizes[2]) < int(sizes[1]) < UNKNOWN_SIZE:
         return f"truncated: {sizes[2]} bytes, its header declares {sizes[1]}"
-    counted = re.search(
-        r"^\*\*\* (?:Chunk size|Frame count|Calculated frame count).*", log, flags=re.MULTILINE
-    )
+    counted = re.search(r"^\*\*\* (?:Chunk size|Frame count|Calculated frame count).*", log, flags=re.MULTILINE)
     if counted:
         return "truncated: " + counted[0].lstrip("* ").rstrip(". ")
     if "without an End-Of-Stream flag" in log:
@@ -147,13 +143,9 @@ def read_samples(sound: soundfile.SoundFile, start: int = 0, stop: int | None = 
             sound.seek(start)
         samples = sound.read(stop - start, dtype="int16" if integer else "float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise RejectedRecording(
-            f"cannot be decoded: {getattr(error, 'error_string', str(error)).strip()}"
-        ) from None
+        raise RejectedRecording(f"cannot be decoded: {getattr(error, 'error_string', str(error)).strip()}") from None
     if len(samples) < stop - start:
-        raise RejectedRecording(
-            f"truncated: {start + len(samples)} samples, its header declares {sound.frames}"
-        )
+        raise RejectedRecording(f"truncated: {start + len(samples)} samples, its header declares {sound.frames}")
     if integer:
         return samples
     if not np.isfinite(samples).all():
@@ -189,8 +181,13 @@ def check_audio(path: str | Path, shortest_seconds: float = 0.0) -> AudioInfo:
             pass
         info = AudioInfo(sound.samplerate, sound.channels, sound.frames)
     if info.seconds < shortest_seconds:
-        raise RejectedRecording(f"{info.seconds:.4f} s, shorter than one frame ({shortest_seconds:.4f} s)")
+        raise RejectedRecording(too_short(info.seconds, shortest_seconds))
     return info
+
+
+def too_short(seconds: float, shortest: float) -> str:
+    """The reason for which a recording of that length is rejected."""
+    return f"too short: {seconds:.4f} s, at least {shortest:.4f} s are needed"
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
@@ -209,9 +206,7 @@ def resample(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
     """int16 [n] at `rate` -> int16 [m] at `target`, m = n * target / rate rounded, clipped at full scale."""
     if rate == target:
         return waveform
-    resampled: np.ndarray[Any, Any] = soxr.resample(
-        waveform.astype(np.float32) / 32768.0, rate, target, quality="HQ"
-    )
+    resampled: np.ndarray[Any, Any] = soxr.resample(waveform.astype(np.float32) / 32768.0, rate, target, quality="HQ")
     return to_int16(resampled)
 
 

@@ -123,9 +123,7 @@ def write_data_dir(path: Path, utterances: Iterable[Utterance]) -> None:
     tables["spk2utt"] = [(speaker, " ".join(ids)) for speaker, ids in by_speaker.items()]
     if any(utterance.start is not None for utterance in ordered):
         tables["segments"] = [segment_line(utterance) for utterance in ordered]
-        tables["wav.scp"] = [
-            (utterance.recording_id or utterance.id, utterance.recording) for utterance in ordered
-        ]
+        tables["wav.scp"] = [(utterance.recording_id or utterance.id, utterance.recording) for utterance in ordered]
     else:
         tables["wav.scp"] = [(utterance.id, utterance.recording) for utterance in ordered]
     durations = [(utterance.id, utterance_seconds(utterance)) for utterance in ordered]
@@ -138,9 +136,7 @@ def write_data_dir(path: Path, utterances: Iterable[Utterance]) -> None:
             (path / name).unlink(missing_ok=True)  # of an earlier run
     for name, table in tables.items():
         rows = table if name == "utt2spk" else sorted(set(table))
-        (path / name).write_text(
-            "".join(f"{key} {rest}".rstrip() + "\n" for key, rest in rows), encoding="utf-8"
-        )
+        (path / name).write_text("".join(f"{key} {rest}".rstrip() + "\n" for key, rest in rows), encoding="utf-8")
     problems = validate_data_dir(path)
     if problems:
         raise UserError(f"{path}: {problems[0]}")

@@ -58,9 +58,7 @@ def validate_data_dir(path: Path) -> list[str]:
         if not recording or recording.startswith("~"):
             problems.append(f"wav.scp: {id} has no usable file name")
     for name in ("utt2dur", "reco2dur"):
-        problems += [
-            f"{name}: {id} {value} is not a length" for id, value in tables.get(name, []) if not length(value)
-        ]
+        problems += [f"{name}: {id} {value} is not a length" for id, value in tables.get(name, []) if not length(value)]
     problems += [
         f"text: {id} holds the reserved symbol {word}"
         for id, words in tables.get("text", [])
@@ -124,11 +122,7 @@ def check_segments(tables: dict[str, Table]) -> list[str]:
     used: dict[str, float | None] = {}  # recording id -> length in seconds, None: not known
     for id, rest in tables["segments"]:
         fields = rest.split()
-        if (
-            len(fields) != 3
-            or not length(fields[2])
-            or not (fields[1].strip("0.") == "" or length(fields[1]))
-        ):
+        if len(fields) != 3 or not length(fields[2]) or not (fields[1].strip("0.") == "" or length(fields[1])):
             problems.append(f"segments: {id} {rest} is not RECORDING START END in seconds")
             continue
         recording, start, end = fields[0], float(fields[1]), float(fields[2])
@@ -141,9 +135,7 @@ def check_segments(tables: dict[str, Table]) -> list[str]:
         if start >= end:
             problems.append(f"segments: {id} ends at {end} s, before it starts at {start} s")
         elif seconds is not None and end > seconds + ROUNDING:
-            problems.append(
-                f"segments: {id} ends at {end} s, its recording {recording} after {seconds:.3f} s"
-            )
+            problems.append(f"segments: {id} ends at {end} s, its recording {recording} after {seconds:.3f} s")
     if not problems:
         unused = sorted(set(recordings) - set(used))
         problems += [f"wav.scp: no segment of {id} ({len(unused)} in all)" for id in unused[:1]]
