@@ -19,7 +19,8 @@ from torch import Tensor
 from zfaudio.errors import UserError
 from zfaudio.frames import dequantise, standardise
 from zfaudio.manifest import Manifest, Shard
-from zfaudio.shard_files import FramedUtterance, read_shard
+from zfaudio.shard_files import FramedUtterance
+from zfaudio.shard_reading import read_shards
 from zfaudio.streams import hash64, prefetch, rank_share, shuffled
 
 # Batches' worth of utterances that whole_utterances reads ahead and sorts by length.
@@ -363,9 +364,3 @@ def whole_batch(utterances: list[FramedUtterance], writer: FrameWriter, frame_si
     ]
     starts = torch.ones(len(utterances), dtype=torch.bool)
     return Batch(torch.from_numpy(rows), torch.tensor(lengths), starts, [one.id for one in utterances])
-
-
-def read_shards(location: str, shards: Iterable[Shard]) -> Iterator[FramedUtterance]:
-    """Utterances of several shards, one after another."""
-    for shard in shards:
-        yield from read_shard(location, shard)

@@ -16,7 +16,7 @@ from zfaudio.errors import UserError
 from zfaudio.folder import FolderConfig, prepare_folder, split_utterances
 from zfaudio.frames import Moments
 from zfaudio.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest, check_shards, read_manifest
-from zfaudio.shard_files import FramedUtterance, read_utterances
+from zfaudio.shard_files import FramedUtterance
 from zfaudio.shard_making import (
     Cutting,
     ShardPlan,
@@ -25,6 +25,7 @@ from zfaudio.shard_making import (
     make_shard,
     write_whole,
 )
+from zfaudio.shard_reading import read_utterances
 from zfaudio.splits import SPLITS
 
 __all__ = [
