@@ -1,0 +1,41 @@
+"""A small experiment, as training, scoring and generation leave it, without training anything."""
+
+from pathlib import Path
+
+import torch
+from speech import make_shards
+
+from zfaudio.checkpoint import point, save_checkpoint
+from zfaudio.config import RunConfig, write_config
+from zfaudio.loader import DataConfig
+from zfaudio.manifest import read_manifest
+from zfaudio.models import ModelConfig, build_model
+
+FRAME_SIZE = 20
+RATE = 16000
+
+
+def make_experiment(folder: Path, bias: float = 0.0, shards: str = "") -> Path:
+    """A checkpoint of a model with 8 units and random weights, and the shards it claims to be trained on.
+
+    Args:
+        folder: for both; the experiment is FOLDER/exp.
+        bias: added to the mean of every sample the model predicts, in deviations of the corpus.
+        shards: where the shards are; small ones are made when left out.
+    """
+    shards = shards or make_shards(folder / "shards", frames=60, frame_size=FRAME_SIZE)
+    manifest = read_manifest(shards)
+    config = RunConfig(
+        model=ModelConfig(hidden_size=8, latent_size=4, embedding_size=8, mlp_size=8), data=DataConfig(shards=shards)
+    )
+    torch.manual_seed(0)
+    model = build_model(config.model, manifest.frame_size)
+    with torch.no_grad():
+        model.decoder_output.bias[: manifest.frame_size] += bias
+        model.decoder_output.bias[manifest.frame_size :] -= 3
+    exp = folder / "exp"
+    exp.mkdir()
+    write_config(config, exp / "config.yaml")
+    checkpoint = save_checkpoint(exp, 500, model.state_dict(), config, manifest, training={})
+    point(exp / "best", checkpoint)
+    return exp

@@ -1,0 +1,64 @@
+import io
+import xml.etree.ElementTree as ElementTree
+
+import matplotlib.image
+import numpy as np
+import pytest
+from speech import speech
+
+from zfaudio.figures import Curve, draw_curves, envelope, spectrogram, value_limits, write_speech_picture
+
+
+@pytest.mark.parametrize("samples", [1, 5, 300, 16000])
+def test_speech_of_any_length_can_be_drawn(samples):
+    file = io.BytesIO()
+    write_speech_picture(file, speech(samples), 16000, deviation=900.0, mark=0.01, transparent=True)
+    file.seek(0)
+    assert matplotlib.image.imread(file).shape == (348, 768, 4)
+
+
+def test_white_noise_of_the_corpus_deviation_stands_at_0_db():
+    power = 10 ** (spectrogram(np.random.default_rng(0).standard_normal(32000), 16000) / 10)
+    assert power[5:-5, 5:-5].mean() == pytest.approx(1, rel=0.05)
+
+
+def test_a_tone_stands_at_its_frequency():
+    tone = np.sin(2 * np.pi * 2000 * np.arange(16000) / 16000)
+    decibels = spectrogram(tone, 16000)
+    assert decibels[:, 100].argmax() == round(2000 / 8000 * (len(decibels) - 1))
+
+
+def test_an_hour_is_drawn_in_no_more_columns_than_a_minute():
+    assert spectrogram(np.zeros(100 * 16000), 16000).shape[1] <= 2002
+    low, high = envelope(np.arange(10000.0))
+    assert len(low) == len(high) == 2000
+    assert (low[0], high[-1]) == (0, 9999)
+
+
+def test_curves_are_an_svg_element_in_the_colour_of_the_page():
+    svg = draw_curves("nats per frame", [Curve("train", [1, 2, 3], [0.1, 0.2, 0.3]), Curve("valid", [2], [0.5])])
+    root = ElementTree.fromstring(svg)
+    assert root.tag.endswith("svg")
+    assert "viewBox" in root.attrib
+    assert "width" not in root.attrib
+    assert "currentColor" in svg
+    assert "train" in svg
+    assert "valid" in svg
+
+
+def test_curves_without_values_are_drawn_as_an_empty_plot():
+    assert ElementTree.fromstring(draw_curves("rate", [Curve("train", [], [])], log=True)) is not None
+
+
+def test_a_few_terrible_values_do_not_flatten_the_axis():
+    values = np.concatenate([[-4000.0], np.linspace(0, 300, 99)])
+    low, high = value_limits(values)
+    assert -100 < low < 20
+    assert 300 < high < 350
+
+
+def test_all_values_are_shown_where_they_are_alike():
+    low, high = value_limits(np.linspace(-10, 10, 50))
+    assert low < -10 < 10 < high
+    low, high = value_limits(np.ones(3))
+    assert low < 1 < high

@@ -1,0 +1,232 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from experiment import FRAME_SIZE, RATE, make_experiment
+from speech import speech
+
+from zfaudio.audio import read_audio
+from zfaudio.checkpoint import load_checkpoint
+from zfaudio.errors import UserError
+from zfaudio.generate import generate, read_sample_list
+from zfaudio.sampling import LANES, Temperatures, record, sample_speech
+
+
+@pytest.fixture(scope="module")
+def exp(tmp_path_factory):
+    return make_experiment(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def recording(tmp_path):
+    path = tmp_path / "recording.wav"
+    soundfile.write(path, speech(1234, seed=5), RATE)
+    return path
+
+
+def wav(path):
+    samples, rate = read_audio(path)
+    assert rate == RATE
+    assert samples.shape[1] == 1
+    return samples[:, 0]
+
+
+def take(exp, **options):
+    trained = load_checkpoint(exp)
+    settings = {"samples": 400, "temperatures": Temperatures(), "seed": 0} | options
+    return sample_speech(trained.model, trained.manifest, **settings)
+
+
+def test_writes_wavs_pictures_and_their_description(exp, tmp_path, capsys):
+    generate(exp, out=tmp_path / "out", num=2, seconds=0.05, seed=3)
+    listed = json.loads((tmp_path / "out/samples.json").read_text())["samples"]
+    assert [sample["file"] for sample in listed] == ["sample-000.wav", "sample-001.wav"]
+    for sample in listed:
+        waveform = wav(tmp_path / "out" / sample["file"])
+        assert len(waveform) == 0.05 * RATE
+        assert sample["peak"] == np.abs(waveform.astype(int)).max() > 0
+        assert sample["seed"] == 3
+        assert sample["checkpoint_step"] == 500
+        assert (tmp_path / "out" / sample["file"]).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "s of computing per second of speech" in capsys.readouterr().out
+
+
+def test_a_seed_gives_the_same_samples_and_another_seed_others(exp):
+    assert np.array_equal(take(exp, seed=1)[0].waveform, take(exp, seed=1)[0].waveform)
+    assert not np.array_equal(take(exp, seed=1)[0].waveform, take(exp, seed=2)[0].waveform)
+
+
+def test_torchs_random_state_plays_no_part(exp):
+    torch.manual_seed(0)
+    one = take(exp)[0].waveform
+    torch.manual_seed(1)
+    assert np.array_equal(one, take(exp)[0].waveform)
+
+
+def test_a_sample_depends_on_its_number_but_not_on_how_many_are_made(exp, tmp_path):
+    generate(exp, out=tmp_path / "few", num=1, seconds=0.02)
+    generate(exp, out=tmp_path / "many", num=LANES + 2, seconds=0.02)
+    many = [wav(tmp_path / f"many/sample-{index:03d}.wav").tobytes() for index in range(LANES + 2)]
+    assert wav(tmp_path / "few/sample-000.wav").tobytes() == many[0]
+    assert len(set(many)) == len(many)
+
+
+def test_a_longer_sample_begins_like_a_shorter_one(exp):
+    short, long = take(exp, samples=405)[0].waveform, take(exp, samples=3000)[0].waveform
+    assert len(short) == 405
+    assert np.array_equal(long[:405], short)
+
+
+def test_temperature_zero_leaves_nothing_to_chance(exp):
+    frozen = Temperatures(0.0, 0.0)
+    assert np.array_equal(
+        take(exp, seed=1, temperatures=frozen)[0].waveform, take(exp, seed=2, temperatures=frozen)[3].waveform
+    )
+
+
+@pytest.mark.parametrize("temperatures", [Temperatures(0.0, 1.0), Temperatures(1.0, 0.0)])
+def test_each_temperature_rules_its_own_draws(exp, temperatures):
+    assert not np.array_equal(
+        take(exp, seed=1, temperatures=temperatures)[0].waveform,
+        take(exp, seed=2, temperatures=temperatures)[0].waveform,
+    )
+
+
+def test_a_single_temperature_can_be_set_apart(exp, tmp_path):
+    generate(exp, out=tmp_path, num=1, seconds=0.01, temperature=0.7, latent_temperature=0.2)
+    (sample,) = read_sample_list(tmp_path).values()
+    assert (sample.latent_temperature, sample.observation_temperature) == (0.2, 0.7)
+
+
+def test_a_continuation_keeps_its_prompt_bit_for_bit(exp, tmp_path, recording):
+    generate(exp, out=tmp_path / "out", num=2, seconds=0.05, prompt=recording)
+    sample = read_sample_list(tmp_path / "out")["continuation-001.wav"]
+    waveform = wav(tmp_path / "out" / sample.file)
+    assert np.array_equal(waveform[:1234], wav(recording))
+    assert len(waveform) == 1234 + 800
+    assert sample.starts_at == 1234 / RATE
+    assert sample.source == str(recording)
+
+
+def test_a_continuation_depends_on_its_prompt(exp):
+    frozen = Temperatures(0.0, 0.0)
+    one, other = (take(exp, temperatures=frozen, prompt=speech(1000, seed=seed))[0].waveform for seed in (1, 2))
+    assert not np.array_equal(one, other)
+
+
+def test_a_prompt_is_resampled_and_mixed_to_one_channel(exp, tmp_path):
+    path = tmp_path / "stereo.flac"
+    soundfile.write(path, np.stack([speech(441), speech(441)], 1), 44100)
+    generate(exp, out=tmp_path / "out", num=1, seconds=0.01, prompt=path)
+    assert read_sample_list(tmp_path / "out")["continuation-000.wav"].starts_at == 160 / RATE
+
+
+def test_a_reconstruction_is_as_long_as_its_recording_which_lies_beside_it(exp, tmp_path, recording):
+    generate(exp, out=tmp_path / "out", num=1, reconstruct=recording)
+    assert len(wav(tmp_path / "out/reconstruction-000.wav")) == 1234
+    assert np.array_equal(wav(tmp_path / "out/recording.wav"), wav(recording))
+    assert read_sample_list(tmp_path / "out")["recording.wav"].kind == "recording"
+
+
+def test_a_reconstruction_hears_its_recording_through_the_latents_alone(exp, tmp_path, recording):
+    other = tmp_path / "other.wav"
+    soundfile.write(other, speech(1234, seed=6), RATE)
+    for path in (recording, other):
+        generate(exp, out=tmp_path / path.stem, num=1, temperature=0, reconstruct=path)
+    one, two = (wav(tmp_path / name / "reconstruction-000.wav") for name in ("recording", "other"))
+    assert not np.array_equal(one, two)
+
+
+def test_clipped_samples_are_counted(tmp_path, capsys):
+    exp = make_experiment(tmp_path, bias=1e5)
+    generate(exp, out=tmp_path / "out", num=2, seconds=0.05)
+    content = json.loads((tmp_path / "out/samples.json").read_text())
+    assert [sample["clipped_samples"] for sample in content["samples"]] == [800, 800]
+    assert content["clipped_samples"] == 1600
+    assert (wav(tmp_path / "out/sample-000.wav") == 32767).all()
+    assert "1600 samples clipped" in capsys.readouterr().out
+
+
+def test_clipped_samples_past_the_end_do_not_count(exp):
+    manifest = load_checkpoint(exp).manifest
+    frames = [torch.full((LANES, FRAME_SIZE), 1e9), torch.zeros(LANES, FRAME_SIZE)]
+    assert record(frames, 25, manifest)[0].clipped == FRAME_SIZE
+    assert record(frames[::-1], 25, manifest)[0].clipped == 5
+
+
+def test_a_lane_that_diverges_is_told_apart_from_the_others(exp):
+    manifest = load_checkpoint(exp).manifest
+    frames = torch.zeros(3, LANES, FRAME_SIZE)
+    frames[1, 2, 5] = float("nan")
+    takes = record(frames.unbind(), 60, manifest)
+    assert [take.diverged_at for take in takes[1:4]] == [None, FRAME_SIZE + 5, None]
+
+
+def test_diverged_samples_are_named_and_never_written(tmp_path, capsys):
+    exp = make_experiment(tmp_path, bias=float("inf"))
+    with pytest.raises(UserError, match="every sample diverged"):
+        generate(exp, out=tmp_path / "out", num=2, seconds=0.05)
+    assert "sample-001.wav: diverged after 0.00 s, left out" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.wav"))
+
+
+def test_files_of_earlier_calls_stay_listed(exp, tmp_path, recording):
+    out = tmp_path / "out"
+    generate(exp, out=out, num=2, seconds=0.01, seed=1)
+    generate(exp, out=out, num=1, seconds=0.01, seed=2)
+    generate(exp, out=out, num=1, seconds=0.01, prompt=recording)
+    (out / "sample-001.wav").unlink()
+    assert {name: sample.seed for name, sample in read_sample_list(out).items()} == {
+        "continuation-000.wav": 0,
+        "sample-000.wav": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num": 0}, "--num 0"),
+        ({"seconds": 0.0}, "--seconds 0"),
+        ({"seconds": float("nan")}, "--seconds nan"),
+        ({"temperature": -1.0}, "temperature -1"),
+        ({"seed": -1}, "--seed -1"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(exp, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        generate(exp, out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_prompt_and_reconstruct_exclude_each_other(exp, tmp_path, recording):
+    with pytest.raises(UserError, match="one of them"):
+        generate(exp, out=tmp_path, prompt=recording, reconstruct=recording)
+
+
+def test_a_prompt_must_be_there_and_as_long_as_a_frame(exp, tmp_path):
+    with pytest.raises(UserError, match=r"absent\.wav: no such file"):
+        generate(exp, out=tmp_path, prompt=tmp_path / "absent.wav")
+    soundfile.write(tmp_path / "short.wav", speech(FRAME_SIZE - 1), RATE)
+    with pytest.raises(UserError, match="shorter than one frame"):
+        generate(exp, out=tmp_path, prompt=tmp_path / "short.wav")
+    soundfile.write(tmp_path / "short.wav", speech(FRAME_SIZE), RATE)
+    generate(exp, out=tmp_path, num=1, seconds=0.01, prompt=tmp_path / "short.wav")
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere: no checkpoint there"):
+        generate(tmp_path / "nowhere", out=tmp_path / "out")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(exp, tmp_path):
+    with pytest.raises(UserError, match="no CUDA GPU"):
+        generate(exp, out=tmp_path, device="cuda")
+
+
+def test_a_broken_list_of_samples_is_not_overwritten(exp, tmp_path):
+    (tmp_path / "samples.json").write_text("[]")
+    with pytest.raises(UserError, match=r"samples\.json: not a list of samples"):
+        generate(exp, out=tmp_path, num=1)
