@@ -12,6 +12,9 @@ from tqdm import tqdm
 from zfaudio.audio import RejectedRecording
 from zfaudio.errors import UserError
 
+# How long to wait for a Dask scheduler to answer.
+DASK_SECONDS = 10.0
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -73,7 +76,7 @@ def workers(nj: int, dask: str) -> Iterator[None]:
     except ImportError:
         raise UserError("--dask needs dask and distributed: pip install 'zfaudio[cluster]'") from None
     try:
-        client = Client(dask, timeout=10)
+        client = Client(dask, timeout=DASK_SECONDS)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"--dask {dask}: no scheduler answers there ({str(error).splitlines()[0]})") from None
     with client, parallel_config(backend="dask", n_jobs=-1):
