@@ -112,8 +112,12 @@ def open_file(location: str, name: str) -> Iterator[IO[bytes]]:
         # Over http a file is read in one request, from front to end: not every server can send parts of one.
         options = {"block_size": 0} if "http" in filesystem.protocol else {}
         stream = filesystem.open(path, "rb", **options)
-    except FileNotFoundError:
-        raise UserError(f"{url}: no such file; `zfaudio shard` makes shards") from None
+    except FileNotFoundError as error:
+        # fsspec says the same of a server that does not answer, but keeps the reason.
+        cause = error.__cause__
+        if cause is None or isinstance(cause, FileNotFoundError):
+            raise UserError(f"{url}: no such file; `zfaudio shard` makes shards") from None
+        raise UserError(f"{url}: cannot be opened ({cause})") from None
     except Exception as error:
         # What file systems raise (no such protocol, host, bucket, permission) is of no common class.
         raise UserError(f"{url}: cannot be opened ({error})") from None
