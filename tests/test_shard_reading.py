@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -145,6 +146,18 @@ def test_what_http_does_not_hold_is_named(tmp_path, server):
     (tmp_path / "train-000000.tar").unlink()
     with pytest.raises(UserError, match=r"train-000000\.tar: cannot be opened \(404"):
         list(read_utterances(server, "train", read_manifest(location)))
+
+
+def test_a_connection_that_breaks_is_no_end_of_the_shard(tmp_path, server, monkeypatch):
+    make_shards(tmp_path, utterances=3, frames=2000)
+
+    def send_half(self: SimpleHTTPRequestHandler, source: IO[bytes], target: IO[bytes]) -> None:
+        content = source.read()
+        target.write(content if self.path.endswith(".json") else content[: len(content) // 2])
+
+    monkeypatch.setattr(QuietHandler, "copyfile", send_half)
+    with pytest.raises(UserError, match=r"train-000000\.tar: (damaged|reading broke off)"):
+        list(read_utterances(server, "train"))
 
 
 def test_a_server_that_does_not_answer_is_a_mistake_of_the_user():
