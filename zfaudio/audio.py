@@ -1,5 +1,6 @@
 """Decode, resample and write recordings: int16 samples in, int16 samples out."""
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 import soxr
+
+from zfaudio.mpeg import with_length_tag
 
 # File extensions looked for in a folder; libsndfile decodes them all.
 AUDIO_SUFFIXES = frozenset(
@@ -38,6 +41,9 @@ INTEGER_SUBTYPES = frozenset(
 UNKNOWN_SIZE = 0x7FFF0000
 
 BLOCK_SECONDS = 30
+
+# Samples decoded and thrown away before a part of an MP3 file: 16 of its frames.
+MP3_PREROLL = 16 * 1152
 
 
 class RejectedRecording(Exception):
@@ -74,8 +80,13 @@ def open_audio(source: str | Path | BinaryIO) -> soundfile.SoundFile:
         raise RejectedRecording("SPHERE compressed by shorten; decompress it first: sph2pipe -f wav IN OUT")
     try:
         sound = soundfile.SoundFile(source)
-    except (soundfile.LibsndfileError, OSError) as error:
+    except (soundfile.LibsndfileError, OSError, TypeError) as error:
         raise RejectedRecording(unreadable_reason(name, error)) from None
+    if name is not None and sound.format == "MP3":
+        tagged = with_length_tag(Path(name))
+        if tagged is not None:
+            sound.close()
+            sound = soundfile.SoundFile(io.BytesIO(tagged))
     reason = header_lie(sound, sphere)
     if reason is None and sound.frames == 0:
         reason = "no samples"
@@ -138,10 +149,13 @@ def read_samples(sound: soundfile.SoundFile, start: int = 0, stop: int | None = 
     """
     stop = sound.frames if stop is None else stop
     integer = sound.subtype in INTEGER_SUBTYPES
+    # An MP3 frame needs data of those before it, which a seek passes over (and soundfile seeks after every read):
+    # what comes first is wrong, and thrown away.
+    before = min(start, MP3_PREROLL) if sound.format == "MP3" else 0
     try:
-        if sound.tell() != start:
-            sound.seek(start)
-        samples = sound.read(stop - start, dtype="int16" if integer else "float32", always_2d=True)
+        if before or sound.tell() != start:
+            sound.seek(start - before)
+        samples = sound.read(before + stop - start, dtype="int16" if integer else "float32", always_2d=True)[before:]
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise RejectedRecording(f"cannot be decoded: {getattr(error, 'error_string', str(error)).strip()}") from None
     if len(samples) < stop - start:
