@@ -54,7 +54,7 @@ def measure_scored_audio(
 
 
 def flac_size(waveform: np.ndarray, sample_rate: int) -> int:
-    """Bytes of a FLAC file at its strongest of int16 samples [n], header included."""
+    """Bytes of int16 samples [n] as a FLAC file at the strongest setting, header included."""
     file = io.BytesIO()
     soundfile.write(file, waveform, sample_rate, format="FLAC", subtype="PCM_16", compression_level=1.0)
-    return file.tell()
+    return len(file.getvalue())

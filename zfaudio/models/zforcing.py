@@ -170,7 +170,7 @@ class ZForcing(FrameModel):
         return split_gaussian(self.decoder_output(hidden), min_deviation=self.config.min_deviation)
 
     def _log_auxiliary(self, path: LatentPath, backward: Tensor) -> Tensor:
-        """log p(b_t | z_t), [B, S]; no gradient reaches the backward LSTM (equation 8 and section 4.1)."""
+        """log p(b_t | z_t), [B, S]. b_t is a target held fixed; z_t keeps its gradient, as in the published code."""
         target = backward.detach().to(path.latent.dtype)
         inputs = (path.latent, path.before) if self.config.auxiliary == "latent_and_state" else (path.latent,)
         predicted = self.auxiliary(*inputs)

@@ -1,0 +1,82 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zfaudio.frames import dequantise, to_frames
+from zfaudio.likelihood import (
+    Units,
+    average_per_frame,
+    bootstrap_interval,
+    gaussian_nats_per_frame,
+    worst_permille_share,
+)
+
+
+def test_dequantised_bits_of_a_uniform_discrete_source_are_its_entropy():
+    # Samples uniform on 256 integers: entropy 8 bits. The true density of k + u is uniform on an interval of 256.
+    rng = np.random.default_rng(0)
+    waveform = rng.integers(-128, 128, size=200 * 50).astype(np.int16)
+    mean, deviation = float(waveform.mean()), float(waveform.std())
+    frames = dequantise(to_frames(waveform, 200), mean, deviation, seed=1)
+    low, high = (-128.5 - mean) / deviation, (127.5 - mean) / deviation
+    assert frames.min() >= low
+    assert frames.max() <= high
+    nats_per_frame = 200 * -math.log(high - low)
+    assert Units(200, deviation).bits_per_sample(nats_per_frame) == pytest.approx(8.0, abs=1e-6)
+
+
+def test_gaussian_bits_bound_the_entropy_of_a_discretised_gaussian():
+    # A discretised Gaussian of deviation 40 has entropy close to log2(40 sqrt(2 pi e)).
+    rng = np.random.default_rng(1)
+    waveform = np.round(40 * rng.standard_normal(200 * 2000)).astype(np.int16)
+    deviation = float(waveform.std())
+    frames = dequantise(to_frames(waveform, 200), 0.0, deviation, seed=3).astype(np.float64)
+    nats = (-0.5 * (math.log(2 * math.pi) + frames**2)).sum(1).mean()
+    entropy = math.log2(40 * math.sqrt(2 * math.pi * math.e))
+    bits = Units(200, deviation).bits_per_sample(nats)
+    assert bits == pytest.approx(entropy, abs=0.01)
+
+
+def test_units_agree_with_each_other():
+    units = Units(frame_size=200, deviation=500.0)
+    assert units.nats_per_sample(100.0) == 0.5
+    assert units.nats_per_waveform_sample(100.0) == pytest.approx(0.5 - math.log(500))
+    assert units.bits_per_sample(100.0) == pytest.approx((math.log(500) - 0.5) / math.log(2))
+
+
+@given(st.lists(st.tuples(st.floats(-1e4, 1e4), st.integers(1, 500)), min_size=1, max_size=30))
+def test_average_counts_every_frame_once(utterances):
+    nats, frames = (np.array(column, dtype=float) for column in zip(*utterances, strict=True))
+    assert average_per_frame(nats, frames) == pytest.approx(nats.sum() / frames.sum())
+
+
+def test_interval_covers_the_mean_and_narrows_with_more_utterances():
+    rng = np.random.default_rng(0)
+    nats, frames = 100 * rng.standard_normal(400) + 1000, np.full(400, 10.0)
+    low, high = bootstrap_interval(nats, frames)
+    assert low < average_per_frame(nats, frames) < high
+    few_low, few_high = bootstrap_interval(nats[:25], frames[:25])
+    assert few_high - few_low > 2 * (high - low)
+    expected = 1.96 * 100 / math.sqrt(400) / 10  # 95 % half-width of a mean of independent scores
+    assert (high - low) / 2 == pytest.approx(expected, rel=0.15)
+
+
+def test_worst_frames_share_is_what_the_mean_loses_to_them():
+    frame_nats = np.full(2000, 10.0)
+    frame_nats[[3, 77]] = -4000.0
+    share = worst_permille_share(frame_nats)
+    assert share == pytest.approx(-4.0)
+    assert frame_nats.mean() - share == pytest.approx(10.0 * 1998 / 2000)
+
+
+def test_iid_gaussian_reference_is_the_average_of_its_densities():
+    rng = np.random.default_rng(2)
+    waveform = 300 * rng.standard_normal(4000) + 7
+    mean, deviation = 0.0, 250.0
+    standardised = (waveform - mean) / deviation
+    expected = (-0.5 * (math.log(2 * math.pi) + standardised**2)).mean() * 200
+    value = gaussian_nats_per_frame(mean, deviation, float(waveform.mean()), float(waveform.std()), 200)
+    assert value == pytest.approx(expected)
