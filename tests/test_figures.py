@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from speech import speech
 
-from zfaudio.figures import Curve, draw_curves, envelope, spectrogram, value_limits, write_speech_picture
+from zfaudio.figures import Curve, draw_curves, draw_speech, envelope, spectrogram, value_limits
 
 
 @pytest.mark.parametrize("samples", [1, 5, 300, 16000])
 def test_speech_of_any_length_can_be_drawn(samples):
     file = io.BytesIO()
-    write_speech_picture(file, speech(samples), 16000, deviation=900.0, mark=0.01, transparent=True)
+    draw_speech(speech(samples), 16000, deviation=900.0, mark=0.01).savefig(file)
     file.seek(0)
-    assert matplotlib.image.imread(file).shape == (348, 768, 4)
+    assert matplotlib.image.imread(file).shape == (384, 768, 4)
 
 
 def test_white_noise_of_the_corpus_deviation_stands_at_0_db():

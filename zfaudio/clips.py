@@ -11,7 +11,7 @@ import soundfile
 
 from zfaudio.audio import RejectedRecording, read_audio, to_mono
 from zfaudio.errors import UserError
-from zfaudio.figures import write_speech_picture
+from zfaudio.figures import draw_speech
 from zfaudio.frames import from_frames
 from zfaudio.generate import Sample
 from zfaudio.manifest import read_manifest
@@ -32,13 +32,19 @@ class Clip:
     title: str
     caption: str
     audio: str  # data URI of a WAV
-    picture: str  # data URI of a PNG
+    picture: str  # data URI of a WebP
 
 
 def make_clip(
-    title: str, facts: list[str], waveform: np.ndarray, rate: int, deviation: float, starts_at: float = 0.0
+    title: str,
+    facts: list[str],
+    waveform: np.ndarray,
+    rate: int,
+    deviation: float,
+    starts_at: float = 0.0,
+    first: int = 0,
 ) -> Clip:
-    """A clip of a waveform, int16 [n]; of a long one, its first seconds or those around `starts_at`.
+    """A clip of a waveform, int16 [n]; of a long one, a part.
 
     Args:
         title: above it.
@@ -47,17 +53,20 @@ def make_clip(
         rate: Hz.
         deviation: of the corpus, in 16-bit steps; sets the picture's scales.
         starts_at: seconds; where a prompt ends and generated speech starts.
+        first: sample that the part of a long waveform begins with.
     """
-    first = 0
+    length = f"{len(waveform) / rate:.1f} s"
     if len(waveform) > CLIP_SAMPLES:
-        first = max(0, round((starts_at - PROMPT_SECONDS) * rate))
-        seconds = len(waveform) / rate
         waveform = waveform[first : first + CLIP_SAMPLES]
-        facts = [*facts, f"{first / rate:.1f} to {(first + len(waveform)) / rate:.1f} s of {seconds:.1f} s"]
+        length = f"{first / rate:.1f} to {(first + len(waveform)) / rate:.1f} s of {length}"
+    else:
+        first = 0
     sound, picture = io.BytesIO(), io.BytesIO()
     soundfile.write(sound, waveform, rate, subtype="PCM_16", format="WAV")
-    write_speech_picture(picture, waveform, rate, deviation, mark=max(0.0, starts_at - first / rate), transparent=True)
-    return Clip(title, " · ".join(facts), data_uri("audio/wav", sound), data_uri("image/png", picture))
+    figure = draw_speech(waveform, rate, deviation, mark=max(0.0, starts_at - first / rate))
+    # Noise makes a PNG of a spectrogram as large as its sound; WebP takes a tenth.
+    figure.savefig(picture, format="webp", transparent=True, pil_kwargs={"quality": 85})
+    return Clip(title, " · ".join([length, *facts]), data_uri("audio/wav", sound), data_uri("image/webp", picture))
 
 
 def data_uri(media_type: str, file: io.BytesIO) -> str:
@@ -77,17 +86,22 @@ def real_clips(location: str, split: str, number: int) -> list[Clip]:
         UserError: the shards cannot be read.
     """
     manifest = read_manifest(location)
+    rate = manifest.sample_rate
     utterances = list(itertools.islice(read_utterances(location, split, manifest), LOOKED_AT))
-    return [
-        make_clip(
-            utterance.id,
-            [f"{utterance.samples / manifest.sample_rate:.1f} s"],
-            from_frames(utterance.frames),
-            manifest.sample_rate,
-            manifest.deviation,
-        )
-        for utterance in one_of_each_speaker(utterances)[:number]
-    ]
+    clips = []
+    for utterance in one_of_each_speaker(utterances)[:number]:
+        waveform = from_frames(utterance.frames)
+        facts = [] if utterance.speaker == utterance.id else [f"speaker {utterance.speaker}"]
+        clips.append(make_clip(utterance.id, facts, waveform, rate, manifest.deviation, first=loudest_part(waveform)))
+    return clips
+
+
+def loudest_part(waveform: np.ndarray) -> int:
+    """First sample of the CLIP_SAMPLES of a waveform, int16 [n], that hold most of its energy; 0 for a short one."""
+    if len(waveform) <= CLIP_SAMPLES:
+        return 0
+    energy = np.concatenate([[0], np.cumsum(waveform.astype(np.int64) ** 2)])
+    return int(np.argmax(energy[CLIP_SAMPLES:] - energy[:-CLIP_SAMPLES]))
 
 
 def one_of_each_speaker(utterances: list[FramedUtterance]) -> list[FramedUtterance]:
@@ -115,14 +129,13 @@ def sample_clip(folder: Path, sample: Sample, deviation: float | None) -> Clip:
         raise UserError(f"{path}: {rejection.reason}") from None
     waveform = to_mono(samples)
     scale = deviation or float(waveform.std()) or 1.0
-    return make_clip(path.stem, sample_facts(sample), waveform, rate, scale, sample.starts_at)
+    first = max(0, round((sample.starts_at - PROMPT_SECONDS) * rate))
+    return make_clip(path.stem, sample_facts(sample), waveform, rate, scale, sample.starts_at, first)
 
 
 def sample_facts(sample: Sample) -> list[str]:
     """What to say of a sample below its player."""
-    facts = [f"{sample.seconds:.1f} s"]
-    if sample.source:
-        facts.insert(0, Path(sample.source).name)
+    facts = [Path(sample.source).name] if sample.source else []
     if sample.kind == "continuation":
         facts.append(f"generated from {sample.starts_at:.2f} s on")
     if sample.seed is not None:

@@ -7,8 +7,6 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
 
 import librosa
 import matplotlib
@@ -40,25 +38,16 @@ class Curve:
     values: Sequence[float]
 
 
-def write_speech_picture(
-    target: Path | IO[bytes],
-    waveform: np.ndarray,
-    rate: int,
-    deviation: float,
-    mark: float = 0.0,
-    transparent: bool = False,
-) -> None:
-    """Draw a waveform above its spectrogram as PNG, at scales set by the corpus, so that pictures compare.
+def draw_speech(waveform: np.ndarray, rate: int, deviation: float, mark: float = 0.0) -> Figure:
+    """A waveform above its spectrogram, at scales set by the corpus, so that pictures compare.
 
     Args:
-        target: file to write.
         waveform: int16 [n], at least one sample.
         rate: Hz.
         deviation: of the corpus, in 16-bit steps.
         mark: seconds at which a line is drawn, as at the end of a prompt; none at 0.
-        transparent: no background, for a page of any colour.
     """
-    figure = Figure(figsize=(6.4, 2.9), layout="constrained")
+    figure = Figure(figsize=(4.8, 2.4), dpi=160, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.2))
     seconds = len(waveform) / rate
     low, high = envelope(waveform / deviation)
@@ -82,7 +71,7 @@ def write_speech_picture(
     if mark > 0:
         for axes in (upper, lower):
             axes.axvline(mark, color=MARK, linewidth=1.5)
-    figure.savefig(target, format="png", dpi=120, transparent=transparent)
+    return figure
 
 
 def envelope(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +100,7 @@ def draw_curves(title: str, curves: Sequence[Curve], log: bool = False) -> str:
         log: logarithmic values.
     """
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
-        figure = Figure(figsize=(4.2, 2.5), layout="constrained")
+        figure = Figure(figsize=(3.6, 2.2), layout="constrained")
         axes = figure.subplots()
         axes.set_title(title, fontsize=9, loc="left", color=INK)
         drawn = [curve for curve in curves if len(curve.values)]

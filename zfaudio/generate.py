@@ -18,7 +18,7 @@ from zfaudio.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.command import command_line
 from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
-from zfaudio.figures import write_speech_picture
+from zfaudio.figures import draw_speech
 from zfaudio.manifest import Manifest
 from zfaudio.sampling import LANES, Take, Temperatures, reconstruct_speech, sample_speech
 
@@ -202,9 +202,8 @@ def save(out: Path, sample: Sample, waveform: np.ndarray, manifest: Manifest) ->
     """Write a waveform, int16 [n], and its picture; the sample with what was measured on it."""
     path = out / sample.file
     write_wav(path, waveform, manifest.sample_rate)
-    write_speech_picture(
-        path.with_suffix(".png"), waveform, manifest.sample_rate, manifest.deviation, mark=sample.starts_at
-    )
+    picture = draw_speech(waveform, manifest.sample_rate, manifest.deviation, mark=sample.starts_at)
+    picture.savefig(path.with_suffix(".png"))
     values = waveform.astype(np.float64)
     sample = replace(
         sample,

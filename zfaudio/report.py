@@ -132,7 +132,7 @@ def gather(exp: Path) -> Page:
     split = "valid" if trained and "test" not in trained.manifest.splits else "test"
     evaluations = attempt("result", lambda: find_evaluations(exp)) or []
     read = [attempt("result", partial(read_result, path)) for path in evaluations]
-    results = [result for result in read if result is not None]
+    results = sorted((result for result in read if result is not None), key=order_of_results)
     samples = attempt("speech", lambda: find_samples(exp / "samples")) or {}
     return Page(
         name=exp.resolve().name,
@@ -185,6 +185,11 @@ def find_evaluations(exp: Path) -> list[Path]:
     return paths
 
 
+def order_of_results(result: Result) -> tuple[bool, bool]:
+    """The test split first, and of each split what was dequantised."""
+    return result.split != "test", result.rows[0].bits_per_sample is None
+
+
 def read_result(path: Path) -> Result:
     """The result in a file of `zfaudio evaluate`. Raises UserError where it is not one."""
     try:
@@ -210,9 +215,9 @@ def tabulate(scores: dict[str, Any]) -> Result:
         gaussian_bits = scores["bits_per_sample"] + gap / (scores["frame_size"] * math.log(2))
     return Result(
         split=scores["split"],
-        protocol="dequantised: bounds the probability of the 16-bit signal"
+        protocol="Dequantised: bounds the probability of the 16-bit signal"
         if dequantized
-        else f"published protocol, not dequantised: a density, unbounded on {constant:,} constant frames",
+        else f"Published protocol, not dequantised: a density, unbounded on {constant:,} constant frames",
         bound=bounds[scores["bound"]],
         at_least=scores["bound"] != "exact",
         rows=[
