@@ -181,7 +181,7 @@ def test_what_an_experiment_lacks_is_named(exp, capsys):
     shutil.rmtree(exp / "results")
     report(exp)
     page, printed = read(exp / "report.html").text, capsys.readouterr().out
-    for lack in ("no checkpoint there", "no training curves", "config.yaml: no such file", "no result"):
+    for lack in ("no checkpoint there", "no training curves", "config.yaml: no such file", "no result", "real speech"):
         assert lack in page
         assert lack in printed
 

@@ -85,6 +85,8 @@ def real_clips(location: str, split: str, number: int) -> list[Clip]:
     Raises:
         UserError: the shards cannot be read.
     """
+    if not location:
+        raise UserError("real speech: no configuration says where the shards are")
     manifest = read_manifest(location)
     rate = manifest.sample_rate
     utterances = list(itertools.islice(read_utterances(location, split, manifest), LOOKED_AT))
