@@ -1,7 +1,18 @@
 """The log of a training run: EXP/metrics.csv, one row an interval of training or a validation."""
 
 import csv
+import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from zfaudio.loader import Batch
+from zfaudio.models.base import FrameTerms
+from zfaudio.objective import elbo
 
 COLUMNS = (
     "step",
@@ -21,6 +32,10 @@ COLUMNS = (
     "data_wait",
     "skipped",
 )
+
+
+# Sums over an interval of training, in this order.
+SUMS = ("nats_per_frame", "log_likelihood", "kl", "log_auxiliary", "log_backward")
 
 
 class MetricsLog:
@@ -48,3 +63,43 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="") as file:
         return [row for row in csv.DictReader(file) if row["skipped"] is not None and None not in row]
+
+
+class Interval:
+    """Sums over the steps since the last line of the log, kept on the device so that nothing waits for them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(len(SUMS), dtype=torch.float64, device=device)  # nats
+        self.frames = torch.zeros((), dtype=torch.float64, device=device)
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.norm = torch.zeros((), dtype=torch.float64, device=device)
+        self.steps = 0
+        self.data_wait = 0.0  # seconds
+        self.started = time.perf_counter()
+
+    @torch.no_grad()
+    def add(self, batch: Batch, terms: FrameTerms, loss: Tensor, norm: Tensor) -> None:
+        """Count a step."""
+        parts = (elbo(terms), terms.log_likelihood, terms.kl, terms.log_auxiliary, terms.log_backward)
+        # Terms that the model does not have become NaN, which the log leaves empty.
+        missing = loss.new_tensor(float("nan"))
+        self.sums += torch.stack([missing if part is None else part.sum() for part in parts])
+        self.frames += (batch.lengths - 1).sum().to(self.frames.device)
+        self.loss += loss
+        self.norm += norm
+        self.steps += 1
+
+    def averages(self, accelerator: Accelerator) -> dict[str, Any]:
+        """Averages over all processes: nats a frame, loss in nats a sequence, frames a second."""
+        total = accelerator.reduce(torch.cat([self.sums, torch.stack([self.frames, self.loss, self.norm])]))
+        *sums, frames, loss, norm = total.tolist()
+        seconds = time.perf_counter() - self.started
+        steps = max(self.steps, 1) * accelerator.num_processes
+        row = {name: value / frames for name, value in zip(SUMS, sums, strict=True) if frames and np.isfinite(value)}
+        return row | {
+            "frames": frames,
+            "loss": loss / steps,
+            "gradient_norm": norm / steps,
+            "frames_per_second": frames / seconds,
+            "data_wait": self.data_wait / seconds,
+        }

@@ -1,6 +1,5 @@
 """`zfaudio train`: fit a model to shards, on one process or on many under torchrun, resumable at any step."""
 
-import dataclasses
 import signal
 import sys
 import time
@@ -22,24 +21,17 @@ from zfaudio.checkpoint import (
     remove_unlinked,
     save_checkpoint,
 )
-from zfaudio.command import command_line
-from zfaudio.config import RunConfig, TrainConfig, read_config, write_config
+from zfaudio.config import RunConfig, TrainConfig
 from zfaudio.device import pick_device
 from zfaudio.errors import UserError
-from zfaudio.loader import Batch, DataConfig, TrainingStream, whole_utterances
+from zfaudio.experiment import begin_experiment, check_experiment
+from zfaudio.loader import DataConfig, TrainingStream, whole_utterances
 from zfaudio.manifest import read_manifest
-from zfaudio.metrics import MetricsLog
+from zfaudio.metrics import Interval, MetricsLog
 from zfaudio.models import FrameModel, ModelConfig, build_model
-from zfaudio.models.base import FrameTerms
-from zfaudio.objective import ObjectiveConfig, elbo, training_loss, weights_at
+from zfaudio.objective import ObjectiveConfig, training_loss, weights_at
 from zfaudio.ops.cells import State
 from zfaudio.scoring import score_utterances
-
-# What may differ from the first run when it is resumed: nothing that changes the weights step by step.
-FREE_ON_RESUME = {"train.max_steps", "train.log_every", "train.device", "data.shards"}
-
-# Sums over an interval of training, in this order.
-SUMS = ("nats_per_frame", "log_likelihood", "kl", "log_auxiliary", "log_backward")
 
 
 def train(
@@ -108,6 +100,7 @@ class Training:
         if resume:
             self.load(find_checkpoint(exp / "last"))
         if self.accelerator.is_main_process:
+            begin_experiment(exp, config)
             self.metrics = MetricsLog(exp / "metrics.csv", self.step)
         self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": self.step + 1}})
         self.interval = Interval(self.accelerator.device)
@@ -183,7 +176,7 @@ class Training:
         self.state = self.bare_model.initial_state(self.config.train.batch_size)
         if self.skipped_in_a_row >= self.config.train.max_skipped:
             raise UserError(
-                f"{self.exp}: {self.skipped_in_a_row} steps in a row up to step {self.step + 1} gave a loss or gradient "
+                f"{self.exp}: {self.skipped_in_a_row} steps in a row to step {self.step + 1} gave a loss or gradient "
                 "that is not finite; try a lower train.learning_rate, a higher model.min_deviation, "
                 "data.dequantize true, or train.precision fp32"
             )
@@ -201,10 +194,9 @@ class Training:
         self.interval = Interval(self.accelerator.device)
         self.record("train", row)
         skipped = f", {self.skipped} skipped" if self.skipped else ""
-        return (
-            f"{row['frames_per_second']:.0f} frames/s, {row['nats_per_frame']:.1f} nats/frame, "
-            f"KL {row['kl']:.1f}, aux {row['log_auxiliary']:.1f}{skipped}"
-        )
+        terms = {"nats/frame": "nats_per_frame", "KL": "kl", "aux": "log_auxiliary"}
+        shown = [f"{row[name]:.1f} {label}" for label, name in terms.items() if name in row]
+        return f"{row['frames_per_second']:.0f} frames/s, {', '.join(shown)}{skipped}"
 
     @property
     def has_validation(self) -> bool:
@@ -299,45 +291,6 @@ class Training:
             bar.write(line, file=sys.stdout)
 
 
-class Interval:
-    """Sums over the steps since the last line of the log, kept on the device so that nothing waits for them."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(len(SUMS), dtype=torch.float64, device=device)  # nats
-        self.frames = torch.zeros((), dtype=torch.float64, device=device)
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.norm = torch.zeros((), dtype=torch.float64, device=device)
-        self.steps = 0
-        self.data_wait = 0.0  # seconds
-        self.started = time.perf_counter()
-
-    @torch.no_grad()
-    def add(self, batch: Batch, terms: FrameTerms, loss: Tensor, norm: Tensor) -> None:
-        """Count a step."""
-        parts = (elbo(terms), terms.log_likelihood, terms.kl, terms.log_auxiliary, terms.log_backward)
-        zero = loss.new_zeros(())
-        self.sums += torch.stack([zero if part is None else part.sum() for part in parts])
-        self.frames += (batch.lengths - 1).sum().to(self.frames.device)
-        self.loss += loss
-        self.norm += norm
-        self.steps += 1
-
-    def averages(self, accelerator: Accelerator) -> dict[str, Any]:
-        """Averages over all processes: nats a frame, loss in nats a sequence, frames a second."""
-        total = accelerator.reduce(torch.cat([self.sums, torch.stack([self.frames, self.loss, self.norm])]))
-        *sums, frames, loss, norm = total.tolist()
-        seconds = time.perf_counter() - self.started
-        steps = max(self.steps, 1) * accelerator.num_processes
-        row: dict[str, Any] = {name: value / max(frames, 1) for name, value in zip(SUMS, sums, strict=True)}
-        return row | {
-            "frames": frames,
-            "loss": loss / steps,
-            "gradient_norm": norm / steps,
-            "frames_per_second": frames / seconds,
-            "data_wait": self.data_wait / seconds,
-        }
-
-
 def restart(state: State, starts: Tensor) -> State:
     """The state with zeros in the lanes that start a recording: starts [batch]."""
     kept = ~starts.unsqueeze(1)
@@ -361,36 +314,3 @@ def start_accelerator(options: TrainConfig, exp: Path) -> Accelerator:
         log_with="tensorboard",
         project_dir=str(exp),
     )
-
-
-def check_experiment(exp: Path, config: RunConfig, resume: bool) -> None:
-    """Make the experiment's folder, or see that it can be resumed; note the configuration and the command line."""
-    started = (exp / "last").exists()
-    if started and not resume:
-        raise UserError(f"{exp}: holds a run already; continue it with --resume or choose another --exp")
-    if resume:
-        if not started:
-            raise UserError(f"{exp}: no checkpoint to resume from; start without --resume")
-        check_same_run(exp, config)
-    exp.mkdir(parents=True, exist_ok=True)
-    write_config(config, exp / "config.yaml")
-    with (exp / "commands.txt").open("a") as file:
-        file.write(command_line() + "\n")
-
-
-def check_same_run(exp: Path, config: RunConfig) -> None:
-    """Raises UserError naming the settings in which a resumed run differs from what it resumes."""
-    before = flatten(dataclasses.asdict(read_config(exp / "last" / "config.yaml")))
-    now = flatten(dataclasses.asdict(config))
-    changed = [key for key in now if key not in FREE_ON_RESUME and now[key] != before[key]]
-    if changed:
-        what = ", ".join(f"{key} {before[key]} -> {now[key]}" for key in changed)
-        raise UserError(f"{exp}: a resumed run keeps its settings ({what}); give --config {exp}/config.yaml")
-
-
-def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -51,7 +51,7 @@ class FrameModel(nn.Module):
         raise NotImplementedError
 
     def latent_noise(self, steps: int, generator: Generator | None = None) -> Tensor:
-        """Standard normal draws for the latents of one sequence, [steps, latent], on the CPU; latent 0 without latents."""
+        """Standard normal draws for the latents of one sequence, [steps, latent], on the CPU."""
         raise NotImplementedError
 
     def forward(
