@@ -3,6 +3,7 @@
 import inspect
 import shlex
 import sys
+from argparse import ArgumentError
 from collections.abc import Callable
 from typing import Any
 
@@ -12,13 +13,19 @@ from zfaudio.errors import UserError
 def run_command(function: Callable[..., Any], arguments: list[str], prog: str) -> None:
     """Call `function` with what `arguments` say; a `UserError` becomes one line and exit status 1.
 
+    So does an option or a configuration that cannot be read, with exit status 2.
+
     Parameters without a default are positional, the others options; dashes and underscores in an option's
     name mean the same, and a bool option given without a value means true.
     """
     from jsonargparse import auto_cli
 
     try:
-        auto_cli(function, args=spell_options(function, arguments), prog=prog, as_positional=True)
+        auto_cli(function, args=spell_options(function, arguments), prog=prog, as_positional=True, exit_on_error=False)
+    except ArgumentError as error:
+        # The parser's own report puts a page of options before what is wrong.
+        print(f"{prog}: error: {' '.join(str(error).split())}; see {prog} --help", file=sys.stderr)
+        sys.exit(2)
     except UserError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         sys.exit(1)

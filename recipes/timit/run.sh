@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Z-forcing on TIMIT: from the LDC93S1 disc to a report.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+protocol=paper
+own_options="protocol"
+own_help="  --protocol NAME            paper: all sentences, 5 % of the training sentences for validation;
+                             kaldi: no SA sentences, 50 development speakers, core test set (default: paper)
+"
+source "$here/../utils/recipe.sh"
+
+if at_stage 0 "data directories"; then
+    need_corpus "the folder of the LDC93S1 disc"
+    run "$python" -m data_prep.timit "$corpus" "$data" --protocol "$protocol" --nj "$nj"
+fi
+
+if at_stage 1 "shards"; then
+    need "$data/train/wav.scp" 0
+    run zfaudio shard "$data" "$shards" --nj "$nj"
+fi
+
+if at_stage 2 "training"; then
+    need_conf
+    need "$shards/manifest.json" 1
+    run zfaudio train --config "$conf" --data.shards "$shards" --exp "$exp" $(resume) "${training_options[@]}"
+fi
+
+if at_stage 3 "evaluation"; then
+    need "$shards/manifest.json" 1
+    need_model
+    run zfaudio evaluate "$exp" --shards "$shards" --split test --json "$exp/results/test.json"
+fi
+
+if at_stage 4 "speech"; then
+    need "$shards/manifest.json" 1
+    need_model
+    run "$python" "$here/../utils/cut_recording.py" "$shards" "$exp/test-recording.wav" --seconds 3
+    run zfaudio generate "$exp" --out "$exp/samples" --num 4 --seconds 3
+    run zfaudio generate "$exp" --out "$exp/samples" --num 2 --seconds 3 --prompt "$exp/test-recording.wav"
+    run zfaudio generate "$exp" --out "$exp/samples" --num 1 --reconstruct "$exp/test-recording.wav"
+fi
+
+if at_stage 5 "report"; then
+    need_model
+    run zfaudio report "$exp"
+    "$python" "$here/../utils/show_result.py" "$exp"
+fi
