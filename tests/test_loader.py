@@ -1,5 +1,8 @@
 """Batches out of shards: every frame scored once, every rank fed, every stream resumable."""
 
+import gc
+import threading
+import time
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -267,10 +270,32 @@ def test_a_state_of_other_settings_is_refused(location):
     state = stream_of(location).state_dict()
     with pytest.raises(UserError, match="seed was 0 in the stopped run and is 1 now"):
         stream_of(location, seed=1).load_state_dict(state)
-    with pytest.raises(UserError, match="3 lanes and has 4 now"):
+    with pytest.raises(UserError, match="batch_size was 3 in the stopped run and is 4 now"):
         stream_of(location, lanes=4).load_state_dict(state)
     with pytest.raises(UserError, match="world was 1"):
         stream_of(location, world=2).load_state_dict(state)
+
+
+def loader_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+def test_a_dropped_stream_ends_its_thread(location):
+    before = set(loader_threads())
+    gc.disable()  # it has to go without the garbage collector, which may run in any thread
+    try:
+        for seed in range(30):
+            stream = stream_of(location, seed=seed)
+            for _ in range(3):
+                next(stream)
+        stream.load_state_dict(stream.state_dict())
+        del stream
+        deadline = time.monotonic() + 10
+        while set(loader_threads()) - before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 def test_a_damaged_shard_ends_the_stream_with_its_name(tmp_path):

@@ -3,6 +3,8 @@
 import io
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -116,6 +118,20 @@ def test_arrays_of_objects_are_not_unpickled(tmp_path):
         writer.write({"__key__": "a", "json": b'{"utterance": "a"}', "npy": stream.getvalue()})
     with pytest.raises(UserError, match="damaged"):
         list(read_shard(str(tmp_path), Shard("train-000000.tar", "", 1, 1)))
+
+
+@pytest.mark.parametrize("array", [np.zeros((3, 20), np.int32), np.zeros(60, np.int16), np.zeros((3, 2, 10), np.int16)])
+def test_arrays_that_are_no_int16_frames_are_refused(tmp_path, array):
+    utterance = replace(framed("a", 3, 20), frames=array)
+    with pytest.raises(UserError, match="does not hold int16 frames"):
+        list(read_shard(str(tmp_path), write(tmp_path, [utterance])))
+
+
+def test_several_threads_read_at_once(tmp_path):
+    location = make_shards(tmp_path, utterances=400, frames=2, utterances_per_shard=400)
+    with ThreadPoolExecutor(8) as pool:
+        counts = pool.map(lambda _: sum(1 for _ in read_utterances(location, "train")), range(16))
+        assert list(counts) == [400] * 16
 
 
 def test_a_missing_shard_is_named(tmp_path):

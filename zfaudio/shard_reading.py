@@ -1,7 +1,7 @@
 """Utterances out of shards, on disk or at a URL."""
 
-import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 
@@ -9,8 +9,15 @@ import numpy as np
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
 from zfaudio.errors import UserError
+from zfaudio.frames import Frames
 from zfaudio.manifest import Manifest, Shard, open_file, read_manifest
 from zfaudio.shard_files import FramedUtterance
+
+# What np.save puts before int16 frames. np.load would parse it with `ast`, which in Python 3.11 now and then fails
+# (python/cpython issue 106905) when two threads are at it: shards are read in threads.
+NPY_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '<i2', 'fortran_order': False, 'shape': \((\d+), (\d+)\), \} *\n", re.DOTALL
+)
 
 
 def read_shard(location: str, shard: Shard) -> Iterator[FramedUtterance]:
@@ -73,16 +80,22 @@ def _split_name(name: str) -> tuple[str, str]:
 
 def _decode(sample: dict) -> FramedUtterance:
     description = json.loads(sample["json"])
-    frames = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
-    if frames.dtype != np.int16 or frames.ndim != 2:
-        raise ValueError(f"{sample['__key__']}.npy holds {frames.dtype} {list(frames.shape)}, not int16 frames")
     return FramedUtterance(
         id=description["utterance"],
         speaker=description["speaker"],
         start=description["start"],
         samples=description["samples"],
-        frames=frames,
+        frames=_decode_frames(sample["npy"]),
     )
+
+
+def _decode_frames(content: bytes) -> Frames:
+    """The array of an .npy file, which must be int16 [frames, frame_size]."""
+    header = NPY_HEADER.match(content)
+    if header is None:
+        raise ValueError("an .npy that does not hold int16 frames")
+    frames = np.frombuffer(content, "<i2", offset=header.end())
+    return frames.reshape(int(header[1]), int(header[2])).astype(np.int16)
 
 
 def _damaged(where: str, problem: object) -> UserError:

@@ -45,4 +45,5 @@ def prefetch(items: Iterator[Item], depth: int = 4) -> Iterator[Item]:
             yield pending.popleft().result()
             pending.append(thread.submit(next, items))
     finally:
-        thread.shutdown(cancel_futures=True)
+        # Without waiting: the garbage collector may close a generator in any thread, even in the one waited for.
+        thread.shutdown(wait=False, cancel_futures=True)
