@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from zfaudio.errors import UserError
 from zfaudio.mpeg import with_length_tag
 
 # File extensions looked for in a folder; libsndfile decodes them all.
@@ -225,6 +226,13 @@ def resample(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
 
 
 def write_wav(path: str | Path, waveform: np.ndarray, rate: int) -> None:
-    """Write int16 [n], or floating-point samples in [-1, 1), as 16-bit PCM WAV."""
+    """Write int16 [n], or floating-point samples in [-1, 1), as 16-bit PCM WAV.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     samples = waveform if waveform.dtype == np.int16 else to_int16(waveform)
-    soundfile.write(path, samples, rate, subtype="PCM_16", format="WAV")
+    try:
+        soundfile.write(path, samples, rate, subtype="PCM_16", format="WAV")
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{path}: cannot be written ({error}); is the disk full?") from None

@@ -51,18 +51,26 @@ def save_checkpoint(
         config: of the run.
         manifest: of the shards trained on.
         training: what resuming needs: tensors, numbers, strings, lists and dicts of them.
+
+    Raises:
+        UserError: it cannot be written; the checkpoint before stays.
     """
     final = exp / "checkpoints" / f"step-{step:08d}"
     partial = final.with_name(final.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-        partial / "model.safetensors",
-    )
-    write_config(config, partial / "config.yaml")
-    (partial / "manifest.json").write_text(manifest.to_json())
-    torch.save(training, partial / "training.pt")
+    try:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
+            partial / "model.safetensors",
+        )
+        write_config(config, partial / "config.yaml")
+        (partial / "manifest.json").write_text(manifest.to_json())
+        torch.save(training, partial / "training.pt")
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # Of a full disk, safetensors and torch tell in exceptions of their own.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(f"{final}: cannot be written ({str(error).splitlines()[0]}); is the disk full?") from None
     if final.exists():
         # A run that was killed after this step and resumed from before it writes the same checkpoint again.
         shutil.rmtree(final)
