@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from linear_gaussian import LinearGaussian, kalman_log_likelihood
 
-from tests.linear_gaussian import LinearGaussian, kalman_log_likelihood
 from zfaudio.loader import Batch
 from zfaudio.scoring import UtteranceScore, score_utterances
 

@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from zforcing_equations import score_sequence
 
-from tests.zforcing_equations import score_sequence
 from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.zforcing import ZForcing
 from zfaudio.objective import Weights, training_loss

@@ -18,7 +18,7 @@ from zfaudio.loader import whole_utterances
 from zfaudio.manifest import Manifest, read_manifest
 from zfaudio.references import References, measure_scored_audio
 from zfaudio.scoring import UtteranceScore, score_utterances
-from zfaudio.shards import read_utterances
+from zfaudio.shard_reading import read_utterances
 
 
 @dataclass

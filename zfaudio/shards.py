@@ -15,8 +15,7 @@ from zfaudio.data_dir import is_pipe
 from zfaudio.errors import UserError
 from zfaudio.folder import FolderConfig, prepare_folder, split_utterances
 from zfaudio.frames import Moments
-from zfaudio.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest, check_shards, read_manifest
-from zfaudio.shard_files import FramedUtterance
+from zfaudio.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest, read_manifest
 from zfaudio.shard_making import (
     Cutting,
     ShardPlan,
@@ -25,19 +24,7 @@ from zfaudio.shard_making import (
     make_shard,
     write_whole,
 )
-from zfaudio.shard_reading import read_utterances
 from zfaudio.splits import SPLITS
-
-__all__ = [
-    "FramedUtterance",
-    "Manifest",
-    "Shard",
-    "SplitManifest",
-    "check_shards",
-    "read_manifest",
-    "read_utterances",
-    "shard",
-]
 
 DEFAULT_FOLDER = FolderConfig()
 

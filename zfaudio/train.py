@@ -26,7 +26,7 @@ from zfaudio.device import pick_device
 from zfaudio.errors import UserError
 from zfaudio.experiment import begin_experiment, check_experiment
 from zfaudio.loader import DataConfig, TrainingStream, whole_utterances
-from zfaudio.manifest import read_manifest
+from zfaudio.manifest import check_shards, read_manifest
 from zfaudio.metrics import Interval, MetricsLog
 from zfaudio.models import FrameModel, ModelConfig, build_model
 from zfaudio.objective import ObjectiveConfig, training_loss, weights_at
@@ -65,6 +65,8 @@ class Training:
         self.config, self.exp = config, exp
         self.manifest = read_manifest(config.data.shards)
         check_experiment(exp, config, resume)
+        if Path(config.data.shards).is_dir():  # over a network the check would cost as much as an epoch
+            check_shards(config.data.shards, self.manifest)
         self.accelerator = start_accelerator(config.train, exp)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
 

@@ -1,0 +1,135 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from experiment import FRAME_SIZE, make_experiment
+from speech import make_shards, speech
+
+from zfaudio.checkpoint import load_checkpoint
+from zfaudio.errors import UserError
+from zfaudio.evaluate import evaluate
+from zfaudio.frames import to_frames
+from zfaudio.likelihood import Units
+from zfaudio.references import flac_size, measure_scored_audio
+from zfaudio.shard_reading import read_utterances
+
+
+def result_of(exp: Path, file: Path, **options: object) -> dict:
+    evaluate(exp, json=file, device="cpu", **options)
+    return json.loads(file.read_text())
+
+
+def test_result_holds_what_the_contract_says_and_its_units_agree(tmp_path, capsys):
+    exp = make_experiment(tmp_path)
+    result = result_of(exp, tmp_path / "results" / "test.json", split="test")
+    trained = load_checkpoint(exp)
+    utterances = list(read_utterances(trained.config.data.shards, "test"))
+    assert result["model"] == "zforcing"
+    assert result["split"] == "test"
+    assert result["utterances"] == len(utterances)
+    assert result["frames"] == sum(len(one.frames) - 1 for one in utterances)  # the first frame is given
+    assert result["frame_size"] == FRAME_SIZE
+    assert result["sample_rate"] == 16000
+    assert result["bound"] == "elbo"
+    assert result["importance_samples"] == 1
+    assert result["dequantized"] is True
+    assert result["constant_frames"] == sum(
+        int((one.frames[1:] == one.frames[1:, :1]).all(1).sum()) for one in utterances
+    )
+    low, high = result["nats_per_frame_ci95"]
+    assert low <= result["nats_per_frame"] <= high
+    units = Units(FRAME_SIZE, trained.manifest.deviation)
+    assert result["nats_per_sample"] == pytest.approx(result["nats_per_frame"] / FRAME_SIZE)
+    assert result["bits_per_sample"] == pytest.approx(units.bits_per_sample(result["nats_per_frame"]))
+    assert result["nats_per_utterance"] == pytest.approx(
+        result["nats_per_frame"] * result["frames"] / result["utterances"]
+    )
+    assert result["kl_per_frame"] > 0
+    assert math.isfinite(result["worst_permille_share"])
+    assert math.isfinite(result["median_frame_nats"])
+    assert set(result["references"]) == {"iid_gaussian_nats_per_frame", "flac_bits_per_sample"}
+    assert f"{result['nats_per_frame']:.2f} nats" in capsys.readouterr().out
+
+
+def test_a_result_is_reproducible_whatever_the_batches(tmp_path):
+    exp = make_experiment(tmp_path)
+    first = result_of(exp, tmp_path / "a.json", frames_per_batch=10_000)
+    second = result_of(exp, tmp_path / "b.json", frames_per_batch=64)
+    assert second["nats_per_frame"] == pytest.approx(first["nats_per_frame"], rel=1e-5)
+    other_seed = result_of(exp, tmp_path / "c.json", seed=1)
+    assert other_seed["nats_per_frame"] != first["nats_per_frame"]
+
+
+def test_importance_weighting_tightens_the_bound(tmp_path):
+    exp = make_experiment(tmp_path)
+    elbo = result_of(exp, tmp_path / "elbo.json", draws=16)
+    weighted = result_of(exp, tmp_path / "iwae.json", importance_samples=16)
+    assert weighted["bound"] == "iwae"
+    assert weighted["importance_samples"] == 16
+    assert weighted["nats_per_frame"] > elbo["nats_per_frame"]
+
+
+def test_the_published_protocol_is_labelled_and_claims_no_bits(tmp_path, capsys):
+    exp = make_experiment(tmp_path)
+    result = result_of(exp, tmp_path / "r.json", dequantize=False)
+    assert result["dequantized"] is False
+    assert result["bits_per_sample"] is None
+    assert result["constant_frames"] > 0
+    assert f"{result['constant_frames']} constant frames" in capsys.readouterr().out
+
+
+def test_shards_of_another_frame_size_or_rate_are_refused_with_what_to_do(tmp_path):
+    exp = make_experiment(tmp_path)
+    other = make_shards(tmp_path / "other", frame_size=FRAME_SIZE + 5)
+    with pytest.raises(UserError, match=r"frame_size 25.*trained at 20.*--frame-size 20"):
+        evaluate(exp, shards=other)
+    manifest = Path(other) / "manifest.json"
+    fields = json.loads(manifest.read_text()) | {"frame_size": FRAME_SIZE, "sample_rate": 8000}
+    manifest.write_text(json.dumps(fields))
+    with pytest.raises(UserError, match=r"sample_rate 8000.*trained at 16000"):
+        evaluate(exp, shards=other)
+
+
+def test_other_mistakes_name_what_is_wrong(tmp_path):
+    exp = make_experiment(tmp_path)
+    with pytest.raises(UserError, match="nope"):
+        evaluate(exp, split="nope")
+    with pytest.raises(UserError, match="no checkpoint"):
+        evaluate(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="at least 1"):
+        evaluate(exp, draws=0)
+
+
+def test_scores_on_other_shards_are_standardised_as_in_training(tmp_path):
+    exp = make_experiment(tmp_path)
+    same = load_checkpoint(exp).config.data.shards
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in Path(same).iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    fields = json.loads((copy / "manifest.json").read_text()) | {"mean": 100.0, "deviation": 9.0}
+    (copy / "manifest.json").write_text(json.dumps(fields))
+    ours = result_of(exp, tmp_path / "a.json")
+    theirs = result_of(exp, tmp_path / "b.json", shards=str(copy))
+    assert theirs["nats_per_frame"] == ours["nats_per_frame"]
+
+
+def test_flac_reference_is_the_size_of_a_flac_file(tmp_path):
+    waveform = speech(16_000, seed=3)
+    soundfile.write(tmp_path / "a.flac", waveform, 16_000, subtype="PCM_16", compression_level=1.0)
+    assert flac_size(waveform, 16_000) == (tmp_path / "a.flac").stat().st_size
+    audio = measure_scored_audio([to_frames(waveform, 200)], 0.0, 1000.0, 200, 16_000, dequantized=True)
+    assert audio.references.flac_bits_per_sample == 8 * flac_size(waveform, 16_000) / 16_000
+
+
+def test_gaussian_reference_counts_the_noise_of_dequantisation():
+    rng = np.random.default_rng(0)
+    frames = np.round(2 * rng.standard_normal((500, 20))).astype(np.int16)
+    mean, deviation = float(frames.mean()), float(frames.std())
+    noisy = (frames + rng.uniform(-0.5, 0.5, (400, *frames.shape)) - mean) / deviation
+    expected = -0.5 * 20 * (math.log(2 * math.pi) + (noisy**2).mean())
+    audio = measure_scored_audio([frames], mean, deviation, 20, 16_000, dequantized=True)
+    assert audio.references.iid_gaussian_nats_per_frame == pytest.approx(expected, abs=5e-3)

@@ -1,0 +1,35 @@
+from zfaudio.metrics import COLUMNS, MetricsLog, read_metrics
+
+
+def test_rows_are_read_as_they_were_written_and_missing_columns_are_empty(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.csv", step=0)
+    log.append({"step": 5, "split": "train", "kl": 1.25})
+    log.append({"step": 5, "split": "valid", "nats_per_frame": -3.0})
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert [(row["step"], row["split"], row["kl"], row["nats_per_frame"]) for row in rows] == [
+        ("5", "train", "1.25", ""),
+        ("5", "valid", "", "-3.0"),
+    ]
+    assert tuple(rows[0]) == COLUMNS
+
+
+def test_a_resumed_run_drops_the_rows_after_its_step(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.csv", step=0)
+    for step in (10, 20, 30):
+        log.append({"step": step, "split": "train"})
+    MetricsLog(tmp_path / "metrics.csv", step=20).append({"step": 25, "split": "train"})
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.csv")] == ["10", "20", "25"]
+
+
+def test_a_line_that_was_cut_short_is_left_out(tmp_path):
+    path = tmp_path / "metrics.csv"
+    MetricsLog(path, step=0).append({"step": 10, "split": "train"})
+    with path.open("a") as file:
+        file.write("20,tra")
+    assert [row["step"] for row in read_metrics(path)] == ["10"]
+    MetricsLog(path, step=10).append({"step": 20, "split": "train"})
+    assert [row["step"] for row in read_metrics(path)] == ["10", "20"]
+
+
+def test_there_are_no_rows_without_a_file(tmp_path):
+    assert read_metrics(tmp_path / "metrics.csv") == []
