@@ -7,7 +7,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.folder import folder
+from data_prep.folder import audio_folder
 from zfaudio.corpus import load_utterance, read_data_dir, validate_data_dir
 from zfaudio.errors import UserError
 from zfaudio.folder import FolderConfig, prepare_folder
@@ -114,7 +114,8 @@ def test_given_lists_decide(tmp_path: Path) -> None:
 def test_names_that_kaldi_cannot_take_become_unique_ids(tmp_path: Path) -> None:
     for name in ("a b.wav", "a_b.wav", "a-b.wav", "a.wav", "a.flac", "ü.wav"):
         record(tmp_path / "in" / name)
-    folder(str(tmp_path / "in"), str(tmp_path / "out"), valid_fraction=0, test_fraction=0)
+    everything = FolderConfig(valid_fraction=0, test_fraction=0)
+    audio_folder(str(tmp_path / "in"), str(tmp_path / "out"), folder=everything)
     assert validate_data_dir(tmp_path / "out" / "train") == []
     assert len(read_data_dir(tmp_path / "out" / "train")) == 6
 
@@ -131,14 +132,14 @@ def test_bad_recordings_are_left_out_with_their_reason(tmp_path: Path) -> None:
     record(source / "cut.flac", 2.0)
     (source / "cut.flac").write_bytes((source / "cut.flac").read_bytes()[:9000])
     soundfile.write(source / "nan.wav", np.full(9000, np.nan), RATE, subtype="FLOAT")
-    folder(str(source), str(tmp_path / "out"))
+    audio_folder(str(source), str(tmp_path / "out"))
     lines = (tmp_path / "out" / "rejects.txt").read_text()
     for reason in ("empty file", "not readable as audio", "NaN", "too short", "line break", "libsndfile reads no .m4a"):
         assert reason in lines
     assert "cut.flac" in lines
     assert sum(len(read_data_dir(tmp_path / "out" / split)) for split in ("train", "valid", "test")) == 4
     with pytest.raises(UserError, match="--strict"):
-        folder(str(source), str(tmp_path / "out"), strict=True)
+        audio_folder(str(source), str(tmp_path / "out"), strict=True)
 
 
 def test_folders_without_anything_usable_are_named(tmp_path: Path) -> None:
@@ -168,7 +169,8 @@ def test_long_recording_is_cut_in_its_pauses(tmp_path: Path) -> None:
 def test_cut_at_a_fixed_length_writes_segments(tmp_path: Path) -> None:
     for name in "abc":
         record(tmp_path / "in" / f"{name}.wav", 1.25)
-    folder(str(tmp_path / "in"), str(tmp_path / "out"), cut="fixed", max_seconds=0.5)
+    half_seconds = FolderConfig(cut="fixed", max_seconds=0.5)
+    audio_folder(str(tmp_path / "in"), str(tmp_path / "out"), folder=half_seconds)
     utterances = read_data_dir(tmp_path / "out" / "train")
     assert [(u.start, u.end) for u in utterances] == [(0.0, 0.5), (0.5, 1.0), (1.0, 1.25)]
 

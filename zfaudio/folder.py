@@ -52,7 +52,7 @@ class FolderConfig:
 
     def __post_init__(self) -> None:
         if self.max_seconds <= 2 * self.shortest_seconds:
-            raise UserError(f"--max-seconds {self.max_seconds}: must be longer than two frames")
+            raise UserError(f"--folder.max-seconds {self.max_seconds}: must be longer than two frames")
 
 
 @dataclass(frozen=True)
@@ -156,14 +156,14 @@ def speakers_of(files: Sequence[str], pattern: str, root: str) -> dict[str, str]
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"--speaker-pattern {pattern!r}: {error}") from None
+        raise UserError(f"--folder.speaker-pattern {pattern!r}: {error}") from None
     if "speaker" not in compiled.groupindex:
-        raise UserError(f"--speaker-pattern {pattern!r}: no group (?P<speaker>...) in it")
+        raise UserError(f"--folder.speaker-pattern {pattern!r}: no group (?P<speaker>...) in it")
     found = {}
     for file in files:
         match = compiled.search(file)
         if match is None or not match["speaker"]:
-            raise UserError(f"--speaker-pattern {pattern!r}: no speaker in {file}")
+            raise UserError(f"--folder.speaker-pattern {pattern!r}: no speaker in {file}")
         found[file] = match["speaker"]
     return kaldi_names(found)
 
@@ -246,7 +246,9 @@ def split_utterances(
     for file in utterances:
         by_speaker.setdefault(speakers.get(file, ""), []).append(file)
     if config.split_by == "speaker" and len(by_speaker) < 2:
-        raise UserError("--split-by speaker: fewer than two speakers; give a --speaker-pattern or split by file")
+        raise UserError(
+            "--folder.split-by speaker: fewer than two speakers; give --folder.speaker-pattern or split by file"
+        )
     if config.split_by == "speaker" or (config.split_by == "auto" and len(by_speaker) > 2):
         parts = split_at_random(list(by_speaker), *fractions, config.seed)
         return {split: gather(utterances, (f for s in parts[split] for f in by_speaker[s])) for split in SPLITS}

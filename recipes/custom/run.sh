@@ -14,7 +14,7 @@ source "$here/../utils/recipe.sh"
 
 if at_stage 0 "data directories"; then
     need_corpus "a folder of audio"
-    run "$python" -m data_prep.folder "$corpus" "$data" --speaker-pattern "$speaker_pattern" --lists "$lists" --nj "$nj"
+    run "$python" -m data_prep.folder "$corpus" "$data" --folder.speaker-pattern "$speaker_pattern" --folder.lists "$lists" --nj "$nj"
 fi
 
 if at_stage 1 "shards"; then
