@@ -1,0 +1,181 @@
+"""Recipes run as users run them, on a few seconds of speech."""
+
+import csv
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+from speech import speech, write_corpus
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+NAMES = ("timit", "blizzard", "custom", "demo")
+TINY = shlex.split(
+    "--model.hidden_size 16 --model.latent_size 4 --model.embedding_size 16 --model.mlp_size 16 "
+    "--train.max_steps 4 --train.batch_size 4 --train.validate_every 2 --train.save_every 2 --train.device cpu"
+)
+
+
+def run(name: str, *arguments: object, cwd: Path, training: list[str] = TINY) -> subprocess.CompletedProcess[str]:
+    """recipes/NAME/run.sh ARGUMENTS --nj 1 -- TRAINING, with the zfaudio that is tested."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [RECIPES / name / "run.sh", *arguments, "--nj", 1, "--", *training]
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=os.environ | {"PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def assert_complete(exp: Path) -> None:
+    """All that the stages leave is there."""
+    result = json.loads((exp / "results/test.json").read_text())
+    assert result["split"] == "test"
+    assert result["checkpoint_step"] in (2, 4)
+    assert (exp / "best/model.safetensors").is_file()
+    made = [sample["kind"] for sample in json.loads((exp / "samples/samples.json").read_text())["samples"]]
+    assert sorted(set(made)) == ["continuation", "reconstruction", "recording", "sample"]
+    page = (exp / "report.html").read_text()
+    assert "run.sh" in page
+    assert "zfaudio train" in page
+
+
+def assert_one_line(finished: subprocess.CompletedProcess[str], *said: str) -> None:
+    """It failed, and says why in one line."""
+    assert finished.returncode > 0, finished.stdout
+    assert finished.stderr.count("\n") == 1, finished.stderr
+    assert "error: " in finished.stderr
+    for words in said:
+        assert words in finished.stderr
+
+
+def write_timit(root: Path) -> Path:
+    """Three training speakers and a test speaker with four sentences each, as on the disc."""
+    for number, speaker in enumerate(("TRAIN/DR1/FAAA0", "TRAIN/DR2/MBBB0", "TRAIN/DR2/MCCC0", "TEST/DR1/FDDD0")):
+        for sentence, name in enumerate(("SA1", "SI10", "SX1", "SX2")):
+            path = root / "TIMIT" / speaker / f"{name}.WAV"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, speech(9000, seed=4 * number + sentence), 16000, "PCM_16", format="NIST")
+    return root
+
+
+# End to end
+
+
+def test_timit_stage_by_stage(tmp_path: Path) -> None:
+    corpus, data, exp = write_timit(tmp_path / "disc"), tmp_path / "data", tmp_path / "exp"
+    left = {
+        0: data / "test/wav.scp",
+        1: data / "shards/manifest.json",
+        2: exp / "best/model.safetensors",
+        3: exp / "results/test.json",
+        4: exp / "samples/samples.json",
+        5: exp / "report.html",
+    }
+    options = ("--corpus", corpus, "--data", data, "--exp", exp)
+    for stage, path in left.items():
+        assert not path.exists()
+        finished = run("timit", *options, "--stage", stage, "--stop-stage", stage, cwd=tmp_path)
+        assert finished.returncode == 0, finished.stderr
+        assert path.exists()
+    assert_complete(exp)
+    assert "average log-likelihood per frame: >= " in finished.stdout
+    assert str(exp / "report.html") in finished.stdout
+
+    longer = [*TINY, "--train.max_steps", "6"]
+    finished = run("timit", *options, "--stage", 2, "--stop-stage", 2, cwd=tmp_path, training=longer)
+    assert finished.returncode == 0, finished.stderr
+    assert "--resume" in finished.stdout
+    with (exp / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file) if row["split"] == "valid"] == ["2", "4", "6"]
+
+
+def test_blizzard_in_one_go(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/chapter_1.mp3", speech(8 * 16000), 16000)
+    soundfile.write(tmp_path / "in/chapter_2.mp3", speech(8 * 16000, seed=1), 16000)
+    options = ("--corpus", tmp_path / "in", "--data", tmp_path / "data", "--exp", tmp_path / "exp")
+    finished = run("blizzard", *options, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert_complete(tmp_path / "exp")
+
+
+def test_any_folder_in_one_go_by_paths_from_where_the_user_is(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "my speech", speakers=4, suffix="flac", rate=22050)
+    shutil.copy(RECIPES / "custom/conf/small.yaml", tmp_path / "mine.yaml")
+    options = ("--corpus", "my speech", "--data", "a/data", "--exp=an exp", "--conf", "mine.yaml")
+    finished = run("custom", *options, "--sample-rate", 8000, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert_complete(tmp_path / "an exp")
+    assert json.loads((tmp_path / "a/data/shards/manifest.json").read_text())["sample_rate"] == 8000
+
+
+def test_demo_in_one_go(tmp_path: Path) -> None:
+    pytest.importorskip("espeakng_loader")
+    options = ("--minutes", 0.1, "--data", tmp_path / "data", "--exp", tmp_path / "exp")
+    finished = run("demo", *options, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert_complete(tmp_path / "exp")
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help(name: str, tmp_path: Path) -> None:
+    finished = run(name, "--help", cwd=tmp_path)
+    assert finished.returncode == 0
+    assert finished.stdout.startswith("Z-forcing on ")
+    assert "--stop-stage" in finished.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--stages", 3], "no option --stages"),
+        (["3"], "no option 3"),
+        (["--stage", "two"], "numbers from 0 to 5"),
+        (["--stage", 3, "--stop-stage", 2], "--stage 3 comes after --stop-stage 2"),
+        (["--stage", 0], "stage 0 needs --corpus DIR, the folder of the LDC93S1 disc"),
+        (["--corpus", "nowhere"], "nowhere: no such folder"),
+        (["--stage", 1], "data/train/wav.scp is missing; stage 0 makes it"),
+        (["--stage", 2], "data/shards/manifest.json is missing; stage 1 makes it"),
+        (["--stage", 2, "--conf", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["--stage", 3], "data/shards/manifest.json is missing; stage 1 makes it"),
+        (["--stage", 5], "exp holds no checkpoint; stage 2 trains one"),
+    ],
+)
+def test_what_is_wrong_or_missing_is_said_in_one_line(tmp_path: Path, options: list[object], said: str) -> None:
+    places = ("--data", tmp_path / "data", "--exp", tmp_path / "exp")
+    assert_one_line(run("timit", *places, *options, cwd=tmp_path), said)
+
+
+def test_an_option_without_its_value(tmp_path: Path) -> None:
+    command = [RECIPES / "timit/run.sh", "--exp", tmp_path / "exp", "--stage"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert_one_line(finished, "--stage needs a value")
+
+
+@pytest.mark.parametrize("stage", [3, 4])
+def test_scoring_and_generating_before_training(tmp_path: Path, stage: int) -> None:
+    (tmp_path / "data/shards").mkdir(parents=True)
+    (tmp_path / "data/shards/manifest.json").touch()
+    places = ("--data", tmp_path / "data", "--exp", tmp_path / "exp")
+    assert_one_line(run("timit", *places, "--stage", stage, cwd=tmp_path), "exp holds no checkpoint; stage 2 trains")
+
+
+def test_a_corpus_that_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    places = ("--data", tmp_path / "data", "--exp", tmp_path / "exp", "--corpus", tmp_path / "empty")
+    for name in ("timit", "blizzard", "custom"):
+        assert_one_line(run(name, *places, cwd=tmp_path), "empty:")
