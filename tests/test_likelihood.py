@@ -68,8 +68,8 @@ def test_worst_frames_share_is_what_the_mean_loses_to_them():
     frame_nats = np.full(2000, 10.0)
     frame_nats[[3, 77]] = -4000.0
     share = worst_permille_share(frame_nats)
-    assert share == pytest.approx(-4.0)
-    assert frame_nats.mean() - share == pytest.approx(10.0 * 1998 / 2000)
+    assert share == pytest.approx(-8000 / (19_980 - 8000))
+    assert frame_nats.mean() * (1 - share) == pytest.approx(10.0 * 1998 / 2000)
 
 
 def test_iid_gaussian_reference_is_the_average_of_its_densities():

@@ -133,7 +133,7 @@ def test_the_result_stands_beside_its_references(whole_page):
     assert "i.i.d. Gaussian −20.00 – 9.721" in whole_page.text
     assert "FLAC – – 5.750" in whole_page.text
     assert "median frame −9.0 nats" in whole_page.text
-    assert "worst 0.1 % of frames −0.12 nats of the average" in whole_page.text
+    assert "worst 0.1 % of frames −12.5 % of the average" in whole_page.text
 
 
 def test_sound_and_pictures_inside_the_page_decode(whole_page):

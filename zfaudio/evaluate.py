@@ -215,7 +215,7 @@ def describe(result: EvaluationResult) -> str:
         f"    per utterance                  {sign}{result.nats_per_utterance:.1f} nats",
         f"    KL per frame                   {result.kl_per_frame:.2f} nats",
         f"    median frame                   {result.median_frame_nats:.2f} nats; "
-        f"the worst 0.1 % of frames take {result.worst_permille_share:.2f} of the average",
+        f"the worst 0.1 % of frames make up {100 * result.worst_permille_share:.1f} % of the average",
     ]
     if result.bits_per_sample is None:
         lines.append(

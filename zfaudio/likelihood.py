@@ -55,14 +55,13 @@ def bootstrap_interval(nats: np.ndarray, frames: np.ndarray, seed: int = 0) -> t
 
 
 def worst_permille_share(frame_nats: np.ndarray) -> float:
-    """How much of the mean the worst 0.1 % of frames (at least one) take: sum of their nats over the number of frames.
+    """The part of the sum over all frames that the worst 0.1 % of them (at least one) contribute.
 
-    Negative where a few frames pull the average down; in nats a frame, so that the mean without them is the
-    mean less this share.
+    -0.5 says that they cost half as much as the average is: without them it would be 1.5 times as high.
     """
     count = max(1, len(frame_nats) // 1000)
     worst = np.partition(frame_nats, count - 1)[:count]
-    return float(worst.sum() / len(frame_nats))
+    return float(worst.sum() / frame_nats.sum())
 
 
 def gaussian_nats_per_frame(

@@ -232,7 +232,7 @@ def tabulate(scores: dict[str, Any]) -> Result:
         ],
         facts={
             "median frame": f"{number(scores['median_frame_nats'], 1)} nats",
-            "worst 0.1 % of frames": f"{number(scores['worst_permille_share'], 2)} nats of the average",
+            "worst 0.1 % of frames": f"{number(100 * scores['worst_permille_share'], 1)} % of the average",
             "KL per frame": f"{number(scores['kl_per_frame'], 2)} nats",
             "per utterance": f"{number(scores['nats_per_utterance'], 0)} nats",
             "utterances": f"{scores['utterances']:,}",
