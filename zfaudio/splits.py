@@ -21,13 +21,13 @@ def split_in_order(items: Sequence[Item], valid_fraction: float, test_fraction: 
     """
     if not 0 <= valid_fraction < 1 or not 0 <= test_fraction < 1 or valid_fraction + test_fraction >= 1:
         raise UserError(
-            f"--valid-fraction {valid_fraction} and --test-fraction {test_fraction}: each from 0, below 1 together"
+            f"valid-fraction {valid_fraction} and test-fraction {test_fraction}: each from 0, below 1 together"
         )
     valid, test = (max(round(f * len(items)), 1) if f else 0 for f in (valid_fraction, test_fraction))
     if valid + test >= len(items):
         raise UserError(
             f"{len(items)} files, speakers or pieces are too few to split into training, validation and test parts;"
-            " set --valid-fraction or --test-fraction to 0"
+            " set their fractions (valid-fraction, test-fraction) to 0"
         )
     train = len(items) - valid - test
     return {
