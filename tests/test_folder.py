@@ -207,7 +207,7 @@ def test_split_in_order_loses_nothing(count: int, valid: float, test: float) -> 
 
 
 def test_impossible_fractions_are_refused() -> None:
-    with pytest.raises(UserError, match="--valid-fraction"):
+    with pytest.raises(UserError, match="valid-fraction"):
         split_in_order(range(100), 0.5, 0.5)
     with pytest.raises(UserError, match="too few"):
         split_in_order(range(2), 0.05, 0.05)
