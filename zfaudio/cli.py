@@ -1,6 +1,7 @@
 """The table of commands."""
 
 import importlib
+import os
 import sys
 
 from zfaudio.command import run_command
@@ -36,5 +37,7 @@ def main() -> None:
     if name not in COMMANDS:
         print(f"zfaudio: error: no command {name!r}; one of {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
+    # Threads that wait for work sleep: where others use the cores too, spinning ones slow a step fifty-fold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     module, function, _ = COMMANDS[name]
     run_command(getattr(importlib.import_module(module), function), rest, prog=f"zfaudio {name}")

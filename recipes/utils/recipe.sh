@@ -98,9 +98,6 @@ python=$(sed -n '1s/^#!//p' "$(command -v zfaudio)") # the one that zfaudio was 
 [ -x "$python" ] || python=python3
 export PYTHONPATH=$repo${PYTHONPATH:+:$PYTHONPATH}
 
-# Threads that wait for each other sleep: spinning, they make training several times slower where cores are shared.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-
 # The report shows it. Training, scoring and generation note their own command lines.
 mkdir -p "$exp"
 echo "$command_line" >>"$exp/commands.txt"
