@@ -13,7 +13,7 @@ source "$here/../utils/recipe.sh"
 corpus=${corpus:-$data/corpus}
 if at_stage 0 "corpus and data directories"; then
     [ -d "$corpus/TIMIT" ] || run "$python" -m data_prep.demo "$corpus" --minutes "$minutes" --nj "$nj"
-    # As on TIMIT; the many speakers of its disc that are named as missing are no fault here.
+    echo "(TIMIT has 630 speakers: that most of them are missing here is no fault)"
     run "$python" -m data_prep.timit "$corpus" "$data" --valid-fraction 0.08 --nj "$nj"
 fi
 
