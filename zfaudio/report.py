@@ -135,7 +135,7 @@ def gather(exp: Path) -> Page:
     results = sorted((result for result in read if result is not None), key=order_of_results)
     samples = attempt("speech", lambda: find_samples(exp / "samples")) or {}
     return Page(
-        name=exp.resolve().name,
+        name="/".join(exp.resolve().parts[-2:]),
         trained=trained,
         configuration=configuration,
         results=results,
