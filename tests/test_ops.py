@@ -1,0 +1,232 @@
+"""The fast cores against the plain ones: the same values and gradients, whatever the sizes."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from zfaudio.models import ModelConfig, build_model, zforcing
+from zfaudio.models.zforcing import GaussianMLP, ZForcing
+from zfaudio.objective import Weights, training_loss
+from zfaudio.ops import fast, plain
+from zfaudio.ops.cells import LatentLSTMCell, State
+from zfaudio.ops.lstm import LSTM
+from zfaudio.ops.products import packed_product, product, weight_gradient
+
+SMALL = ModelConfig(hidden_size=9, latent_size=3, embedding_size=5, mlp_size=7)
+VARIANTS = {
+    "default": SMALL,
+    "no auxiliary": dataclasses.replace(SMALL, auxiliary="none"),
+    "auxiliary sees the state": dataclasses.replace(SMALL, auxiliary="latent_and_state"),
+    "squared error": dataclasses.replace(SMALL, auxiliary_cost="squared_error"),
+    "backward reconstruction": dataclasses.replace(SMALL, backward_reconstruction=True),
+    "conditional layer norm": dataclasses.replace(SMALL, conditional_layer_norm=True),
+}
+TOLERANCE = {torch.float64: {"rtol": 1e-10, "atol": 1e-10}, torch.float32: {"rtol": 1e-4, "atol": 1e-5}}
+
+sizes = st.integers(1, 20)
+dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+
+
+def shaken(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The module with weights far from their start: no bias zero, some clamps reached."""
+    module = module.to(dtype)
+    for parameter in module.parameters():
+        parameter.data.add_(0.4 * torch.randn_like(parameter))
+    return module
+
+
+def values_and_gradients(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> list[Tensor]:
+    """Outputs, and gradients of a weighted sum of them all."""
+    generator = torch.Generator().manual_seed(5)
+    weights = [torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output) for output in outputs]
+    total = sum((output * weight).sum() for output, weight in zip(outputs, weights, strict=True))
+    return [*outputs, *torch.autograd.grad(total, inputs)]
+
+
+def assert_all_close(ours: list[Tensor], theirs: list[Tensor], dtype: torch.dtype) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        scale = other.abs().max().clamp(min=1)  # float32's rounding is that of the largest terms of a sum
+        torch.testing.assert_close(one / scale, other / scale, **TOLERANCE[dtype])
+
+
+@dtypes
+@given(
+    batch=sizes,
+    steps=st.integers(1, 6),
+    hidden=sizes,
+    latent=sizes,
+    mlp=sizes,
+    embedding=sizes,
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40)
+def test_fast_and_plain_paths_are_the_same(dtype, batch, steps, hidden, latent, mlp, embedding, seed):
+    torch.manual_seed(seed)
+    infer = shaken(GaussianMLP(2 * hidden, mlp, latent), dtype)
+    advance = shaken(LatentLSTMCell(embedding, latent, mlp, hidden), dtype)
+    embedded = torch.randn(batch, steps, embedding, dtype=dtype, requires_grad=True)
+    backward = torch.randn(batch, steps, hidden, dtype=dtype, requires_grad=True)
+    state = State(*torch.randn(2, batch, hidden, dtype=dtype).requires_grad_())
+    noise = torch.randn(batch, steps, latent, dtype=dtype)
+    inputs = [embedded, backward, *state, *infer.parameters(), *advance.parameters()]
+
+    def outcome(path) -> list[Tensor]:
+        before, after, cell, posterior, drawn = path(infer, advance, embedded, backward, noise, state)
+        return values_and_gradients((before, after, cell, posterior.mean, posterior.log_variance, drawn), inputs)
+
+    assert fast.applies(advance, embedded, backward, noise, *state)
+    assert_all_close(outcome(fast.latent_path), outcome(plain.latent_path), dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
+def test_every_variant_has_the_same_terms_and_gradients(dtype, config, monkeypatch):
+    """Ragged lengths, state carried in, junk on padding."""
+    torch.manual_seed(2)
+    model = shaken(build_model(config, 4), dtype)
+    frames, noise = torch.randn(3, 8, 4, dtype=dtype), torch.randn(3, 7, 3, dtype=dtype)
+    lengths = torch.tensor([8, 2, 5])
+    frames[1, 2:] = 1e10
+    state = State(*torch.randn(2, 3, 9, dtype=dtype).requires_grad_())
+
+    def outcome(path) -> list[Tensor]:
+        monkeypatch.setattr(zforcing, "latent_path", path)
+        terms = model(frames, lengths, state, noise)
+        per_frame = (terms.log_likelihood, terms.kl, terms.log_latent_ratio, terms.log_auxiliary, terms.log_backward)
+        kept = [term for term in per_frame if term is not None]
+        loss = training_loss(terms, Weights(kl=0.7, auxiliary=0.3, backward=0.5)) + terms.state.cell.sum()
+        return [*kept, *terms.state, *torch.autograd.grad(loss, [*state, *model.parameters()])]
+
+    assert_all_close(outcome(fast.latent_path), outcome(plain.latent_path), dtype)
+
+
+def small_path(dtype: torch.dtype = torch.float64, steps: int = 4) -> tuple[ZForcing, tuple[Tensor, ...]]:
+    """A model, and the arguments of a path after its modules."""
+    torch.manual_seed(3)
+    model = shaken(build_model(SMALL, 4), dtype)
+    rows = [torch.randn(2, steps, size, dtype=dtype) for size in (5, 9, 3)]
+    return model, (*rows, State(*torch.randn(2, 2, 9, dtype=dtype)))
+
+
+def test_gradients_of_the_fast_path_agree_with_finite_differences():
+    model, (embedded, backward, noise, state) = small_path()
+
+    def latents(*values: Tensor) -> tuple[Tensor, ...]:
+        path = fast.latent_path(model.posterior, model.decoder_cell, *values[:2], noise, State(*values[2:]))
+        return path.hidden, path.latent, path.posterior.log_variance
+
+    values = [value.clone().requires_grad_() for value in (embedded, backward, *state)]
+    assert torch.autograd.gradcheck(latents, values)
+
+
+def test_a_path_in_two_pieces_is_the_whole():
+    model, (*rows, state) = small_path()
+    modules = model.posterior, model.decoder_cell
+    whole = fast.latent_path(*modules, *rows, state)
+    first = fast.latent_path(*modules, *(row[:, :1] for row in rows), state)
+    carried = State(first.hidden[:, -1], first.cell[:, -1])
+    second = fast.latent_path(*modules, *(row[:, 1:] for row in rows), carried)
+    torch.testing.assert_close(torch.cat([first.latent, second.latent], 1), whole.latent)
+    torch.testing.assert_close(second.cell, whole.cell[:, 1:])
+
+
+@pytest.mark.parametrize("frozen", ["posterior.layers.0.weight", "decoder_cell.recurrent.weight"])
+def test_frozen_weights_get_no_gradient_and_change_no_other(frozen):
+    model, arguments = small_path()
+    gradients = []
+    for freeze in (False, True):
+        model.zero_grad(set_to_none=True)
+        model.get_parameter(frozen).requires_grad_(not freeze)
+        fast.latent_path(model.posterior, model.decoder_cell, *arguments).hidden.sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    assert gradients[1].pop(frozen) is None
+    for name, gradient in gradients[1].items():
+        assert gradient is None or torch.equal(gradient, gradients[0][name])
+
+
+def test_without_gradients_nothing_is_recorded():
+    model, arguments = small_path()
+    with torch.no_grad():
+        path = fast.latent_path(model.posterior, model.decoder_cell, *arguments)
+    expected = plain.latent_path(model.posterior, model.decoder_cell, *arguments)
+    assert not path.hidden.requires_grad
+    torch.testing.assert_close(path.hidden, expected.hidden)
+
+
+def test_other_precisions_go_the_plain_way():
+    model, (*rows, state) = small_path(torch.float32)
+    assert fast.applies(model.decoder_cell, *rows, *state)
+    assert not fast.applies(model.decoder_cell, *(row.bfloat16() for row in rows), *state)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not fast.applies(model.decoder_cell, *rows, *state)
+        ours = fast.latent_path(model.posterior, model.decoder_cell, *rows, state)
+        theirs = plain.latent_path(model.posterior, model.decoder_cell, *rows, state)
+    assert torch.equal(ours.hidden, theirs.hidden)
+
+
+def test_a_frame_keeps_what_is_documented_and_no_more():
+    def kept(steps: int) -> int:
+        elements: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            elements[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        model, arguments = small_path(steps=steps)
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            path = fast.latent_path(model.posterior, model.decoder_cell, *arguments)
+        assert path.hidden.requires_grad
+        return sum(elements.values())
+
+    arguments = SMALL.embedding_size + SMALL.hidden_size + SMALL.latent_size
+    documented = fast.kept_elements(SMALL.hidden_size, SMALL.latent_size, SMALL.mlp_size)
+    assert (kept(steps=5) - kept(steps=4)) / 2 == sum(documented.values()) + arguments
+
+
+@given(batch=sizes, steps=st.integers(1, 6), entering=sizes, hidden=sizes, seed=st.integers(0, 99))
+@settings(max_examples=40)
+def test_the_lstm_without_latents_is_torchs(batch, steps, entering, hidden, seed):
+    torch.manual_seed(seed)
+    ours = LSTM(entering, hidden, batch_first=True)
+    theirs = nn.LSTM(entering, hidden, batch_first=True)
+    theirs.load_state_dict(ours.state_dict())
+    rows = torch.randn(batch, steps, entering, requires_grad=True)
+
+    def outcome(lstm: nn.LSTM) -> list[Tensor]:
+        hidden, last = lstm(rows)
+        return values_and_gradients((hidden, *last), [rows, *lstm.parameters()])
+
+    assert_all_close(outcome(ours), outcome(theirs), torch.float32)
+
+
+@pytest.mark.parametrize("options", [{"num_layers": 2}, {"bidirectional": True}, {"bias": False}, {"proj_size": 2}])
+def test_what_the_lstm_does_not_cover_goes_torchs_way(options):
+    torch.manual_seed(0)
+    ours = LSTM(3, 4, batch_first=True, **options)
+    theirs = nn.LSTM(3, 4, batch_first=True, **options)
+    theirs.load_state_dict(ours.state_dict())
+    rows = torch.randn(2, 5, 3)
+    assert torch.equal(ours(rows)[0], theirs(rows)[0])
+
+
+@dtypes
+@given(n=sizes, k=sizes, m=sizes, cut=st.integers(0, 3), seed=st.integers(0, 99))
+@settings(max_examples=40)
+def test_products_are_right_whatever_the_strides(dtype, n, k, m, cut, seed):
+    torch.manual_seed(seed)
+    rows, weight = torch.randn(n, k + cut, dtype=dtype)[:, cut:], torch.randn(m, k + cut, dtype=dtype)[:, cut:]
+    bias, grad = torch.randn(m, dtype=dtype), torch.randn(m + cut, n, dtype=dtype)[cut:].t()
+    pairs = [
+        (product(rows, weight, bias), rows @ weight.t() + bias),
+        (product(rows, weight.t().contiguous().t()), rows @ weight.t()),
+        (product(grad, weight.t()), grad @ weight),
+        (packed_product(weight)(rows), rows @ weight.t()),
+        (packed_product(weight.t())(grad), grad @ weight),
+        (weight_gradient(grad, rows), grad.t() @ rows),
+    ]
+    for ours, expected in pairs:
+        torch.testing.assert_close(ours, expected, **TOLERANCE[dtype])

@@ -1,0 +1,217 @@
+"""The latent path at the speed of its matrix products: one autograd function in place of the loop of ops/plain.py.
+
+What differs from the loop, in exact arithmetic nothing:
+
+- Only what waits for h_{t-1} is computed step by step. b_t's half of the posterior's first layer and embed(x_t)'s part
+  of the LSTM's input matrix are one product each over all frames.
+- gen is linear: its matrix and the LSTM's input matrix for it become one, W_latent = W_in[:, E:] W_gen, once a call.
+- h_{t-1} meets the posterior's first layer and the LSTM's recurrent matrix in one product.
+- Weights are laid out for the step's few rows once a call (ops/products.py).
+- The backward pass leaves every weight's gradient to one product over all frames.
+
+What is kept for the backward pass: see `kept_elements`.
+"""
+
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from zfaudio.distributions import DiagonalGaussian
+from zfaudio.ops import plain
+from zfaudio.ops.cells import LatentLSTMCell, State
+from zfaudio.ops.gates import clamped_leaky_relu_, clamped_leaky_relu_backward, lstm_step, lstm_step_backward
+from zfaudio.ops.plain import LatentPath
+from zfaudio.ops.products import packed_product, product, weight_gradient
+
+LATENT_LIMIT = 8.0  # clamp of the posterior's parameters
+
+
+class PosteriorNetwork(Protocol):
+    """(h_{t-1}, b_t) -> q(z_t): Linear, ClampedLeakyReLU, Linear, then mean and log-variance clamped."""
+
+    layers: nn.Sequential
+
+    def __call__(self, *inputs: Tensor) -> DiagonalGaussian:
+        """Inputs [..., size], joined along the last axis."""
+
+
+class PathWeights(NamedTuple):
+    """Weights of the posterior's two layers and of the decoder cell, as their modules hold them."""
+
+    inner: Tensor  # [mlp, hidden + hidden]: for h_{t-1}, for b_t
+    inner_bias: Tensor
+    outer: Tensor  # [2 * latent, mlp]
+    outer_bias: Tensor
+    gen: Tensor  # [gen, latent]
+    gen_bias: Tensor
+    entering: Tensor  # [4 * hidden, embedding + gen]
+    entering_bias: Tensor
+    recurrent: Tensor  # [4 * hidden, hidden]
+
+
+def latent_path(
+    infer: PosteriorNetwork,
+    advance: nn.Module,
+    embedded: Tensor,
+    backward: Tensor,
+    noise: Tensor,
+    state: State,
+) -> LatentPath:
+    """`plain.latent_path`, faster; the same arguments, except that `infer` and `advance` are the model's modules.
+
+    Goes the plain way where `applies` says so.
+    """
+    if not applies(advance, embedded, backward, noise, *state):
+        return plain.latent_path(infer, advance, embedded, backward, noise, state)
+    hidden, cell, parameters, latent = _LatentPath.apply(
+        embedded.transpose(0, 1), backward.transpose(0, 1), noise.transpose(0, 1), *state, *_weights(infer, advance)
+    )
+    mean, log_variance = parameters.transpose(0, 1).chunk(2, dim=-1)
+    return LatentPath(
+        before=hidden[:-1].transpose(0, 1),
+        hidden=hidden[1:].transpose(0, 1),
+        cell=cell.transpose(0, 1),
+        posterior=DiagonalGaussian(mean, log_variance),
+        latent=latent.transpose(0, 1),
+    )
+
+
+def applies(advance: nn.Module, *inputs: Tensor) -> bool:
+    """Whether this file covers the case: the plain LSTM cell, in one of float32 and float64, without autocast."""
+    dtype = inputs[0].dtype
+    return (
+        isinstance(advance, LatentLSTMCell)
+        and dtype in (torch.float32, torch.float64)
+        and all(tensor.dtype == dtype for tensor in (*inputs, *advance.parameters()))
+        and not torch.is_autocast_enabled(inputs[0].device.type)
+    )
+
+
+def _weights(infer: PosteriorNetwork, advance: nn.Module) -> PathWeights:
+    # As attributes, not get_parameter: torch.func.functional_call puts plain tensors there.
+    first, second, cell = (
+        cast(nn.Linear, infer.layers[0]),
+        cast(nn.Linear, infer.layers[2]),
+        cast(LatentLSTMCell, advance),
+    )
+    return PathWeights(
+        *(first.weight, first.bias, second.weight, second.bias),
+        *(cell.gen.weight, cell.gen.bias, cell.input.weight, cell.input.bias, cell.recurrent.weight),
+    )
+
+
+def kept_elements(hidden: int, latent: int, mlp: int) -> dict[str, int]:
+    """Elements kept for the backward pass for each frame of each sequence, by what they hold.
+
+    The arguments, which others keep too, come on top: embed(x_t), b_t and the noise. At the TIMIT size (1024, 256, 512)
+    7,424 elements, 29.7 kB a frame in float32, and 7.2 kB of arguments.
+    """
+    return {
+        "gates": 4 * hidden,
+        "hidden": hidden,
+        "cell": hidden,
+        "posterior's inner layer": mlp,
+        "posterior's parameters": 2 * latent,
+        "latent": latent,
+    }
+
+
+class _LatentPath(torch.autograd.Function):
+    """Time-major: embedded [S, B, E], backward [S, B, H], noise [S, B, Z], hidden and cell [B, H], `PathWeights`.
+
+    Gives h_0..h_S [S + 1, B, H], c_1..c_S [S, B, H], the posterior's mean and log-variance [S, B, 2 Z], z [S, B, Z].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, embedded: Tensor, backward: Tensor, noise: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        state, weights = State(*others[:2]), PathWeights(*others[2:])
+        embedded, backward, noise = embedded.contiguous(), backward.contiguous(), noise.contiguous()
+        steps, batch, embedding = embedded.shape
+        size, inner_size, latent_size = state.hidden.shape[-1], weights.inner.shape[0], noise.shape[-1]
+
+        to_gen = weights.entering[:, embedding:]
+        folded = product(to_gen, weights.gen.t())  # W_latent, [4 H, Z]
+        bias = weights.entering_bias + to_gen @ weights.gen_bias
+        gates = product(embedded.flatten(0, 1), weights.entering[:, :embedding], bias).view(steps, batch, 4 * size)
+        inner = product(backward.flatten(0, 1), weights.inner[:, size:], weights.inner_bias)
+        inner = inner.view(steps, batch, inner_size)
+
+        hidden, cell = embedded.new_empty(steps + 1, batch, size), embedded.new_empty(steps, batch, size)
+        parameters, latent = noise.new_empty(steps, batch, 2 * latent_size), torch.empty_like(noise)
+        hidden[0] = state.hidden
+        from_hidden = packed_product(torch.cat([weights.inner[:, :size], weights.recurrent]))
+        from_inner = packed_product(weights.outer)
+        from_latent = packed_product(folded)
+        before = state.cell
+        for t in range(steps):
+            summed = from_hidden(hidden[t])
+            clamped_leaky_relu_(inner[t].add_(summed[:, :inner_size]))
+            torch.add(from_inner(inner[t]), weights.outer_bias, out=parameters[t])
+            mean, log_variance = parameters[t].clamp_(-LATENT_LIMIT, LATENT_LIMIT).chunk(2, dim=-1)
+            torch.mul(log_variance, 0.5, out=latent[t]).exp_().mul_(noise[t]).add_(mean)
+            gates[t].add_(summed[:, inner_size:]).add_(from_latent(latent[t]))
+            lstm_step(gates[t], before, cell[t], hidden[t + 1])
+            before = cell[t]
+
+        ctx.save_for_backward(
+            *(embedded, backward, noise, *others), *(gates, inner, hidden, cell, parameters, latent, folded)
+        )
+        return hidden, cell, parameters, latent
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, d_hidden_all: Tensor, d_cell_all: Tensor, d_parameters: Tensor, d_latent: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        embedded, backward, noise, _, first_cell, *rest = ctx.saved_tensors
+        weights, (gates, inner, hidden, cell, parameters, latent, folded) = PathWeights(*rest[:9]), rest[9:]
+        steps, _, embedding = embedded.shape
+        size, latent_size = hidden.shape[-1], latent.shape[-1]
+
+        to_clamped = packed_product(weights.outer.t())
+        to_before = packed_product(torch.cat([weights.recurrent, folded], dim=1).t())  # of h_{t-1} and z_t
+        to_hidden = packed_product(weights.inner[:, :size].t())
+        d_gates, d_inner = torch.empty_like(gates), torch.empty_like(inner)
+        d_clamped = (parameters.abs() < LATENT_LIMIT).to(parameters)  # then the parameters' gradient
+        d_hidden, d_cell = d_hidden_all[steps], torch.zeros_like(first_cell)
+        for t in reversed(range(steps)):
+            d_cell = lstm_step_backward(
+                *(d_hidden, d_cell + d_cell_all[t], gates[t]),
+                *(cell[t - 1] if t else first_cell, cell[t], d_gates[t]),
+            )
+            d_hidden, d_latent_t = to_before(d_gates[t]).split([size, latent_size], dim=-1)
+            d_latent_t = d_latent_t + d_latent[t]
+            d_mean, d_log_variance = d_parameters[t].chunk(2, dim=-1)
+            log_variance = parameters[t].chunk(2, dim=-1)[1]
+            left, right = d_clamped[t].chunk(2, dim=-1)
+            left.mul_(d_latent_t + d_mean)
+            spread = torch.exp(0.5 * log_variance).mul_(noise[t]).mul_(0.5)
+            right.mul_(torch.addcmul(d_log_variance, spread, d_latent_t))
+            clamped_leaky_relu_backward(to_clamped(d_clamped[t]), inner[t], out=d_inner[t])
+            d_hidden = to_hidden(d_inner[t]).add_(d_hidden).add_(d_hidden_all[t])
+
+        # What is left is one product over all frames for each gradient.
+        d_gates, d_inner, d_clamped = d_gates.flatten(0, 1), d_inner.flatten(0, 1), d_clamped.flatten(0, 1)
+        before = hidden[:-1]
+        d_recurrent, d_folded, d_from_embedded = weight_gradient(
+            d_gates, torch.cat([before, latent, embedded], dim=-1).flatten(0, 1)
+        ).split([size, latent_size, embedding], dim=1)
+        d_bias = d_gates.sum(0)
+        to_gen = weights.entering[:, embedding:]
+        d_to_gen = product(d_folded, weights.gen).addr_(d_bias, weights.gen_bias)
+        d_weights = PathWeights(
+            inner=weight_gradient(d_inner, torch.cat([before, backward], dim=-1).flatten(0, 1)),
+            inner_bias=d_inner.sum(0),
+            outer=weight_gradient(d_clamped, inner.flatten(0, 1)),
+            outer_bias=d_clamped.sum(0),
+            gen=product(to_gen.t(), d_folded.t()),
+            gen_bias=d_bias @ to_gen,
+            entering=torch.cat([d_from_embedded, d_to_gen], dim=1),
+            entering_bias=d_bias,
+            recurrent=d_recurrent,
+        )
+        d_embedded = product(d_gates, weights.entering[:, :embedding].t()).view_as(embedded)
+        d_backward = product(d_inner, weights.inner[:, size:].t()).view_as(backward)
+        return d_embedded, d_backward, None, d_hidden, d_cell, *d_weights

@@ -1,0 +1,63 @@
+"""What stands between the products of a step, forward and backward, in place where it can be."""
+
+import torch
+from torch import Tensor
+
+sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
+
+def lstm_step(gates: Tensor, before: Tensor, cell: Tensor, hidden: Tensor) -> None:
+    """One LSTM update.
+
+    Args:
+        gates: sums in, activations out, [batch, 4 * hidden] (input, forget, cell, output).
+        before: cell state before, [batch, hidden].
+        cell: takes the cell state after, [batch, hidden].
+        hidden: takes the hidden state after, [batch, hidden].
+    """
+    enter, forget, candidate, leave = gates.chunk(4, dim=-1)
+    enter.sigmoid_()
+    forget.sigmoid_()
+    candidate.tanh_()
+    leave.sigmoid_()
+    torch.mul(forget, before, out=cell).addcmul_(enter, candidate)
+    torch.tanh(cell, out=hidden).mul_(leave)
+
+
+def lstm_step_backward(
+    d_hidden: Tensor, d_cell: Tensor, gates: Tensor, before: Tensor, cell: Tensor, d_gates: Tensor
+) -> Tensor:
+    """Gradients of one LSTM update.
+
+    Args:
+        d_hidden: gradient of the hidden state after, [batch, hidden].
+        d_cell: gradient of the cell state after, [batch, hidden].
+        gates: activations that `lstm_step` left, [batch, 4 * hidden].
+        before: cell state before, [batch, hidden].
+        cell: cell state after, [batch, hidden].
+        d_gates: takes the gradient of the sums, [batch, 4 * hidden].
+
+    Returns:
+        Gradient of the cell state before, [batch, hidden].
+    """
+    enter, forget, candidate, leave = gates.chunk(4, dim=-1)
+    d_enter, d_forget, d_candidate, d_leave = d_gates.chunk(4, dim=-1)
+    squashed = torch.tanh(cell)
+    d_cell = torch.ops.aten.tanh_backward(d_hidden * leave, squashed).add_(d_cell)
+    sigmoid_backward(d_hidden * squashed, leave, grad_input=d_leave)
+    sigmoid_backward(d_cell * candidate, enter, grad_input=d_enter)
+    sigmoid_backward(d_cell * before, forget, grad_input=d_forget)
+    tanh_backward(d_cell * enter, candidate, grad_input=d_candidate)
+    return d_cell.mul_(forget)
+
+
+def clamped_leaky_relu_(values: Tensor) -> Tensor:
+    """`ClampedLeakyReLU`, in place."""
+    return torch.nn.functional.leaky_relu_(values, 1 / 3).clamp_(-3, 3)
+
+
+def clamped_leaky_relu_backward(grad: Tensor, activation: Tensor, out: Tensor) -> None:
+    """Gradient of the clamped leaky ReLU from what it gave: 1 above zero, 1/3 below, 0 where it was clamped."""
+    torch.ops.aten.leaky_relu_backward.grad_input(grad, activation, 1 / 3, True, grad_input=out)
+    out.mul_(activation.abs() < 3)
