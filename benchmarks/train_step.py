@@ -43,6 +43,7 @@ def train_step(device: Literal["cpu", "cuda"] = "cpu", json: str = "", turns: in
         growth: also time other batch sizes, lengths and hidden sizes.
     """
     load = os.getloadavg()[0]
+    check_same_loss(device)
     steps: dict[str, Callable[[], None]] = {
         core: training_step(core, TIMIT, BATCH, STEPS, device) for core in ("published", "plain", "fast")
     }
@@ -103,6 +104,15 @@ def loss_of(core: str, model: ZForcing, frames: Tensor, noise: Tensor) -> Tensor
     vars(zforcing)["latent_path"] = fast.latent_path if core == "fast" else plain.latent_path
     lengths = torch.full((len(frames),), frames.shape[1], device=frames.device)
     return training_loss(model(frames, lengths, noise=noise), WEIGHTS)
+
+
+def check_same_loss(device: str) -> None:
+    """Raise AssertionError unless all cores give the same loss: timings of different functions mean nothing."""
+    torch.manual_seed(0)
+    model = ZForcing(dataclasses.replace(TIMIT, hidden_size=64), FRAME_SIZE).to(device)
+    frames, noise = torch.randn(4, 6, FRAME_SIZE, device=device), torch.randn(4, 5, TIMIT.latent_size, device=device)
+    losses = [loss_of(core, model, frames, noise).detach() for core in ("published", "plain", "fast")]
+    torch.testing.assert_close(losses[1:], losses[:1] * 2, rtol=1e-4, atol=0)
 
 
 def flops_per_frame(config: ModelConfig) -> float:
