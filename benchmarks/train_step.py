@@ -19,11 +19,10 @@ from torch import Tensor, nn
 
 from benchmarks.published import published_loss
 from zfaudio.command import run_command
-from zfaudio.models import ModelConfig, zforcing
+from zfaudio.models import ModelConfig
 from zfaudio.models.zforcing import ZForcing
 from zfaudio.objective import Weights, training_loss
-from zfaudio.ops import fast, plain
-from zfaudio.ops.lstm import LSTM
+from zfaudio.ops import fast
 from zfaudio.ops.products import product
 
 TIMIT = ModelConfig()  # hidden 1024, latent 256, embedding and MLP 512
@@ -79,10 +78,7 @@ def train_step(device: Literal["cpu", "cuda"] = "cpu", json: str = "", turns: in
 
 def training_step(core: str, config: ModelConfig, batch: int, steps: int, device: str) -> Callable[[], None]:
     """One step of training with a core, `published`, `plain` or `fast`; data and weights are always the same."""
-    torch.manual_seed(0)
-    model = ZForcing(config, FRAME_SIZE).to(device)
-    if core == "fast":
-        model.backward_lstm.__class__ = LSTM
+    model = model_with(core, config, device)
     # The fused Adam for all: what is compared is the model.
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, eps=1e-5, fused=True)
     frames = torch.randn(batch, steps + 1, FRAME_SIZE, device=device)
@@ -97,21 +93,28 @@ def training_step(core: str, config: ModelConfig, batch: int, steps: int, device
     return step
 
 
+def model_with(core: str, config: ModelConfig, device: str) -> ZForcing:
+    """The model for a core, always with the same weights; the published way runs on the plain one's modules."""
+    torch.manual_seed(0)
+    return ZForcing(dataclasses.replace(config, core="fast" if core == "fast" else "plain"), FRAME_SIZE).to(device)
+
+
 def loss_of(core: str, model: ZForcing, frames: Tensor, noise: Tensor) -> Tensor:
     """The training loss by a core."""
     if core == "published":
         return published_loss(model, frames, noise, WEIGHTS)
-    vars(zforcing)["latent_path"] = fast.latent_path if core == "fast" else plain.latent_path
     lengths = torch.full((len(frames),), frames.shape[1], device=frames.device)
     return training_loss(model(frames, lengths, noise=noise), WEIGHTS)
 
 
 def check_same_loss(device: str) -> None:
     """Raise AssertionError unless all cores give the same loss: timings of different functions mean nothing."""
-    torch.manual_seed(0)
-    model = ZForcing(dataclasses.replace(TIMIT, hidden_size=64), FRAME_SIZE).to(device)
+    small = dataclasses.replace(TIMIT, hidden_size=64)
     frames, noise = torch.randn(4, 6, FRAME_SIZE, device=device), torch.randn(4, 5, TIMIT.latent_size, device=device)
-    losses = [loss_of(core, model, frames, noise).detach() for core in ("published", "plain", "fast")]
+    losses = [
+        loss_of(core, model_with(core, small, device), frames, noise).detach()
+        for core in ("published", "plain", "fast")
+    ]
     torch.testing.assert_close(losses[1:], losses[:1] * 2, rtol=1e-4, atol=0)
 
 

@@ -19,16 +19,11 @@ from torch import Generator, Tensor, nn
 
 from zfaudio.distributions import DiagonalGaussian, gaussian_kl, split_gaussian
 from zfaudio.models.base import FrameModel, FrameTerms
-from zfaudio.ops.cells import (
-    ClampedLeakyReLU,
-    ConditionalNormLSTMCell,
-    LatentLSTMCell,
-    State,
-    initialise_recurrent,
-)
-from zfaudio.ops.plain import LatentPath, latent_path
-
-LATENT_LIMIT = 8.0  # published clamp of the parameters of prior, posterior and auxiliary
+from zfaudio.ops import fast, plain
+from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State, initialise_recurrent
+from zfaudio.ops.lstm import LSTM
+from zfaudio.ops.networks import GaussianMLP
+from zfaudio.ops.plain import LatentPath
 
 
 @dataclass
@@ -46,6 +41,7 @@ class ModelConfig:
         auxiliary_cost: Gaussian log-density of b_t, or minus the squared error.
         backward_reconstruction: whether b_t also predicts x_t.
         conditional_layer_norm: z_t enters the decoder as gain and bias of a layer norm.
+        core: how the loop over frames is computed: fast, or plain, the reference that reads like the equations.
     """
 
     name: Literal["zforcing"] = "zforcing"
@@ -58,20 +54,7 @@ class ModelConfig:
     auxiliary_cost: Literal["gaussian", "squared_error"] = "gaussian"
     backward_reconstruction: bool = False
     conditional_layer_norm: bool = False
-
-
-class GaussianMLP(nn.Module):
-    """One hidden layer, then mean and log-variance, clamped as published."""
-
-    def __init__(self, input_size: int, mlp_size: int, output_size: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(input_size, mlp_size), ClampedLeakyReLU(), nn.Linear(mlp_size, 2 * output_size)
-        )
-
-    def forward(self, *inputs: Tensor) -> DiagonalGaussian:
-        """Inputs [..., size], joined along the last axis."""
-        return split_gaussian(self.layers(torch.cat(inputs, dim=-1)), limit=LATENT_LIMIT)
+    core: Literal["fast", "plain"] = "fast"
 
 
 class ZForcing(FrameModel):
@@ -87,7 +70,8 @@ class ZForcing(FrameModel):
         cell = ConditionalNormLSTMCell if config.conditional_layer_norm else LatentLSTMCell
 
         self.embed = nn.Linear(frame_size, config.embedding_size)
-        self.backward_lstm = nn.LSTM(config.embedding_size, hidden, batch_first=True)
+        lstm = LSTM if config.core == "fast" else nn.LSTM
+        self.backward_lstm = lstm(config.embedding_size, hidden, batch_first=True)
         initialise_recurrent(self.backward_lstm.get_parameter("weight_hh_l0"))
         self.prior = GaussianMLP(hidden, mlp, latent)
         self.posterior = GaussianMLP(2 * hidden, mlp, latent)
@@ -119,6 +103,7 @@ class ZForcing(FrameModel):
         if noise is None:
             noise = torch.randn(batch, time - 1, self.config.latent_size, device=frames.device)
         noise = noise.to(state.cell.dtype)
+        latent_path = fast.latent_path if self.config.core == "fast" else plain.latent_path
         path = latent_path(self.posterior, self.decoder_cell, embedded[:, :-1], backward, noise, state)
 
         prior = self.prior(path.before)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zfaudio.ops.networks import ClampedLeakyReLU
+
 
 class State(NamedTuple):
     """Recurrent state of the decoder LSTM, one row a sequence."""
@@ -62,11 +64,3 @@ class ConditionalNormLSTMCell(nn.Module):
         recurrent = self.recurrent(state.hidden)
         normalised = F.layer_norm(recurrent, recurrent.shape[-1:])
         return lstm_update(self.input_norm(self.input(embedded)) + (1 + gain) * normalised + bias, state.cell)
-
-
-class ClampedLeakyReLU(nn.Module):
-    """Leaky ReLU of slope 1/3, clamped to [-3, 3]: the published activation."""
-
-    def forward(self, value: Tensor) -> Tensor:
-        """Elementwise."""
-        return F.leaky_relu(value, 1 / 3).clamp(-3, 3)

@@ -12,7 +12,7 @@ What differs from the loop, in exact arithmetic nothing:
 What is kept for the backward pass: see `kept_elements`.
 """
 
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,19 +22,9 @@ from zfaudio.distributions import DiagonalGaussian
 from zfaudio.ops import plain
 from zfaudio.ops.cells import LatentLSTMCell, State
 from zfaudio.ops.gates import clamped_leaky_relu_, clamped_leaky_relu_backward, lstm_step, lstm_step_backward
+from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP
 from zfaudio.ops.plain import LatentPath
 from zfaudio.ops.products import packed_product, product, weight_gradient
-
-LATENT_LIMIT = 8.0  # clamp of the posterior's parameters
-
-
-class PosteriorNetwork(Protocol):
-    """(h_{t-1}, b_t) -> q(z_t): Linear, ClampedLeakyReLU, Linear, then mean and log-variance clamped."""
-
-    layers: nn.Sequential
-
-    def __call__(self, *inputs: Tensor) -> DiagonalGaussian:
-        """Inputs [..., size], joined along the last axis."""
 
 
 class PathWeights(NamedTuple):
@@ -52,7 +42,7 @@ class PathWeights(NamedTuple):
 
 
 def latent_path(
-    infer: PosteriorNetwork,
+    infer: GaussianMLP,
     advance: nn.Module,
     embedded: Tensor,
     backward: Tensor,
@@ -89,7 +79,7 @@ def applies(advance: nn.Module, *inputs: Tensor) -> bool:
     )
 
 
-def _weights(infer: PosteriorNetwork, advance: nn.Module) -> PathWeights:
+def _weights(infer: GaussianMLP, advance: nn.Module) -> PathWeights:
     # As attributes, not get_parameter: torch.func.functional_call puts plain tensors there.
     first, second, cell = (
         cast(nn.Linear, infer.layers[0]),
