@@ -105,6 +105,23 @@ def test_every_variant_has_the_same_terms_and_gradients(dtype, config):
     assert_all_close(outcome(models["fast"]), outcome(models["plain"]), dtype)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_the_fast_path_on_a_gpu_is_the_plain_one():
+    model, arguments = small_path()
+    model.cuda()
+    *rows, state = (
+        State(*(part.cuda() for part in one)) if isinstance(one, State) else one.cuda() for one in arguments
+    )
+    modules = (model.posterior, model.decoder_cell)
+
+    def outcome(path) -> list[Tensor]:
+        after = path(*modules, *rows, state)
+        values = (after.hidden, after.cell, after.posterior.mean, after.posterior.log_variance, after.latent)
+        return values_and_gradients(values, [*model.posterior.parameters(), *model.decoder_cell.parameters()])
+
+    assert_all_close(outcome(fast.latent_path), outcome(plain.latent_path), torch.float64)
+
+
 def small_path(dtype: torch.dtype = torch.float64, steps: int = 4) -> tuple[ZForcing, tuple[Tensor, ...]]:
     """A model, and the arguments of a path after its modules."""
     torch.manual_seed(3)
