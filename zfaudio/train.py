@@ -72,9 +72,7 @@ class Training:
 
         torch.manual_seed(config.train.seed)
         model = build_model(config.model, self.manifest.frame_size)
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=config.train.learning_rate, eps=config.train.adam_eps, fused=True
-        )
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.train.learning_rate, eps=config.train.adam_eps)
         self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimizer,
             mode="max",

@@ -41,7 +41,7 @@ class ModelConfig:
         auxiliary_cost: Gaussian log-density of b_t, or minus the squared error.
         backward_reconstruction: whether b_t also predicts x_t.
         conditional_layer_norm: z_t enters the decoder as gain and bias of a layer norm.
-        core: how the loop over frames is computed: fast, or plain, the reference that reads like the equations.
+        core: how the loop over frames is computed: plain, which reads like the equations, or fast (ops/fast.py).
     """
 
     name: Literal["zforcing"] = "zforcing"
@@ -49,12 +49,12 @@ class ModelConfig:
     latent_size: int = 256
     embedding_size: int = 512
     mlp_size: int = 512
-    min_deviation: float = 0.01
+    min_deviation: float = 0.001
     auxiliary: Literal["none", "latent", "latent_and_state"] = "latent"
     auxiliary_cost: Literal["gaussian", "squared_error"] = "gaussian"
     backward_reconstruction: bool = False
     conditional_layer_norm: bool = False
-    core: Literal["fast", "plain"] = "fast"
+    core: Literal["plain", "fast"] = "plain"
 
 
 class ZForcing(FrameModel):
