@@ -92,7 +92,6 @@ class Training:
             rank,
             world,
         )
-        self.batches = iter(self.stream)
         self.state = self.bare_model.initial_state(config.train.batch_size)
         self.step = 0
         self.best: float | None = None
@@ -147,7 +146,7 @@ class Training:
     def train_step(self) -> None:
         """One step of the optimiser on the next batch."""
         asked = time.perf_counter()
-        batch = next(self.batches)
+        batch = next(self.stream)
         self.interval.data_wait += time.perf_counter() - asked
         device, options = self.accelerator.device, self.config.train
         weights = weights_at(self.config.objective, self.step)
@@ -271,7 +270,6 @@ class Training:
         self.skipped, self.skipped_in_a_row = training["skipped"], training["skipped_in_a_row"]
         own = training["processes"][self.accelerator.process_index]
         self.stream.load_state_dict(own["stream"])
-        self.batches = iter(self.stream)
         self.state = State(*(part.to(self.accelerator.device) for part in own["state"]))
 
     def agree_on_any(self, flag: bool | Tensor) -> bool:
