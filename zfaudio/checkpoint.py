@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zfaudio.config import RunConfig, read_config, write_config
+from zfaudio.distributions import Quantiser
 from zfaudio.errors import UserError
 from zfaudio.manifest import Manifest, read_manifest
 from zfaudio.models import FrameModel, build_model
@@ -108,7 +109,7 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
     path = find_checkpoint(path)
     config = read_config(path / "config.yaml")
     manifest = read_manifest(str(path))
-    model = build_model(config.model, manifest.frame_size)
+    model = build_model(config.model, manifest.frame_size, Quantiser(manifest.mean, manifest.deviation))
     load_weights(model, path)
     return Checkpoint(path, model.to(device).eval(), config, manifest, step=int(path.name.removeprefix("step-")))
 

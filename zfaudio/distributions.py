@@ -1,9 +1,10 @@
-"""Gaussian densities over frames and latents, in nats, always computed in float32 or better."""
+"""Densities over frames and latents, in nats, always computed in float32 or better."""
 
 import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
@@ -48,13 +49,127 @@ def split_gaussian(parameters: Tensor, limit: float | None = None, min_deviation
     Args:
         parameters: means, then log-variances.
         limit: clamp both to [-limit, limit], as the published code does for latents (limit 8).
-        min_deviation: a floor: the variance is exp(log-variance) + min_deviation ** 2, which keeps a gradient
-            where it binds, as a clamp would not.
+        min_deviation: floor of the deviation, see `floor_deviation`.
     """
     parameters = parameters.to(torch.promote_types(parameters.dtype, torch.float32))
     if limit is not None:
         parameters = parameters.clamp(-limit, limit)
     mean, log_variance = parameters.chunk(2, dim=-1)
-    if min_deviation > 0:
-        log_variance = torch.logaddexp(log_variance, log_variance.new_tensor(2 * math.log(min_deviation)))
-    return DiagonalGaussian(mean, log_variance)
+    return DiagonalGaussian(mean, floor_deviation(log_variance, min_deviation))
+
+
+def floor_deviation(log_variance: Tensor, min_deviation: float) -> Tensor:
+    """Log-variances with a floor: the variance grows by min_deviation ** 2, which keeps a gradient where it binds."""
+    if min_deviation <= 0:
+        return log_variance
+    return torch.logaddexp(log_variance, log_variance.new_tensor(2 * math.log(min_deviation)))
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """Where the 16-bit integers lie among standardised samples: integer k at (k - mean) / deviation."""
+
+    mean: float = 0.0  # of the corpus, in 16-bit steps
+    deviation: float = 1.0  # of the corpus, in 16-bit steps
+
+    @property
+    def step(self) -> float:
+        """Distance of neighbouring integers in standardised space."""
+        return 1 / self.deviation
+
+    @property
+    def lowest(self) -> float:
+        """The smallest 16-bit sample, standardised."""
+        return (-32768 - self.mean) / self.deviation
+
+    @property
+    def highest(self) -> float:
+        """The largest 16-bit sample, standardised."""
+        return (32767 - self.mean) / self.deviation
+
+    def round(self, samples: Tensor) -> Tensor:
+        """The nearest integers, standardised again: undoes dequantisation."""
+        return (torch.round(samples * self.deviation + self.mean) - self.mean) / self.deviation
+
+
+@dataclass
+class GaussianMixture:
+    """A mixture of diagonal Gaussians: one component is drawn for the whole of the last axis."""
+
+    logits: Tensor  # [..., components], unnormalised
+    components: DiagonalGaussian  # [..., components, size]
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of `value` [..., size]: [...] in nats."""
+        log_weights = torch.log_softmax(self.logits, dim=-1)
+        return torch.logsumexp(log_weights + self.components.log_prob(value.unsqueeze(-2)), dim=-1)
+
+    def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """The draw that standard normal `noise` [..., 2 * size] stands for.
+
+        Its first number chooses the component, its second half the draw from it; what lies between is not read.
+        `temperature` shrinks the draw towards the mixture's mean.
+        """
+        chosen = choose(self.logits, noise[..., :1]).unsqueeze(-1)  # [..., 1, 1]
+        index = chosen.expand(*chosen.shape[:-1], self.components.mean.shape[-1])
+        mean = torch.take_along_dim(self.components.mean, index, -2).squeeze(-2)
+        deviation = torch.take_along_dim(self.components.deviation, index, -2).squeeze(-2)
+        draw = mean + deviation * noise.chunk(2, dim=-1)[1]
+        centre = (torch.softmax(self.logits, -1).unsqueeze(-1) * self.components.mean).sum(-2)
+        return centre + temperature * (draw - centre)
+
+
+@dataclass
+class LogisticMixture:
+    """Each 16-bit sample has a mixture of logistics of its own, integrated over the sample's step.
+
+    As a density it is constant within a step, so that E[log p(k + u)] over uniform noise u is log P(k) exactly, and
+    every unit of likelihood.py holds (Salimans et al., 2017, "PixelCNN++", section 2.1).
+    """
+
+    logits: Tensor  # [..., size, components], unnormalised
+    mean: Tensor  # [..., size, components]
+    log_scale: Tensor  # [..., size, components]
+    quantiser: Quantiser
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of `value` [..., size], summed over the last axis: [...] in nats."""
+        return self.log_prob_of_samples(value).sum(-1)
+
+    def log_prob_of_samples(self, value: Tensor) -> Tensor:
+        """Log-density of each sample: [..., size] -> [..., size] in nats."""
+        step = self.quantiser.step
+        sample = self.quantiser.round(value).unsqueeze(-1)
+        inverse = torch.exp(-self.log_scale)
+        centred = (sample - self.mean) * inverse
+        half = 0.5 * step * inverse
+        upper, lower = F.logsigmoid(centred + half), F.logsigmoid(half - centred)
+        # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), without cancellation
+        log_mass = upper + lower + torch.log(-torch.expm1(-2 * half))
+        # The first and the last integer take what lies beyond them.
+        log_mass = torch.where(sample <= self.quantiser.lowest + 0.5 * step, upper, log_mass)
+        log_mass = torch.where(sample >= self.quantiser.highest - 0.5 * step, lower, log_mass)
+        log_probability = torch.logsumexp(torch.log_softmax(self.logits, -1) + log_mass, -1)
+        return log_probability - math.log(step)
+
+    def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """The draw that standard normal `noise` [..., 2 * size] stands for: components, then draws from them.
+
+        `temperature` shrinks the draw towards the mixture's mean. It is a 16-bit integer, standardised.
+        """
+        choice, place = noise.chunk(2, dim=-1)  # [..., size] each
+        index = choose(self.logits, choice.unsqueeze(-1))
+        mean = torch.take_along_dim(self.mean, index, -1).squeeze(-1)
+        scale = torch.exp(torch.take_along_dim(self.log_scale, index, -1).squeeze(-1))
+        # The logistic's quantile at Phi(noise), by logarithms of both tails so that neither rounds to 0.
+        draw = mean + scale * (torch.special.log_ndtr(place) - torch.special.log_ndtr(-place))
+        centre = (torch.softmax(self.logits, -1) * self.mean).sum(-1)
+        draw = centre + temperature * (draw - centre)
+        return self.quantiser.round(draw.clamp(self.quantiser.lowest, self.quantiser.highest))
+
+
+def choose(logits: Tensor, noise: Tensor) -> Tensor:
+    """Components [..., 1] that standard normal `noise` [..., 1] picks from `logits` [..., components]."""
+    cumulative = torch.softmax(logits, -1).cumsum(-1)
+    picked = (torch.special.ndtr(noise) > cumulative).sum(-1, keepdim=True)
+    return picked.clamp(max=logits.shape[-1] - 1)

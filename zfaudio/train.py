@@ -23,14 +23,15 @@ from zfaudio.checkpoint import (
 )
 from zfaudio.config import RunConfig, TrainConfig
 from zfaudio.device import pick_device
+from zfaudio.distributions import Quantiser
 from zfaudio.errors import UserError
 from zfaudio.experiment import begin_experiment, check_experiment
 from zfaudio.loader import DataConfig, TrainingStream, whole_utterances
 from zfaudio.manifest import check_shards, read_manifest
 from zfaudio.metrics import Interval, MetricsLog
 from zfaudio.models import FrameModel, ModelConfig, build_model
+from zfaudio.models.base import RecurrentState
 from zfaudio.objective import ObjectiveConfig, training_loss, weights_at
-from zfaudio.ops.cells import State
 from zfaudio.scoring import score_utterances
 
 
@@ -71,7 +72,7 @@ class Training:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
 
         torch.manual_seed(config.train.seed)
-        model = build_model(config.model, self.manifest.frame_size)
+        model = build_model(config.model, self.manifest.frame_size, Quantiser(self.manifest.mean, self.manifest.deviation))
         self.optimizer = torch.optim.Adam(model.parameters(), lr=config.train.learning_rate, eps=config.train.adam_eps)
         self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimizer,
@@ -162,7 +163,7 @@ class Training:
             norm = self.accelerator.clip_grad_norm_(self.model.parameters(), options.clip_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
-            self.state = State(*(part.detach() for part in terms.state))
+            self.state = tuple(part.detach() for part in terms.state)
             self.interval.add(batch, terms, loss, norm)
             self.skipped_in_a_row = 0
         else:
@@ -270,7 +271,7 @@ class Training:
         self.skipped, self.skipped_in_a_row = training["skipped"], training["skipped_in_a_row"]
         own = training["processes"][self.accelerator.process_index]
         self.stream.load_state_dict(own["stream"])
-        self.state = State(*(part.to(self.accelerator.device) for part in own["state"]))
+        self.state = tuple(part.to(self.accelerator.device) for part in own["state"])
 
     def agree_on_any(self, flag: bool | Tensor) -> bool:
         """Whether the flag is set on any process."""
@@ -291,10 +292,10 @@ class Training:
             bar.write(line, file=sys.stdout)
 
 
-def restart(state: State, starts: Tensor) -> State:
+def restart(state: RecurrentState, starts: Tensor) -> RecurrentState:
     """The state with zeros in the lanes that start a recording: starts [batch]."""
     kept = ~starts.unsqueeze(1)
-    return State(state.hidden * kept, state.cell * kept)
+    return tuple(part * kept for part in state)
 
 
 def seed_everything(seed: int, step: int, rank: int) -> None:

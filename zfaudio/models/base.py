@@ -1,28 +1,44 @@
 """What every model of frames offers: its terms of the bound for training and scoring, one step for generation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
+import torch
 from torch import Generator, Tensor, nn
 
-from zfaudio.ops.cells import State
+from zfaudio.distributions import DiagonalGaussian, Quantiser, gaussian_kl
+from zfaudio.models.autoregressive import AutoregressiveOutput
+from zfaudio.models.config import ModelConfig
+from zfaudio.models.outputs import FactorisedOutput
+
+# What a model carries from frame to frame: tensors [batch, ...], zeros before a recording.
+RecurrentState = tuple[Tensor, ...]
+
+# What is taken from a model to see what it is worth: nothing; what the posterior knows, by latents drawn from the
+# prior; or the state h_t, in the density of the next frame, the posterior's latents kept.
+Ablation = Literal["none", "posterior", "state"]
 
 
 class FrameDistribution(Protocol):
     """A density over frames: rows [..., frame_size]."""
 
-    @property
-    def mean(self) -> Tensor:
-        """Mean frame, [..., frame_size]."""
-
     def log_prob(self, frames: Tensor) -> Tensor:
         """Log-density of whole frames, [...] in nats."""
 
-    def sample(self, temperature: float = 1.0) -> Tensor:
-        """One draw, [..., frame_size]; `temperature` scales the deviation."""
-
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """The draw that standard normal `noise` [..., frame_size] stands for."""
+        """The draw [..., frame_size] that standard normal `noise` [..., frame_noise_size] stands for.
+
+        `temperature` shrinks it towards the mean.
+        """
+
+
+class Latents(NamedTuple):
+    """The latents of each step, [batch, steps, latent]; what stands on padding means nothing."""
+
+    prior: DiagonalGaussian
+    posterior: DiagonalGaussian
+    drawn: Tensor
 
 
 @dataclass
@@ -37,17 +53,20 @@ class FrameTerms:
     log_latent_ratio: Tensor  # log p(z_t) - log q(z_t) at the z_t that was drawn
     log_auxiliary: Tensor | None  # log p(b_t | z_t)
     log_backward: Tensor | None  # log p(x_t | b_t)
-    state: State  # after the last frame of each sequence
+    state: RecurrentState  # after the last frame of each sequence
+    latents: Latents | None = None  # of models that have them
+    hidden: Tensor | None = None  # h_t, [batch, time - 1, hidden], of models that have one
 
 
 class FrameModel(nn.Module):
     """A model of sequences of frames. What a subclass must define is what this class leaves unwritten."""
 
     frame_size: int
+    frame_noise_size: int  # standard normal numbers that a frame's draw takes
     bound: Literal["elbo", "exact"]  # what the sum of log_likelihood - kl is
 
-    def initial_state(self, batch_size: int) -> State:
-        """State before the first frame."""
+    def initial_state(self, batch_size: int) -> RecurrentState:
+        """State before the first frame: zeros."""
         raise NotImplementedError
 
     def latent_noise(self, steps: int, generator: Generator | None = None) -> Tensor:
@@ -55,7 +74,12 @@ class FrameModel(nn.Module):
         raise NotImplementedError
 
     def forward(
-        self, frames: Tensor, lengths: Tensor, state: State | None = None, noise: Tensor | None = None
+        self,
+        frames: Tensor,
+        lengths: Tensor,
+        state: RecurrentState | None = None,
+        noise: Tensor | None = None,
+        ablation: Ablation = "none",
     ) -> FrameTerms:
         """Score frames 1..lengths-1 of each sequence, given those before.
 
@@ -64,28 +88,79 @@ class FrameModel(nn.Module):
             lengths: frames of each sequence, the first (input only) included, [batch].
             state: where the sequences start from; `initial_state` when left out.
             noise: what the latents are drawn with, [batch, time - 1, latent]; torch's random state when left out.
+            ablation: what to do without; the terms are then no bound.
         """
         raise NotImplementedError
 
-    def read_backward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """States b_t of the future-reading network, [batch, time - 1, hidden]; b_t has read frames t+1..lengths-1."""
+    def read_backward(self, frames: Tensor, lengths: Tensor) -> Tensor | None:
+        """What the posterior knows of the future, b_t [batch, time - 1, size], for `step`; None without latents.
+
+        b_t has read frames t+1..lengths-1.
+        """
         raise NotImplementedError
 
     def step(
         self,
         frame: Tensor,
-        state: State,
+        state: RecurrentState,
         latent_temperature: float = 1.0,
         backward: Tensor | None = None,
         noise: Tensor | None = None,
-    ) -> tuple[FrameDistribution, State]:
+    ) -> tuple[FrameDistribution, RecurrentState]:
         """Read one frame and predict the next: the step of generation.
 
         Args:
             frame: x_t, [batch, frame_size].
             state: state before x_t.
             latent_temperature: scales the deviation of the latent's draw.
-            backward: b_t, [batch, hidden]; with it z_t is drawn from the posterior, without it from the prior.
+            backward: b_t, [batch, size]; with it z_t is drawn from the posterior, without it from the prior.
             noise: what z_t is drawn with, [batch, latent]; torch's random state when left out.
         """
         raise NotImplementedError
+
+    def stepper(self) -> Callable[..., tuple[FrameDistribution, RecurrentState]]:
+        """A function with the arguments of `step`, for many steps with the weights as they are now and no gradient."""
+        return self.step
+
+
+def build_output(
+    condition_size: int, frame_size: int, config: ModelConfig, quantiser: Quantiser
+) -> FactorisedOutput | AutoregressiveOutput:
+    """The frame likelihood that `config.likelihood` and `config.head` name, given a condition of that size."""
+    output = AutoregressiveOutput if config.head == "autoregressive" else FactorisedOutput
+    return output(condition_size, frame_size, config, quantiser)
+
+
+def scored_steps(lengths: Tensor, steps: int) -> Tensor:
+    """Which steps score a frame of their sequence, bool [batch, steps]: lengths [batch] count the input-only frame."""
+    return torch.arange(steps, device=lengths.device) < (lengths - 1).unsqueeze(1)
+
+
+def on(scored: Tensor, terms: Tensor) -> Tensor:
+    """Terms [batch, steps], zero where nothing is scored."""
+    # where, not a product: what stands on padding may be infinite
+    return torch.where(scored, terms, 0)
+
+
+def latent_terms(scored: Tensor, latents: Latents) -> dict[str, Tensor]:
+    """`kl` and `log_latent_ratio` of `FrameTerms`."""
+    prior, posterior, drawn = latents
+    return {
+        "kl": on(scored, gaussian_kl(posterior, prior)),
+        "log_latent_ratio": on(scored, prior.log_prob(drawn) - posterior.log_prob(drawn)),
+    }
+
+
+def at_end(values: Tensor, lengths: Tensor) -> Tensor:
+    """What each sequence's own last step left: values [batch, steps, size], lengths [batch] -> [batch, size]."""
+    return torch.take_along_dim(values, (lengths - 2).view(-1, 1, 1), dim=1).squeeze(1)
+
+
+def reverse(values: Tensor, lengths: Tensor) -> Tensor:
+    """Turn each sequence round within its own length: values [batch, steps, size], lengths [batch].
+
+    Padding stays where it is, after the end. Twice is once not at all.
+    """
+    steps = torch.arange(values.shape[1], device=values.device)
+    order = torch.where(steps < lengths.unsqueeze(1), lengths.unsqueeze(1) - 1 - steps, steps).unsqueeze(-1)
+    return torch.take_along_dim(values, order, dim=1)

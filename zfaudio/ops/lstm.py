@@ -1,74 +1,116 @@
-"""nn.LSTM for one layer whose inputs are all known: the fast path's way of stepping, without latents.
+"""nn.LSTM for one layer whose inputs are all known: the LSTMs without latents.
 
-As fast as oneDNN's own LSTM in its products, but without that one's workspace, which glibc takes from the system and
-gives back at every call (about 30,000 page faults a step of training at the TIMIT size, 5 % of its time).
+The fast way is as fast as oneDNN's own LSTM in its products, but without that one's workspace, which glibc takes from
+the system and gives back at every call (about 30,000 page faults a step of training at the TIMIT size, 5 % of it).
 """
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from zfaudio.ops.cells import State, initialise_recurrent, lstm_update
 from zfaudio.ops.gates import lstm_step, lstm_step_backward
 from zfaudio.ops.products import onednn_applies, packed_product, product, weight_gradient
 
 
 class LSTM(nn.LSTM):
-    """A one-layer nn.LSTM from a zero state whose products on the CPU in float32 are those of ops/products.py.
+    """A one-layer nn.LSTM over [batch, steps, in], its recurrent matrix orthogonal at the start, as published.
 
-    Parameters, arguments and results are nn.LSTM's; cases it does not cover go nn.LSTM's way.
+    With core `fast` the products on the CPU in float32 are those of ops/products.py; else everything is nn.LSTM's.
     """
 
-    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """[batch, steps, in] -> hidden states [batch, steps, hidden] and the last state, [1, batch, hidden] each."""
-        covered = self.num_layers == 1 and self.bias and self.batch_first and not (self.bidirectional or self.proj_size)
+    def __init__(self, input_size: int, hidden_size: int, core: str) -> None:
+        super().__init__(input_size, hidden_size, batch_first=True)
+        self.fast = core == "fast"
+        initialise_recurrent(self.get_parameter("weight_hh_l0"))
+
+    def read(self, inputs: Tensor) -> Tensor:
+        """Hidden states [batch, steps, hidden] from a zero state on."""
+        if self._fast_applies(inputs):
+            return self._run(inputs, self._zeros(inputs))[0]
+        return super().forward(inputs)[0]  # type: ignore[has-type]
+
+    def run(self, inputs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        """Hidden states [batch, steps, hidden] from `state` on, and the state after each sequence's own last step.
+
+        Args:
+            inputs: [batch, steps, in].
+            lengths: steps of each sequence, [batch].
+            state: before the first step.
+        """
+        if self._fast_applies(inputs):
+            hidden, cell = self._run(inputs, state)
+            last = (lengths - 1).view(-1, 1, 1)
+            ends = (torch.take_along_dim(values, last, dim=1).squeeze(1) for values in (hidden, cell))
+            return hidden, State(*ends)
+        packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        hidden, ends = super().forward(packed, (state.hidden[None], state.cell[None]))  # type: ignore[has-type]
+        padded, _ = pad_packed_sequence(hidden, batch_first=True, total_length=inputs.shape[1])
+        return padded, State(*(end[0] for end in ends))
+
+    def step(self, inputs: Tensor, state: State) -> State:
+        """One step: inputs [batch, in]."""
         entering, recurrent, *biases = self.all_weights[0]
-        if not (covered and hx is None and onednn_applies(input, entering)) or torch.is_autocast_enabled("cpu"):
-            return super().forward(input, hx)  # type: ignore[has-type]
-        hidden, cell = _LSTM.apply(input.transpose(0, 1), entering, recurrent, biases[0] + biases[1])
-        return hidden.transpose(0, 1), (hidden[-1:], cell[-1:])
+        return lstm_update(
+            F.linear(inputs, entering, biases[0]) + F.linear(state.hidden, recurrent, biases[1]), state.cell
+        )
+
+    def _fast_applies(self, inputs: Tensor) -> bool:
+        return self.fast and onednn_applies(inputs, self.all_weights[0][0]) and not torch.is_autocast_enabled("cpu")
+
+    def _zeros(self, inputs: Tensor) -> State:
+        zeros = inputs.new_zeros(len(inputs), self.hidden_size)
+        return State(zeros, zeros)
+
+    def _run(self, inputs: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """Hidden and cell states [batch, steps, hidden]."""
+        entering, recurrent, *biases = self.all_weights[0]
+        hidden, cell = _LSTM.apply(inputs.transpose(0, 1), entering, recurrent, biases[0] + biases[1], *state)
+        return hidden[1:].transpose(0, 1), cell.transpose(0, 1)
 
 
 class _LSTM(torch.autograd.Function):
-    """Time-major: inputs [S, B, I] -> hidden and cell states [S, B, H]."""
+    """Time-major: inputs [S, B, I], state [B, H] -> hidden states h_0..h_S [S + 1, B, H] and cell states [S, B, H]."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, entering: Tensor, recurrent: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, inputs: Tensor, entering: Tensor, recurrent: Tensor, bias: Tensor, *state: Tensor) -> Any:
         inputs = inputs.contiguous()
         steps, batch, _ = inputs.shape
         size = recurrent.shape[1]
         gates = product(inputs.flatten(0, 1), entering, bias).view(steps, batch, 4 * size)
-        hidden, cell = inputs.new_empty(steps, batch, size), inputs.new_empty(steps, batch, size)
+        hidden, cell = inputs.new_empty(steps + 1, batch, size), inputs.new_empty(steps, batch, size)
+        hidden[0], before = state
         from_hidden = packed_product(recurrent)
-        before = inputs.new_zeros(batch, size)
         for t in range(steps):
-            if t:
-                gates[t].add_(from_hidden(hidden[t - 1]))
-            lstm_step(gates[t], before, cell[t], hidden[t])
+            gates[t].add_(from_hidden(hidden[t]))
+            lstm_step(gates[t], before, cell[t], hidden[t + 1])
             before = cell[t]
-        ctx.save_for_backward(inputs, entering, recurrent, gates, hidden, cell)
+        ctx.save_for_backward(inputs, entering, recurrent, gates, hidden, cell, state[1])
         return hidden, cell
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_hidden_all: Tensor, d_cell_all: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, entering, recurrent, gates, hidden, cell = ctx.saved_tensors
-        steps, batch, _ = inputs.shape
+        inputs, entering, recurrent, gates, hidden, cell, first_cell = ctx.saved_tensors
+        steps = len(inputs)
         to_hidden = packed_product(recurrent.t())
         d_gates = torch.empty_like(gates)
-        zeros = torch.zeros_like(cell[0])
-        d_hidden, d_cell = d_hidden_all[-1], zeros
+        d_hidden, d_cell = d_hidden_all[steps], torch.zeros_like(first_cell)
         for t in reversed(range(steps)):
             d_cell = lstm_step_backward(
-                d_hidden, d_cell + d_cell_all[t], gates[t], cell[t - 1] if t else zeros, cell[t], d_gates[t]
+                d_hidden, d_cell + d_cell_all[t], gates[t], cell[t - 1] if t else first_cell, cell[t], d_gates[t]
             )
-            if t:
-                d_hidden = to_hidden(d_gates[t]).add_(d_hidden_all[t - 1])
+            d_hidden = to_hidden(d_gates[t]).add_(d_hidden_all[t])
         rows = d_gates.flatten(0, 1)
         return (
             product(rows, entering.t()).view_as(inputs) if ctx.needs_input_grad[0] else None,
             weight_gradient(rows, inputs.flatten(0, 1)),
-            weight_gradient(rows[batch:], hidden[:-1].flatten(0, 1)) if steps > 1 else torch.zeros_like(recurrent),
+            weight_gradient(rows, hidden[:-1].flatten(0, 1)),
             rows.sum(0),
+            d_hidden,
+            d_cell,
         )

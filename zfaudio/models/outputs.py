@@ -1,0 +1,104 @@
+"""From a state to the density of the next frame: the frame likelihoods, as every model can have them."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from zfaudio.distributions import (
+    DiagonalGaussian,
+    GaussianMixture,
+    LogisticMixture,
+    Quantiser,
+    floor_deviation,
+)
+from zfaudio.models.config import ModelConfig
+
+SampleDensity = DiagonalGaussian | GaussianMixture | LogisticMixture
+
+# A logistic far narrower than a 16-bit step is a point mass already; below, exp(-log_scale) would overflow in the end.
+NARROWEST = 1e-3  # steps
+
+
+class DensityLayout:
+    """How a network's output is read as a density over `size` samples: a whole frame, or one sample of it."""
+
+    def __init__(self, config: ModelConfig, size: int, quantiser: Quantiser) -> None:
+        self.kind, self.components, self.min_deviation = config.likelihood, config.components, config.min_deviation
+        self.size, self.quantiser = size, quantiser
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that describe one density."""
+        if self.kind == "gaussian":
+            return 2 * self.size
+        if self.kind == "gaussian_mixture":
+            return self.components * (1 + 2 * self.size)
+        return 3 * self.components * self.size
+
+    @property
+    def noise_size(self) -> int:
+        """Standard normal numbers that one draw takes."""
+        return self.size if self.kind == "gaussian" else 2 * self.size
+
+    def observe(self, frames: Tensor) -> Tensor:
+        """Frames as the model is to read them: under a discretised density, whole 16-bit steps.
+
+        With dequantisation undone, the density is that of the integers and their probability exact.
+        """
+        return self.quantiser.round(frames) if self.kind == "logistic_mixture" else frames
+
+    def read(self, parameters: Tensor, level: Tensor | None = None) -> SampleDensity:
+        """The density of a network's output.
+
+        Args:
+            parameters: [..., parameters], of any precision; densities are in float32 or better.
+            level: what means and scales are counted in, [...]; 1 when left out.
+        """
+        parameters = parameters.to(torch.promote_types(parameters.dtype, torch.float32))
+        log_level = 0.0 if level is None else torch.log(level).unsqueeze(-1)
+        level = parameters.new_ones(()) if level is None else level.unsqueeze(-1)
+        if self.kind == "gaussian":
+            mean, log_variance = parameters.chunk(2, dim=-1)
+            return DiagonalGaussian(mean * level, floor_deviation(log_variance + 2 * log_level, self.min_deviation))
+        if self.kind == "gaussian_mixture":
+            logits, mean, log_variance = parameters.split(
+                [self.components, self.components * self.size, self.components * self.size], dim=-1
+            )
+            components = DiagonalGaussian(
+                (mean * level).unflatten(-1, (self.components, self.size)),
+                floor_deviation(log_variance + 2 * log_level, self.min_deviation).unflatten(
+                    -1, (self.components, self.size)
+                ),
+            )
+            return GaussianMixture(logits, components)
+        logits, mean, log_scale = parameters.chunk(3, dim=-1)
+        shape = (self.size, self.components)
+        return LogisticMixture(
+            logits.unflatten(-1, shape),
+            (mean * level).unflatten(-1, shape),
+            (log_scale + log_level).clamp(min=math.log(NARROWEST * self.quantiser.step)).unflatten(-1, shape),
+            self.quantiser,
+        )
+
+
+class FactorisedOutput(nn.Module):
+    """A linear map from the state to a density whose samples (of one component) are independent."""
+
+    def __init__(self, condition_size: int, frame_size: int, config: ModelConfig, quantiser: Quantiser) -> None:
+        super().__init__()
+        self.layout = DensityLayout(config, frame_size, quantiser)
+        self.linear = nn.Linear(condition_size, self.layout.parameters)
+
+    @property
+    def noise_size(self) -> int:
+        """Standard normal numbers that a frame's draw takes."""
+        return self.layout.noise_size
+
+    def observe(self, frames: Tensor) -> Tensor:
+        """Frames as the model is to read them, see `DensityLayout.observe`."""
+        return self.layout.observe(frames)
+
+    def forward(self, condition: Tensor, previous: Tensor) -> SampleDensity:
+        """Density of the frame that follows: condition [..., condition_size]; the frame before it is not read."""
+        return self.layout.read(self.linear(condition))

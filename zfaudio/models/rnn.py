@@ -1,0 +1,93 @@
+"""A recurrent network without latents: what the models with latents are measured against.
+
+Step t reads frame x_t and scores x_{t+1}:
+
+    h_t = LSTM(embed(x_t), h_{t-1})
+    p(x_{t+1} | h_t)                 a frame likelihood of outputs.py
+
+With Gaussian frames and with mixtures of Gaussians it is RNN-Gauss and RNN-GMM of Chung et al., 2015 ("A Recurrent
+Latent Variable Model for Sequential Data"); with the autoregressive head, the hierarchical model of Lai et al., 2019.
+Its likelihood is exact.
+"""
+
+import torch
+from torch import Generator, Tensor, nn
+
+from zfaudio.distributions import Quantiser
+from zfaudio.models.base import (
+    Ablation,
+    FrameDistribution,
+    FrameModel,
+    FrameTerms,
+    RecurrentState,
+    build_output,
+    on,
+    scored_steps,
+)
+from zfaudio.models.config import ModelConfig
+from zfaudio.ops.cells import State
+from zfaudio.ops.lstm import LSTM
+
+
+class RNN(FrameModel):
+    """The model of this file's docstring."""
+
+    bound = "exact"
+
+    def __init__(self, config: ModelConfig, frame_size: int, quantiser: Quantiser) -> None:
+        super().__init__()
+        self.config, self.frame_size = config, frame_size
+        self.embed = nn.Linear(frame_size, config.embedding_size)
+        self.lstm = LSTM(config.embedding_size, config.hidden_size, config.core)
+        self.output = build_output(config.hidden_size, frame_size, config, quantiser)
+        self.frame_noise_size = self.output.noise_size
+
+    def initial_state(self, batch_size: int) -> State:
+        """Zeros, in float32 or better whatever the precision of the products."""
+        zeros = self.embed.weight.new_zeros(batch_size, self.config.hidden_size)
+        return State(zeros, zeros)
+
+    def latent_noise(self, steps: int, generator: Generator | None = None) -> Tensor:
+        """[steps, 0]: there are no latents."""
+        return torch.empty(steps, 0)
+
+    def forward(
+        self,
+        frames: Tensor,
+        lengths: Tensor,
+        state: RecurrentState | None = None,
+        noise: Tensor | None = None,
+        ablation: Ablation = "none",
+    ) -> FrameTerms:
+        """The exact log-likelihood; see `FrameModel.forward`."""
+        batch, time, _ = frames.shape
+        frames = self.output.observe(frames)
+        state = self.initial_state(batch) if state is None else State(*state)
+        hidden, state = self.lstm.run(self.embed(frames[:, :-1]), lengths - 1, state)  # [B, T-1, H]
+        known = torch.zeros_like(hidden) if ablation == "state" else hidden
+        scored = scored_steps(lengths, time - 1)  # [B, T-1]
+        log_likelihood = on(scored, self.output(known, frames[:, :-1]).log_prob(frames[:, 1:]))
+        return FrameTerms(
+            log_likelihood=log_likelihood,
+            kl=torch.zeros_like(log_likelihood),
+            log_latent_ratio=torch.zeros_like(log_likelihood),
+            log_auxiliary=None,
+            log_backward=None,
+            state=state,
+            hidden=hidden,
+        )
+
+    def read_backward(self, frames: Tensor, lengths: Tensor) -> None:
+        """Nothing: the future is not read."""
+
+    def step(
+        self,
+        frame: Tensor,
+        state: RecurrentState,
+        latent_temperature: float = 1.0,
+        backward: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[FrameDistribution, State]:
+        """One step of generation; see `FrameModel.step`. There is no latent to draw."""
+        state = self.lstm.step(self.embed(frame), State(*state))
+        return self.output(state.hidden, frame), state

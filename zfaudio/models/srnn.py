@@ -1,0 +1,171 @@
+"""SRNN (Fraccaro et al., 2016, "Sequential Neural Models with Stochastic Layers", equations 1 to 12).
+
+Step t reads frame x_t and scores x_{t+1}. The LSTM does not see the latents, which make a chain of their own:
+
+    d_t = LSTM(embed(x_t), d_{t-1})
+    p(z_t | z_{t-1}, d_t) = N(mu_p, sigma_p)                    prior, z_0 = 0
+    a_t = LSTM_b([d_t, embed(x_{t+1})], a_{t+1})                backward in time (`smoothing`)
+    a_t = [d_t, embed(x_{t+1})]                                 without: the posterior filters
+    q(z_t | z_{t-1}, a_t) = N(mu_q, sigma_q)                    mu_q = mu_p + correction (`residual_posterior`)
+    p(x_{t+1} | decode([z_t, d_t]))                             a frame likelihood of outputs.py
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from zfaudio.distributions import DiagonalGaussian, Quantiser
+from zfaudio.models.base import (
+    Ablation,
+    FrameDistribution,
+    FrameModel,
+    FrameTerms,
+    Latents,
+    RecurrentState,
+    at_end,
+    build_output,
+    latent_terms,
+    on,
+    reverse,
+    scored_steps,
+)
+from zfaudio.models.config import ModelConfig
+from zfaudio.ops.cells import State
+from zfaudio.ops.lstm import LSTM
+from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
+
+
+class SRNNState(NamedTuple):
+    """The LSTM's state and the last latent, one row a sequence."""
+
+    hidden: Tensor  # d_{t-1}, [batch, hidden]
+    cell: Tensor  # [batch, hidden]
+    latent: Tensor  # z_{t-1}, [batch, latent]
+
+
+class SRNN(FrameModel):
+    """The model of this file's docstring."""
+
+    bound = "elbo"
+
+    def __init__(self, config: ModelConfig, frame_size: int, quantiser: Quantiser) -> None:
+        super().__init__()
+        self.config, self.frame_size = config, frame_size
+        hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
+        self.embed = nn.Linear(frame_size, config.embedding_size)
+        self.lstm = LSTM(config.embedding_size, hidden, config.core)
+        seen = hidden + config.embedding_size
+        self.backward_lstm = LSTM(seen, hidden, config.core) if config.smoothing else None
+        self.prior = GaussianMLP(hidden + latent, mlp, latent)
+        self.posterior = GaussianMLP((hidden if config.smoothing else seen) + latent, mlp, latent)
+        self.decode = nn.Sequential(nn.Linear(latent + hidden, mlp), ClampedLeakyReLU())
+        self.output = build_output(mlp, frame_size, config, quantiser)
+        self.frame_noise_size = self.output.noise_size
+
+    def initial_state(self, batch_size: int) -> SRNNState:
+        """Zeros, in float32 or better whatever the precision of the products."""
+        zeros = self.embed.weight.new_zeros(batch_size, self.config.hidden_size)
+        return SRNNState(zeros, zeros, zeros.new_zeros(batch_size, self.config.latent_size))
+
+    def latent_noise(self, steps: int, generator: Generator | None = None) -> Tensor:
+        """Draws for one sequence, [steps, latent]; see `FrameModel.latent_noise`."""
+        return torch.randn(steps, self.config.latent_size, generator=generator)
+
+    def forward(
+        self,
+        frames: Tensor,
+        lengths: Tensor,
+        state: RecurrentState | None = None,
+        noise: Tensor | None = None,
+        ablation: Ablation = "none",
+    ) -> FrameTerms:
+        """Terms of the bound with one draw of z_1..z_{T-1} from the posterior; see `FrameModel.forward`."""
+        batch, time, _ = frames.shape
+        frames = self.output.observe(frames)
+        state = self.initial_state(batch) if state is None else SRNNState(*state)
+        embedded = self.embed(frames)  # [B, T, E]
+        hidden, after = self.lstm.run(embedded[:, :-1], lengths - 1, State(state.hidden, state.cell))  # [B, T-1, H]
+        future = self._read_future(hidden, embedded[:, 1:], lengths - 1)
+        if noise is None:
+            noise = torch.randn(batch, time - 1, self.config.latent_size, device=frames.device)
+        latents = self._latent_chain(hidden, future if ablation != "posterior" else None, state.latent, noise)
+
+        known = torch.zeros_like(hidden) if ablation == "state" else hidden
+        scored = scored_steps(lengths, time - 1)  # [B, T-1]
+        return FrameTerms(
+            log_likelihood=on(scored, self._predict(latents.drawn, known, frames[:, :-1]).log_prob(frames[:, 1:])),
+            **latent_terms(scored, latents),
+            log_auxiliary=None,
+            log_backward=None,
+            state=SRNNState(*after, at_end(latents.drawn, lengths)),
+            latents=latents,
+            hidden=hidden,
+        )
+
+    def read_backward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """a_t from a zero state on, [batch, time - 1, size]; see `FrameModel.read_backward`."""
+        embedded, state = self.embed(frames), self.initial_state(len(frames))
+        hidden, _ = self.lstm.run(embedded[:, :-1], lengths - 1, State(state.hidden, state.cell))
+        return self._read_future(hidden, embedded[:, 1:], lengths - 1)
+
+    def step(
+        self,
+        frame: Tensor,
+        state: RecurrentState,
+        latent_temperature: float = 1.0,
+        backward: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[FrameDistribution, SRNNState]:
+        """One step of generation; see `FrameModel.step`."""
+        before = SRNNState(*state)
+        hidden, cell = self.lstm.step(self.embed(frame), State(before.hidden, before.cell))
+        latents = self.prior(hidden, before.latent)
+        if backward is not None:
+            latents = self._infer(latents, backward, before.latent)
+        latent = latents.sample(latent_temperature) if noise is None else latents.at(noise, latent_temperature)
+        return self._predict(latent, hidden, frame), SRNNState(hidden, cell, latent)
+
+    def _read_future(self, hidden: Tensor, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """a_t: d_t [B, S, H] and embed(x_{t+1}) [B, S, E] of sequences with `lengths` steps -> [B, S, size]."""
+        seen = torch.cat([hidden, embedded], dim=-1)
+        if self.backward_lstm is None:
+            return seen
+        return reverse(self.backward_lstm.read(reverse(seen, lengths)), lengths)
+
+    def _latent_chain(self, hidden: Tensor, future: Tensor | None, latent: Tensor, noise: Tensor) -> Latents:
+        """Draw z_t step by step, from the posterior, or from the prior where `future` is None.
+
+        Args:
+            hidden: d_t, [B, S, H].
+            future: a_t, [B, S, size].
+            latent: z_0, [B, Z].
+            noise: standard normal, [B, S, Z].
+        """
+        priors, posteriors, drawn = [], [], []
+        for t in range(hidden.shape[1]):
+            prior = self.prior(hidden[:, t], latent)
+            posterior = prior if future is None else self._infer(prior, future[:, t], latent)
+            latent = posterior.at(noise[:, t])
+            priors.append(prior)
+            posteriors.append(posterior)
+            drawn.append(latent)
+        return Latents(stack(priors), stack(posteriors), torch.stack(drawn, 1))
+
+    def _infer(self, prior: DiagonalGaussian, future: Tensor, latent: Tensor) -> DiagonalGaussian:
+        """q(z_t | z_{t-1}, a_t): prior of z_t, a_t [B, size], z_{t-1} [B, Z]."""
+        posterior = self.posterior(future, latent)
+        if self.config.residual_posterior:
+            posterior.mean = prior.mean + posterior.mean
+        return posterior
+
+    def _predict(self, latent: Tensor, hidden: Tensor, previous: Tensor) -> FrameDistribution:
+        """p(x_{t+1} | z_t, d_t): [..., Z], [..., H] and x_t [..., frame_size] -> its density."""
+        return self.output(self.decode(torch.cat([latent, hidden], dim=-1)), previous)
+
+
+def stack(steps: list[DiagonalGaussian]) -> DiagonalGaussian:
+    """Gaussians [batch, size] of each step as one of [batch, steps, size]."""
+    return DiagonalGaussian(
+        torch.stack([step.mean for step in steps], 1), torch.stack([step.log_variance for step in steps], 1)
+    )
