@@ -72,7 +72,8 @@ class Training:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
 
         torch.manual_seed(config.train.seed)
-        model = build_model(config.model, self.manifest.frame_size, Quantiser(self.manifest.mean, self.manifest.deviation))
+        quantiser = Quantiser(self.manifest.mean, self.manifest.deviation)
+        model = build_model(config.model, self.manifest.frame_size, quantiser)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=config.train.learning_rate, eps=config.train.adam_eps)
         self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimizer,

@@ -7,10 +7,13 @@ of Latent Variables in Sequence Modeling", section 4):
 
 c_t is what the model gives, its state and latent. The source runs an LSTM along the samples. Here a small network reads
 a window, so that training computes all samples at once; the window reaches back into x_t, which the model has read
-anyway. What a window holds is divided by its level, its root mean square, and the density is stretched by it: speech is
-predicted alike at any loudness.
+anyway. It reads the changes from sample to sample, divided by their root mean square, and tells of the next sample in
+the same terms, as a change from the last: speech is predicted alike at any loudness, and the network's inputs, unlike
+samples of speech, are hardly correlated (after 500 steps of training this is worth 0.4 bits a sample).
 """
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +26,10 @@ from zfaudio.models.config import ModelConfig
 from zfaudio.models.outputs import DensityLayout, SampleDensity
 
 SLOPE = 0.1  # of the head's leaky ReLU
+
+# Frames scored at once. All their samples go through the network side by side, which takes memory; tensors beyond 32 MB
+# are moreover taken from the system and given back at every use, which halves the speed on a CPU.
+ROWS = 128
 
 
 class AutoregressiveOutput(nn.Module):
@@ -40,11 +47,11 @@ class AutoregressiveOutput(nn.Module):
         self.frame_size, self.window, self.stride = frame_size, config.head_window, config.head_stride
         self.quantiser = quantiser
         self.layout = DensityLayout(config, 1, quantiser)
-        self.filters = nn.Linear(self.window + 1, config.head_size)  # of the window and the logarithm of its level
+        self.filters = nn.Linear(self.window + 2, config.head_size)  # of the window and the logarithm of its level
         self.condition = nn.Linear(condition_size, 2 * config.head_size) if condition_size else None
         self.inner = nn.Linear(config.head_size, config.head_size)
         self.outer = nn.Linear(config.head_size, self.layout.parameters)
-        self.linear = nn.Linear(self.window, self.layout.parameters, bias=False)  # prediction without hidden units
+        self.linear = nn.Linear(self.window + 2, self.layout.parameters, bias=False)  # prediction without hidden units
         nn.init.zeros_(self.linear.weight)
 
     @property
@@ -66,14 +73,17 @@ class AutoregressiveOutput(nn.Module):
 
     def density(self, windows: Tensor, adaptation: tuple[Tensor, Tensor] | None) -> SampleDensity:
         """Density of the sample after each window: windows [..., n, window] -> a density over [..., n, 1]."""
-        # A level below one 16-bit step would magnify the noise of dequantisation.
-        level = torch.sqrt(windows.square().mean(-1) + self.quantiser.step**2)  # [..., n]
-        scaled = windows / level.unsqueeze(-1)
-        units = self.filters(torch.cat([scaled, torch.log(level).unsqueeze(-1)], dim=-1))
+        floor = self.quantiser.step**2  # a smaller level would magnify the noise of dequantisation
+        last = windows[..., -1:]
+        loudness = torch.sqrt(windows.square().mean(-1, keepdim=True) + floor)  # [..., n, 1]
+        changes = windows[..., 1:] - windows[..., :-1]
+        level = torch.sqrt(changes.square().mean(-1, keepdim=True) + floor)
+        scaled = torch.cat([changes / level, last / loudness, torch.log(level), torch.log(loudness / level)], dim=-1)
+        units = self.filters(scaled)
         if adaptation is not None:
             units = torch.addcmul(adaptation[1], units, adaptation[0])
         units = F.leaky_relu(self.inner(F.leaky_relu(units, SLOPE)), SLOPE)
-        return self.layout.read(self.outer(units) + self.linear(scaled), level)
+        return self.layout.read(self.outer(units) + self.linear(scaled), origin=last, level=level)
 
 
 @dataclass
@@ -86,12 +96,21 @@ class AutoregressiveFrame:
 
     def log_prob(self, frames: Tensor) -> Tensor:
         """Log-density of frames [..., frame_size]: [...] in nats; in training an estimate, see `head_stride`."""
-        samples = torch.cat([self.before, frames[..., :-1]], dim=-1)
-        windows = samples.unfold(-1, self.head.window, 1)  # [..., frame_size, window]
         stride = self.head.stride if self.head.training else 1
         first = int(torch.randint(stride, ())) if stride > 1 else 0
-        density = self.head.density(windows[..., first::stride, :], self.adaptation)
-        return stride * density.log_prob(frames[..., first::stride].unsqueeze(-1)).sum(-1)
+        samples = torch.cat([self.before, frames], dim=-1).flatten(0, -2)  # [rows, window + frame_size]
+        log_probs = []
+        for part, adaptation in zip(samples.split(ROWS), self._adaptation_of_parts(len(samples)), strict=True):
+            windows = part[:, :-1].unfold(-1, self.head.window, 1)[:, first::stride]  # [rows, n, window]
+            targets = part[:, self.head.window :][:, first::stride].unsqueeze(-1)  # [rows, n, 1]
+            log_probs.append(stride * self.head.density(windows, adaptation).log_prob(targets).sum(-1))
+        return torch.cat(log_probs).view(frames.shape[:-1])
+
+    def _adaptation_of_parts(self, rows: int) -> Iterable[tuple[Tensor, Tensor] | None]:
+        if self.adaptation is None:
+            return itertools.repeat(None, -(-rows // ROWS))
+        gain, shift = (part.flatten(0, -3).split(ROWS) for part in self.adaptation)
+        return zip(gain, shift, strict=True)
 
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """The frame [..., frame_size] that standard normal `noise` [..., noise_size] stands for, sample by sample."""

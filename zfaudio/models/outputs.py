@@ -48,35 +48,35 @@ class DensityLayout:
         """
         return self.quantiser.round(frames) if self.kind == "logistic_mixture" else frames
 
-    def read(self, parameters: Tensor, level: Tensor | None = None) -> SampleDensity:
+    def read(self, parameters: Tensor, origin: Tensor | float = 0.0, level: Tensor | float = 1.0) -> SampleDensity:
         """The density of a network's output.
 
         Args:
             parameters: [..., parameters], of any precision; densities are in float32 or better.
-            level: what means and scales are counted in, [...]; 1 when left out.
+            origin: what means are counted from, [..., 1].
+            level: what means and scales are counted in, [..., 1].
         """
         parameters = parameters.to(torch.promote_types(parameters.dtype, torch.float32))
-        log_level = 0.0 if level is None else torch.log(level).unsqueeze(-1)
-        level = parameters.new_ones(()) if level is None else level.unsqueeze(-1)
+        log_level = torch.log(torch.as_tensor(level))
         if self.kind == "gaussian":
             mean, log_variance = parameters.chunk(2, dim=-1)
-            return DiagonalGaussian(mean * level, floor_deviation(log_variance + 2 * log_level, self.min_deviation))
+            log_variance = floor_deviation(log_variance + 2 * log_level, self.min_deviation)
+            return DiagonalGaussian(origin + mean * level, log_variance)
         if self.kind == "gaussian_mixture":
             logits, mean, log_variance = parameters.split(
                 [self.components, self.components * self.size, self.components * self.size], dim=-1
             )
+            log_variance = floor_deviation(log_variance + 2 * log_level, self.min_deviation)
+            shape = (self.components, self.size)
             components = DiagonalGaussian(
-                (mean * level).unflatten(-1, (self.components, self.size)),
-                floor_deviation(log_variance + 2 * log_level, self.min_deviation).unflatten(
-                    -1, (self.components, self.size)
-                ),
+                (origin + mean * level).unflatten(-1, shape), log_variance.unflatten(-1, shape)
             )
             return GaussianMixture(logits, components)
         logits, mean, log_scale = parameters.chunk(3, dim=-1)
         shape = (self.size, self.components)
         return LogisticMixture(
             logits.unflatten(-1, shape),
-            (mean * level).unflatten(-1, shape),
+            (origin + mean * level).unflatten(-1, shape),
             (log_scale + log_level).clamp(min=math.log(NARROWEST * self.quantiser.step)).unflatten(-1, shape),
             self.quantiser,
         )
