@@ -7,6 +7,7 @@ from speech import make_shards
 
 from zfaudio.checkpoint import point, save_checkpoint
 from zfaudio.config import RunConfig, write_config
+from zfaudio.distributions import Quantiser
 from zfaudio.loader import DataConfig
 from zfaudio.manifest import read_manifest
 from zfaudio.models import ModelConfig, build_model
@@ -29,10 +30,10 @@ def make_experiment(folder: Path, bias: float = 0.0, shards: str = "") -> Path:
         model=ModelConfig(hidden_size=8, latent_size=4, embedding_size=8, mlp_size=8), data=DataConfig(shards=shards)
     )
     torch.manual_seed(0)
-    model = build_model(config.model, manifest.frame_size)
+    model = build_model(config.model, manifest.frame_size, Quantiser(manifest.mean, manifest.deviation))
     with torch.no_grad():
-        model.decoder_output.bias[: manifest.frame_size] += bias
-        model.decoder_output.bias[manifest.frame_size :] -= 3
+        model.output.linear.bias[: manifest.frame_size] += bias
+        model.output.linear.bias[manifest.frame_size :] -= 3
     exp = folder / "exp"
     exp.mkdir()
     write_config(config, exp / "config.yaml")

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from zfaudio.models.base import FrameModel, FrameTerms
-from zfaudio.ops.cells import State
+from zfaudio.models.base import Ablation, FrameModel, FrameTerms, RecurrentState
 
 
 class LinearGaussian(FrameModel):
@@ -33,7 +32,12 @@ class LinearGaussian(FrameModel):
         return torch.randn(steps, self.latent_size, generator=generator, dtype=torch.float64)
 
     def forward(
-        self, frames: Tensor, lengths: Tensor, state: State | None = None, noise: Tensor | None = None
+        self,
+        frames: Tensor,
+        lengths: Tensor,
+        state: RecurrentState | None = None,
+        noise: Tensor | None = None,
+        ablation: Ablation = "none",
     ) -> FrameTerms:
         assert noise is not None
         frames, scored = frames.double(), torch.arange(frames.shape[1] - 1) < (lengths - 1).unsqueeze(1)
@@ -51,7 +55,7 @@ class LinearGaussian(FrameModel):
             ratio = prior.log_prob(z) - posterior.log_prob(z)
             terms.append(torch.stack([likelihood, kl_divergence(posterior, prior), ratio]))
         likelihood, kl, ratio = torch.where(scored, torch.stack(terms, -1), 0)
-        return FrameTerms(likelihood, kl, ratio, None, None, State(z, z))
+        return FrameTerms(likelihood, kl, ratio, None, None, (z,))
 
     def _messages(self, targets: Tensor, scored: Tensor) -> list[tuple[Tensor, Tensor]]:
         """p(x_{t..T} | z_t) as a function of z_t, in information form, for every t; computed backward like b_t."""

@@ -1,0 +1,365 @@
+"""What every model must hold to, with every frame likelihood and head."""
+
+import dataclasses
+
+import pytest
+import torch
+from tiny_models import (
+    FRAME_SIZE,
+    LATENT_SIZE,
+    build,
+    every_combination,
+    noise_for,
+    sequences,
+    step_through,
+    tiny,
+)
+from torch import Tensor, nn
+
+from zfaudio.distributions import LogisticMixture
+from zfaudio.errors import UserError
+from zfaudio.models import FrameModel, ModelConfig
+from zfaudio.models.base import FrameTerms
+from zfaudio.objective import Weights, elbo, training_loss
+
+COMBINATIONS = every_combination()
+combinations = pytest.mark.parametrize("config", COMBINATIONS.values(), ids=COMBINATIONS.keys())
+latent_models = pytest.mark.parametrize("name", ["zforcing", "vrnn", "srnn"])
+TERMS = ("log_likelihood", "kl", "log_latent_ratio", "log_auxiliary", "log_backward")
+
+
+def terms_of(terms: FrameTerms) -> dict[str, Tensor]:
+    """The terms that the model has, by name."""
+    return {name: getattr(terms, name) for name in TERMS if getattr(terms, name) is not None}
+
+
+def assert_same_state(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> None:
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+# Padding and state
+
+
+@combinations
+def test_a_sequence_scores_the_same_alone_and_in_a_ragged_batch(config):
+    model = build(config)
+    frames, lengths, noise = sequences(9, 3, 6, 2)
+    noise = noise_for(model, noise)
+    together = model(frames, lengths, noise=noise)
+    for row, length in enumerate(lengths.tolist()):
+        mine = slice(row, row + 1)
+        alone = model(frames[mine, :length], lengths[mine], noise=noise[mine, : length - 1])
+        for name, values in terms_of(together).items():
+            torch.testing.assert_close(values[row, : length - 1], getattr(alone, name)[0])
+            assert (values[row, length - 1 :] == 0).all()
+        assert_same_state([part[row] for part in together.state], [part[0] for part in alone.state])
+
+
+@combinations
+def test_what_stands_on_padding_cannot_spoil_a_gradient(config):
+    model = build(config)
+    frames, lengths, noise = sequences(5, 2)
+    gradients = []
+    for junk in (0.0, 1e30):
+        frames[1, 2:] = junk
+        model.zero_grad()
+        terms = model(frames, lengths, noise=noise_for(model, noise))
+        training_loss(terms, Weights(1.0, 0.1, 1.0)).backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@combinations
+def test_stepping_with_the_posterior_is_forward(config):
+    model = build(config)
+    frames, lengths, noise = sequences(6, 6)
+    noise = noise_for(model, noise)
+    terms = model(frames, lengths, noise=noise)
+    densities, states = step_through(model, frames, noise, model.read_backward(frames, lengths))
+    scores = [density.log_prob(frames[:, t + 1]) for t, density in enumerate(densities)]
+    torch.testing.assert_close(torch.stack(scores, 1), terms.log_likelihood)
+    assert_same_state(states[-1], terms.state)
+
+
+@combinations
+def test_in_pieces_with_the_state_carried_on_a_sequence_scores_as_the_whole(config):
+    """But for what a piece's posterior cannot hear past its end, which is taken away here."""
+    model = build(dataclasses.replace(config, auxiliary="none"))
+    deafen(model)
+    frames, lengths, noise = sequences(9, 9)
+    noise = noise_for(model, noise)
+    whole = model(frames, lengths, noise=noise)
+    first = model(frames[:, :5], torch.tensor([5, 5]), noise=noise[:, :4])
+    second = model(frames[:, 4:], torch.tensor([5, 5]), state=first.state, noise=noise[:, 4:])
+    for name, values in terms_of(whole).items():
+        torch.testing.assert_close(torch.cat([getattr(first, name), getattr(second, name)], dim=1), values)
+    assert_same_state(second.state, whole.state)
+
+
+def deafen(model: FrameModel) -> None:
+    """Make the posterior ignore what an LSTM has read backward."""
+    if model.config.name in ("zforcing", "srnn"):
+        hidden = model.config.hidden_size
+        heard = slice(hidden, None) if model.config.name == "zforcing" else slice(0, hidden)
+        model.posterior.layers[0].weight.data[:, heard] = 0
+
+
+def test_without_smoothing_srnn_needs_no_later_frame_to_score_a_piece():
+    model = build(tiny("srnn", smoothing=False))
+    frames, lengths, noise = sequences(9, 9)
+    whole = model(frames, lengths, noise=noise)
+    first = model(frames[:, :5], torch.tensor([5, 5]), noise=noise[:, :4])
+    second = model(frames[:, 4:], torch.tensor([5, 5]), state=first.state, noise=noise[:, 4:])
+    for name, values in terms_of(whole).items():
+        torch.testing.assert_close(torch.cat([getattr(first, name), getattr(second, name)], dim=1), values)
+
+
+# What may depend on what
+
+
+@combinations
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_changing_a_frame_changes_nothing_generative_before_it(config, k):
+    """With latents from the prior, the densities of x_1..x_k and the states before x_k is read stay as they are."""
+    model = build(config)
+    frames, _, noise = sequences(7)
+    changed = frames.clone()
+    changed[0, k] += 1.0
+    noise, draw = noise_for(model, noise), torch.randn(1, model.frame_noise_size, dtype=torch.float64)
+    (densities, states), (new_densities, new_states) = (step_through(model, x, noise) for x in (frames, changed))
+    target = frames[:, 0]  # any frame: densities are what is compared
+    for t, (density, new) in enumerate(zip(densities, new_densities, strict=True)):
+        same = torch.equal(density.log_prob(target), new.log_prob(target))
+        assert same == (t < k or (config.name == "sample_ar" and t > k))
+        if t < k:
+            assert torch.equal(density.at(draw), new.at(draw))
+            assert all(torch.equal(one, other) for one, other in zip(states[t], new_states[t], strict=True))
+
+
+@pytest.mark.parametrize("k", [0, 2, 4, 6])
+@pytest.mark.parametrize("name", ["zforcing", "vrnn", "srnn"])
+def test_what_the_posterior_knows_of_the_future_ends_where_it_should(name, k):
+    model = build(tiny(name))
+    frames, lengths, _ = sequences(7)
+    changed = frames.clone()
+    changed[0, k] += 1.0
+    before, after = model.read_backward(frames, lengths)[0], model.read_backward(changed, lengths)[0]
+    moved = (before != after).any(-1)  # [6], step t is to predict x_{t+1}
+    if name == "zforcing":  # x_{t+1} and all after it
+        assert moved.tolist() == [t < k for t in range(6)]
+    elif name == "vrnn":  # x_{t+1} alone
+        assert moved.tolist() == [t == k - 1 for t in range(6)]
+    else:  # x_{t+1} and all after it, and by d_t all before it
+        assert moved.all()
+
+
+@pytest.mark.parametrize("k", [0, 2, 4, 6])
+def test_without_smoothing_srnns_posterior_hears_the_next_frame_and_no_later_one(k):
+    model = build(tiny("srnn", smoothing=False))
+    frames, lengths, _ = sequences(7)
+    changed = frames.clone()
+    changed[0, k] += 1.0
+    moved = (model.read_backward(frames, lengths) != model.read_backward(changed, lengths))[0].any(-1)
+    assert moved.tolist() == [t >= k - 1 for t in range(6)]
+
+
+@combinations
+def test_a_draw_is_a_frame_that_its_density_can_score(config):
+    model = build(config)
+    frames, _, noise = sequences(3, 3)
+    density = step_through(model, frames, noise_for(model, noise))[0][-1]
+    drawn = density.at(torch.randn(2, model.frame_noise_size, dtype=torch.float64))
+    assert drawn.shape == (2, FRAME_SIZE)
+    assert density.log_prob(drawn).shape == (2,)
+    assert torch.isfinite(density.log_prob(drawn)).all()
+
+
+# Gradients
+
+DIFFERENTIATED = {
+    **{f"{name} gaussian": tiny(name) for name in ("rnn", "vrnn", "srnn", "sample_ar")},
+    "filtering srnn": tiny("srnn", smoothing=False),
+    "srnn without residual": tiny("srnn", residual_posterior=False),
+    "rnn mixture": tiny("rnn", likelihood="gaussian_mixture"),
+    "vrnn discretised": tiny("vrnn", likelihood="logistic_mixture"),
+    "srnn autoregressive": tiny("srnn", head="autoregressive"),
+    "vrnn mixture autoregressive": tiny("vrnn", head="autoregressive", likelihood="gaussian_mixture"),
+    "zforcing discretised autoregressive": tiny(
+        "zforcing", head="autoregressive", likelihood="logistic_mixture", auxiliary="none"
+    ),
+}
+
+
+@pytest.mark.parametrize("config", DIFFERENTIATED.values(), ids=DIFFERENTIATED.keys())
+def test_gradients_agree_with_finite_differences(config):
+    model = build(config)
+    frames, lengths, noise = sequences(4, 3)
+    noise = noise_for(model, noise)
+    names = [name for name, _ in model.named_parameters()]
+
+    def loss(*values: Tensor) -> Tensor:
+        weights = dict(zip(names, values, strict=True))
+        terms = torch.func.functional_call(model, weights, (frames, lengths), {"noise": noise})
+        return training_loss(terms, Weights(kl=0.7, auxiliary=0.0, backward=0.0))
+
+    values = [parameter.detach().clone().requires_grad_() for parameter in model.parameters()]
+    assert torch.autograd.gradcheck(loss, values, fast_mode=True)
+
+
+# Ablations
+
+
+@latent_models
+def test_without_the_posterior_latents_are_the_priors_and_nothing_hears_the_future(name):
+    model = build(tiny(name))
+    frames, lengths, noise = sequences(6, 6)
+    terms = model(frames, lengths, noise=noise, ablation="posterior")
+    assert (terms.kl == 0).all()
+    assert (terms.log_latent_ratio == 0).all()
+    densities, states = step_through(model, frames, noise)
+    scores = [density.log_prob(frames[:, t + 1]) for t, density in enumerate(densities)]
+    torch.testing.assert_close(torch.stack(scores, 1), terms.log_likelihood)
+    assert_same_state(states[-1], terms.state)
+
+
+@latent_models
+@pytest.mark.parametrize("head", ["factorised", "autoregressive"])
+def test_without_the_state_the_latent_stays_and_the_past_is_forgotten(name, head):
+    model = build(tiny(name, head=head))
+    frames, lengths, noise = sequences(6, 6)
+    whole = model(frames, lengths, noise=noise)
+    cut = model(frames, lengths, noise=noise, ablation="state")
+    assert torch.equal(cut.kl, whole.kl)
+    assert torch.equal(cut.latents.drawn, whole.latents.drawn)
+    # Z-forcing's first frame has a zero state anyway.
+    assert not torch.isclose(cut.log_likelihood, whole.log_likelihood)[:, 1:].any()
+    torch.testing.assert_close(cut.log_likelihood, forgetful_scores(model, frames, cut.latents.drawn))
+
+
+def forgetful_scores(model: FrameModel, frames: Tensor, drawn: Tensor) -> Tensor:
+    """log p(x_{t+1}) as it follows from z_t and x_t alone, [batch, steps]: what the docstrings make of no state."""
+    scores = []
+    for t in range(drawn.shape[1]):
+        z, x, nothing = drawn[:, t], frames[:, t], frames.new_zeros(len(frames), model.config.hidden_size)
+        if model.config.name == "zforcing":
+            start = model.initial_state(len(frames))
+            hidden = model.decoder_cell(model.embed(x), z, start).hidden
+            density = model.output(hidden, x)
+        elif model.config.name == "vrnn":
+            density = model.output(model.decode(torch.cat([model.cell.gen(z), nothing], -1)), x)
+        else:
+            density = model.output(model.decode(torch.cat([z, nothing], -1)), x)
+        scores.append(density.log_prob(frames[:, t + 1]))
+    return torch.stack(scores, 1)
+
+
+def test_an_rnn_without_its_state_predicts_every_frame_alike():
+    model = build(tiny("rnn"))
+    frames, lengths, _ = sequences(6)
+    cut = model(frames, lengths, ablation="state")
+    constant = model.output(torch.zeros(tiny().hidden_size, dtype=torch.float64), frames[0, 0])
+    torch.testing.assert_close(cut.log_likelihood[0], constant.log_prob(frames[0, 1:]))
+
+
+# Bounds
+
+
+@pytest.mark.parametrize("config", [c for c in COMBINATIONS.values() if c.name in ("rnn", "sample_ar")])
+def test_without_latents_the_bound_is_the_likelihood(config):
+    model = build(config)
+    frames, lengths, _ = sequences(6, 4)
+    terms = model(frames, lengths)
+    assert model.bound == "exact"
+    assert (terms.kl == 0).all()
+    assert (terms.log_latent_ratio == 0).all()
+    assert torch.equal(elbo(terms), terms.log_likelihood)
+    assert model.latent_noise(5).shape == (5, 0)
+    assert model.read_backward(frames, lengths) is None
+    assert torch.equal(model(frames, lengths, noise=torch.empty(2, 5, 0)).log_likelihood, terms.log_likelihood)
+
+
+@latent_models
+def test_with_latents_the_bound_is_an_elbo_of_the_draws(name):
+    model = build(tiny(name))
+    assert model.bound == "elbo"
+    assert model.latent_noise(5).shape == (5, LATENT_SIZE)
+    frames, lengths, noise = sequences(6)
+    terms = model(frames, lengths, noise=noise)
+    prior, posterior, drawn = terms.latents
+    torch.testing.assert_close(drawn, posterior.mean + posterior.deviation * noise)
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Normal(posterior.mean, posterior.deviation),
+        torch.distributions.Normal(prior.mean, prior.deviation),
+    )
+    torch.testing.assert_close(terms.kl, expected.sum(-1))
+    assert (terms.kl > 0).all()
+
+
+@pytest.mark.parametrize("config", [c for c in COMBINATIONS.values() if c.likelihood == "logistic_mixture"])
+def test_under_a_discretised_likelihood_a_dequantised_frame_scores_as_its_integers(config):
+    model = build(config)
+    frames, lengths, noise = sequences(6, 4)
+    shift = (torch.rand_like(frames) - 0.5) * 0.999 / 700
+    noise = noise_for(model, noise)
+    exact, dequantised = model(frames, lengths, noise=noise), model(frames + shift, lengths, noise=noise)
+    torch.testing.assert_close(dequantised.log_likelihood, exact.log_likelihood)
+    torch.testing.assert_close(dequantised.kl, exact.kl)
+
+
+# Mistakes and modes
+
+
+def test_a_sample_predictor_without_its_head_is_a_users_mistake():
+    with pytest.raises(UserError, match=r"set model\.head autoregressive"):
+        ModelConfig(name="sample_ar")
+
+
+@pytest.mark.parametrize("name", ["rnn", "vrnn", "srnn", "zforcing"])
+def test_the_fast_core_computes_what_the_plain_one_does(name):
+    """Ragged lengths, state carried in; float32, where the fast products apply."""
+    frames, lengths, noise = sequences(8, 2, 5)
+    frames, noise = frames.float(), noise.float()
+    models = {core: build(tiny(name, core=core)).float() for core in ("plain", "fast")}
+    models["fast"].load_state_dict(models["plain"].state_dict())
+    state = tuple(torch.randn_like(part) for part in models["plain"].initial_state(3))
+    outcomes = []
+    for model in models.values():
+        terms = model(frames, lengths, state, noise_for(model, noise))
+        training_loss(terms, Weights(0.7, 0.3, 0.0)).backward()
+        gradients = [parameter.grad for parameter in model.parameters()]
+        outcomes.append([*terms_of(terms).values(), *terms.state, *gradients])
+    for ours, theirs in zip(*outcomes, strict=True):
+        scale = theirs.abs().max().clamp(min=1)
+        torch.testing.assert_close(ours / scale, theirs / scale, rtol=1e-4, atol=1e-5)
+
+
+@combinations
+def test_half_precision_products_leave_densities_in_float32(config):
+    model = build(config).float()
+    frames, lengths, noise = sequences(4, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = model(frames.float(), lengths, noise=noise_for(model, noise).float())
+    for values in terms_of(terms).values():
+        assert values.dtype == torch.float32
+        assert torch.isfinite(values).all()
+    assert all(part.dtype == torch.float32 for part in terms.state)
+
+
+def test_every_parameter_takes_part_in_training():
+    for name, config in COMBINATIONS.items():
+        model = build(config)
+        frames, lengths, noise = sequences(6, 4)
+        training_loss(model(frames, lengths, noise=noise_for(model, noise)), Weights(1.0, 0.1, 1.0)).backward()
+        idle = [key for key, parameter in model.named_parameters() if not (parameter.grad != 0).any()]
+        assert idle == [], name
+
+
+def test_a_discretised_factorised_output_is_a_mixture_for_every_sample():
+    model = build(tiny("rnn", likelihood="logistic_mixture", components=4))
+    density = model.output(torch.zeros(2, 5, dtype=torch.float64), torch.zeros(2, FRAME_SIZE))
+    assert isinstance(density, LogisticMixture)
+    assert density.logits.shape == (2, FRAME_SIZE, 4)
+    assert isinstance(model.output.linear, nn.Linear)

@@ -1,0 +1,91 @@
+"""Every model with every frame likelihood and head, at sizes at which a pass takes milliseconds."""
+
+import torch
+from torch import Tensor
+
+from zfaudio.distributions import Quantiser
+from zfaudio.models import FrameModel, ModelConfig, build_model
+from zfaudio.models.base import FrameDistribution, RecurrentState
+
+FRAME_SIZE = 7
+LATENT_SIZE = 3
+QUANTISER = Quantiser(mean=3.0, deviation=700.0)
+
+MODELS = ("zforcing", "rnn", "vrnn", "srnn", "sample_ar")
+LIKELIHOODS = ("gaussian", "gaussian_mixture", "logistic_mixture")
+HEADS = ("factorised", "autoregressive")
+
+
+def tiny(name: str = "zforcing", **settings: object) -> ModelConfig:
+    """Settings of a tiny model, Gaussian and factorised unless `settings` say otherwise."""
+    sizes = {
+        "hidden_size": 5,
+        "latent_size": LATENT_SIZE,
+        "embedding_size": 4,
+        "mlp_size": 6,
+        "components": 2,
+        "head_window": 4,
+        "head_size": 5,
+    }
+    head = "autoregressive" if name == "sample_ar" else "factorised"
+    return ModelConfig(**{"name": name, "head": head, **sizes, **settings})
+
+
+def every_combination() -> dict[str, ModelConfig]:
+    """Settings by a name for each model x likelihood x head that there is."""
+    return {
+        f"{name} {likelihood} {head}": tiny(name, likelihood=likelihood, head=head)
+        for name in MODELS
+        for likelihood in LIKELIHOODS
+        for head in HEADS
+        if (name, head) != ("sample_ar", "factorised")
+    }
+
+
+def build(config: ModelConfig, frame_size: int = FRAME_SIZE, quantiser: Quantiser = QUANTISER) -> FrameModel:
+    """The model in float64, its weights far from their start: no bias zero, some clamps reached."""
+    torch.manual_seed(0)
+    model = build_model(config, frame_size, quantiser).double()
+    for parameter in model.parameters():
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def sequences(*lengths: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames [batch, time, FRAME_SIZE] of whole 16-bit steps, lengths and latent noise of a padded batch.
+
+    What stands on padding is junk.
+    """
+    torch.manual_seed(seed)
+    shape = len(lengths), max(lengths)
+    frames = QUANTISER.round(torch.randn(*shape, FRAME_SIZE, dtype=torch.float64))
+    noise = torch.randn(shape[0], shape[1] - 1, LATENT_SIZE, dtype=torch.float64)
+    for row, length in enumerate(lengths):
+        frames[row, length:] = 1e6 * torch.randn(shape[1] - length, FRAME_SIZE)
+    return frames, torch.tensor(lengths), noise
+
+
+def noise_for(model: FrameModel, noise: Tensor) -> Tensor:
+    """Latent noise [..., LATENT_SIZE] as the model takes it: none of it where it has no latents."""
+    return noise[..., : model.latent_noise(1).shape[-1]]
+
+
+def step_through(
+    model: FrameModel,
+    frames: Tensor,
+    noise: Tensor,
+    backward: Tensor | None = None,
+    state: RecurrentState | None = None,
+) -> tuple[list[FrameDistribution], list[RecurrentState]]:
+    """Step over frames [batch, time, FRAME_SIZE]: the density of each frame after the first, and each state.
+
+    Latents are drawn with `noise` [batch, time - 1, latent], from the posterior where `backward` is given.
+    """
+    state = model.initial_state(len(frames)) if state is None else state
+    densities, states = [], []
+    for t in range(frames.shape[1] - 1):
+        future = None if backward is None else backward[:, t]
+        density, state = model.step(frames[:, t], state, backward=future, noise=noise[:, t])
+        densities.append(density)
+        states.append(state)
+    return densities, states
