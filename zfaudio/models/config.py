@@ -61,7 +61,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         sizes = ("hidden_size", "latent_size", "embedding_size", "mlp_size", "components")
         for name in (*sizes, "head_window", "head_size", "head_stride"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+            least = 2 if name == "head_window" else 1  # the head reads the changes within its window
+            if getattr(self, name) < least:
+                raise UserError(f"model.{name} is {getattr(self, name)}; it must be at least {least}")
         if self.name == "sample_ar" and self.head != "autoregressive":
             raise UserError("model.name sample_ar is the autoregressive head by itself; set model.head autoregressive")
