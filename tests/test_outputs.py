@@ -1,0 +1,120 @@
+"""How a network's output is read as the density of a frame."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from zfaudio.distributions import GaussianMixture, LogisticMixture, Quantiser
+from zfaudio.models import ModelConfig
+from zfaudio.models.outputs import NARROWEST, DensityLayout, FactorisedOutput, SampleDensity
+
+SIZE, COMPONENTS = 4, 3
+QUANTISER = Quantiser(3.0, 700.0)
+LIKELIHOODS = ("gaussian", "gaussian_mixture", "logistic_mixture")
+
+likelihoods = pytest.mark.parametrize("likelihood", LIKELIHOODS)
+
+
+def settings(likelihood: str, min_deviation: float = 0.0) -> ModelConfig:
+    return ModelConfig(likelihood=likelihood, components=COMPONENTS, min_deviation=min_deviation)
+
+
+def layout(likelihood: str, min_deviation: float = 0.0) -> DensityLayout:
+    return DensityLayout(settings(likelihood, min_deviation), SIZE, QUANTISER)
+
+
+def read(likelihood: str, parameters: Tensor, **how: object) -> SampleDensity:
+    return layout(likelihood).read(parameters, **how)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "numbers"),
+    [
+        ("gaussian", 2 * SIZE),
+        ("gaussian_mixture", COMPONENTS * (1 + 2 * SIZE)),
+        ("logistic_mixture", 3 * COMPONENTS * SIZE),
+    ],
+)
+def test_a_density_takes_as_many_numbers_as_it_has_parameters_and_each_of_them_counts(likelihood, numbers):
+    assert layout(likelihood).parameters == numbers
+    parameters = torch.randn(numbers, dtype=torch.float64, requires_grad=True)
+    frame = QUANTISER.round(torch.randn(SIZE, dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(read(likelihood, parameters).log_prob(frame), parameters)
+    assert (gradient != 0).all()
+
+
+@likelihoods
+def test_draws_take_as_many_normal_numbers_as_the_layout_says(likelihood):
+    density = read(likelihood, torch.randn(2, 5, layout(likelihood).parameters))
+    noise_size = layout(likelihood).noise_size
+    assert density.at(torch.randn(2, 5, noise_size)).shape == (2, 5, SIZE)
+    assert noise_size == (SIZE if likelihood == "gaussian" else 2 * SIZE)
+
+
+@likelihoods
+def test_a_linear_map_of_the_condition_gives_the_parameters_and_the_frame_before_is_not_read(likelihood):
+    torch.manual_seed(0)
+    output = FactorisedOutput(6, SIZE, settings(likelihood), QUANTISER).double()
+    condition, frames = torch.randn(2, 5, 6, dtype=torch.float64), torch.randn(2, 5, SIZE, dtype=torch.float64)
+    expected = read(likelihood, condition @ output.linear.weight.T + output.linear.bias)
+    for previous in torch.randn(2, 2, 5, SIZE):
+        torch.testing.assert_close(output(condition, previous).log_prob(frames), expected.log_prob(frames))
+    assert output.noise_size == layout(likelihood).noise_size
+
+
+@likelihoods
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_densities_of_low_precision_networks_are_computed_in_float32(likelihood, dtype):
+    density = read(likelihood, torch.zeros(layout(likelihood).parameters, dtype=dtype))
+    assert density.log_prob(torch.zeros(SIZE)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_mixture"])
+def test_origin_and_level_shift_and_stretch_the_density(likelihood):
+    parameters = torch.randn(5, layout(likelihood).parameters, dtype=torch.float64)
+    frames, noise = torch.randn(5, SIZE).double(), torch.randn(5, layout(likelihood).noise_size).double()
+    origin, level = torch.randn(5, 1, dtype=torch.float64), torch.rand(5, 1, dtype=torch.float64) + 0.1
+    plain, moved = read(likelihood, parameters), read(likelihood, parameters, origin=origin, level=level)
+    expected = plain.log_prob((frames - origin) / level) - SIZE * torch.log(level).squeeze(-1)
+    torch.testing.assert_close(moved.log_prob(frames), expected)
+    torch.testing.assert_close(moved.at(noise), origin + level * plain.at(noise))
+
+
+def test_origin_and_level_shift_and_stretch_logistics():
+    parameters = torch.randn(5, layout("logistic_mixture").parameters, dtype=torch.float64)
+    origin, level = torch.randn(5, 1, dtype=torch.float64), torch.rand(5, 1, dtype=torch.float64) + 0.1
+    plain = read("logistic_mixture", parameters)
+    moved = read("logistic_mixture", parameters, origin=origin, level=level)
+    torch.testing.assert_close(moved.mean, origin[..., None] + level[..., None] * plain.mean)
+    torch.testing.assert_close(moved.log_scale, plain.log_scale + torch.log(level)[..., None])
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_mixture"])
+def test_no_gaussian_is_narrower_than_the_floor_whatever_its_level(likelihood):
+    parameters = torch.full((layout(likelihood).parameters,), -40.0)
+    density = layout(likelihood, min_deviation=0.01).read(parameters, level=torch.tensor([1e-3]))
+    gaussians = density.components if isinstance(density, GaussianMixture) else density
+    torch.testing.assert_close(gaussians.deviation, torch.full_like(gaussians.deviation, 0.01))
+
+
+def test_a_logistic_far_narrower_than_a_step_is_no_narrower_than_a_point_mass():
+    parameters = torch.full((layout("logistic_mixture").parameters,), -1e4)
+    parameters[: 2 * COMPONENTS * SIZE] = 0  # logits and means
+    density = read("logistic_mixture", parameters)
+    assert isinstance(density, LogisticMixture)
+    assert math.exp(density.log_scale.max().item()) == pytest.approx(NARROWEST / 700)
+    nearest = QUANTISER.round(torch.zeros(SIZE))
+    assert density.log_prob(nearest).item() == pytest.approx(SIZE * math.log(700), rel=1e-3)  # all mass on one integer
+
+
+@likelihoods
+def test_only_a_discretised_density_observes_whole_steps(likelihood):
+    frames = torch.randn(3, SIZE)
+    observed = layout(likelihood).observe(frames)
+    if likelihood == "logistic_mixture":
+        torch.testing.assert_close(observed, QUANTISER.round(frames))
+        assert not torch.equal(observed, frames)
+    else:
+        assert observed is frames
