@@ -14,7 +14,7 @@ import torch
 from zfaudio.batches import Batch, DataConfig, FrameWriter, Sequence
 from zfaudio.errors import UserError
 from zfaudio.manifest import Manifest
-from zfaudio.segments import TrainingSegments
+from zfaudio.segments import SegmentArrays, TrainingSegments
 from zfaudio.shard_files import FramedUtterance
 from zfaudio.shard_reading import read_shards
 from zfaudio.streams import hash64, prefetch, rank_share
@@ -75,7 +75,7 @@ class TrainingStream:
             "train_frames": split.frames,
         }
         self._state = self._segments.initial_state()
-        self._batches: Iterator[tuple[Batch, dict[str, Any]]] | None = None
+        self._batches: Iterator[tuple[SegmentArrays, dict[str, Any]]] | None = None
 
     @property
     def too_short(self) -> set[str]:
@@ -88,8 +88,13 @@ class TrainingStream:
     def __next__(self) -> Batch:
         if self._batches is None:
             self._batches = prefetch(self._segments.batches(self._state))
-        batch, self._state = next(self._batches)
-        return batch
+        segments, self._state = next(self._batches)
+        return Batch(
+            torch.from_numpy(segments.frames),
+            torch.tensor(segments.lengths),
+            torch.tensor(segments.starts),
+            segments.utterances,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Where this rank's stream stands after the last batch it gave: plain ints, bools and lists."""

@@ -4,12 +4,12 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from zfaudio.batches import Batch, DataConfig, FrameWriter, Sequence
+from zfaudio.batches import DataConfig, FrameWriter, Sequence
 from zfaudio.errors import UserError
 from zfaudio.manifest import Manifest, Shard
 from zfaudio.shard_files import FramedUtterance
@@ -26,6 +26,15 @@ class Lane:
     place: Place
     sequence: Sequence
     offset: int
+
+
+class SegmentArrays(NamedTuple):
+    """What a batch is made of, as it leaves the thread that reads ahead: no tensors yet."""
+
+    frames: NDArray[np.float32]  # [batch, time, frame_size]
+    lengths: list[int]
+    starts: list[bool]
+    utterances: list[str]
 
 
 class TrainingSegments:
@@ -71,7 +80,7 @@ class TrainingSegments:
         """The state before the first batch."""
         return {"next": [0, 0], "lanes": [None] * self.batch_size}
 
-    def batches(self, state: dict[str, Any]) -> Iterator[tuple[Batch, dict[str, Any]]]:
+    def batches(self, state: dict[str, Any]) -> Iterator[tuple[SegmentArrays, dict[str, Any]]]:
         """Batches after `state`, without end, each with the state after it."""
         lanes, sequences = self._restore(state)
         upcoming = state["next"]
@@ -90,9 +99,8 @@ class TrainingSegments:
                 lane.offset += self.segment_frames
                 # A last frame alone has nothing after it to score.
                 lanes[i] = lane if lane.offset < lane.sequence.length - 1 else None
-            batch = Batch(torch.from_numpy(rows), torch.tensor(lengths), torch.tensor(starts), names)
             places = [None if lane is None else [*lane.place, lane.offset] for lane in lanes]
-            yield batch, {"lanes": places, "next": list(upcoming)}
+            yield SegmentArrays(rows, lengths, starts, names), {"lanes": places, "next": list(upcoming)}
 
     def _restore(self, state: dict[str, Any]) -> tuple[list[Lane | None], Iterator[tuple[Place, Sequence]]]:
         """The lanes of a state with their sequences, and the stream of sequences from `next` on.
