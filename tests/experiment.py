@@ -6,37 +6,44 @@ import torch
 from speech import make_shards
 
 from zfaudio.checkpoint import point, save_checkpoint
-from zfaudio.config import RunConfig, write_config
+from zfaudio.config import RunConfig, TrainConfig, write_config
 from zfaudio.distributions import Quantiser
 from zfaudio.loader import DataConfig
 from zfaudio.manifest import read_manifest
 from zfaudio.models import ModelConfig, build_model
+from zfaudio.models.config import ModelName
 
 FRAME_SIZE = 20
 RATE = 16000
 
 
-def make_experiment(folder: Path, bias: float = 0.0, shards: str = "") -> Path:
+def make_experiment(
+    folder: Path, bias: float = 0.0, shards: str = "", model: ModelName = "zforcing", seed: int = 0
+) -> Path:
     """A checkpoint of a model with 8 units and random weights, and the shards it claims to be trained on.
 
     Args:
         folder: for both; the experiment is FOLDER/exp.
         bias: added to the mean of every sample the model predicts, in deviations of the corpus.
         shards: where the shards are; small ones are made when left out.
+        model: which; one whose frames are Gaussian.
+        seed: of the weights, which the configuration names as that of training.
     """
     shards = shards or make_shards(folder / "shards", frames=60, frame_size=FRAME_SIZE)
     manifest = read_manifest(shards)
     config = RunConfig(
-        model=ModelConfig(hidden_size=8, latent_size=4, embedding_size=8, mlp_size=8), data=DataConfig(shards=shards)
+        model=ModelConfig(name=model, hidden_size=8, latent_size=4, embedding_size=8, mlp_size=8),
+        data=DataConfig(shards=shards),
+        train=TrainConfig(seed=seed),
     )
-    torch.manual_seed(0)
-    model = build_model(config.model, manifest.frame_size, Quantiser(manifest.mean, manifest.deviation))
+    torch.manual_seed(seed)
+    built = build_model(config.model, manifest.frame_size, Quantiser(manifest.mean, manifest.deviation))
     with torch.no_grad():
-        model.output.linear.bias[: manifest.frame_size] += bias
-        model.output.linear.bias[manifest.frame_size :] -= 3
+        built.output.linear.bias[: manifest.frame_size] += bias
+        built.output.linear.bias[manifest.frame_size :] -= 3
     exp = folder / "exp"
-    exp.mkdir()
+    exp.mkdir(parents=True)
     write_config(config, exp / "config.yaml")
-    checkpoint = save_checkpoint(exp, 500, model.state_dict(), config, manifest, training={})
+    checkpoint = save_checkpoint(exp, 500, built.state_dict(), config, manifest, training={})
     point(exp / "best", checkpoint)
     return exp

@@ -35,6 +35,9 @@ def test_result_holds_what_the_contract_says_and_its_units_agree(tmp_path, capsy
     assert result["sample_rate"] == 16000
     assert result["bound"] == "elbo"
     assert result["importance_samples"] == 1
+    assert result["protocol"] == "whole"
+    assert (result["likelihood"], result["head"]) == ("gaussian", "factorised")
+    assert result["parameters"] == sum(weights.numel() for weights in trained.model.parameters())
     assert result["dequantized"] is True
     assert result["constant_frames"] == sum(
         int((one.frames[1:] == one.frames[1:, :1]).all(1).sum()) for one in utterances
@@ -52,6 +55,55 @@ def test_result_holds_what_the_contract_says_and_its_units_agree(tmp_path, capsy
     assert math.isfinite(result["median_frame_nats"])
     assert set(result["references"]) == {"iid_gaussian_nats_per_frame", "flac_bits_per_sample"}
     assert f"{result['nats_per_frame']:.2f} nats" in capsys.readouterr().out
+
+
+def test_scores_of_the_utterances_make_up_the_average(tmp_path):
+    exp = make_experiment(tmp_path)
+    result = result_of(exp, tmp_path / "r.json")
+    trained = load_checkpoint(exp)
+    utterances = {one.id: len(one.frames) - 1 for one in read_utterances(trained.config.data.shards, "test")}
+    assert {score["utterance"]: score["frames"] for score in result["scores"]} == utterances
+    total = sum(score["nats"] for score in result["scores"])
+    assert total / result["frames"] == pytest.approx(result["nats_per_frame"])
+    timit = result["conventions"]["timit: summed over a whole utterance, averaged over utterances"]
+    assert timit == result["nats_per_utterance"]
+
+
+def test_the_fingerprint_of_the_audio_is_that_of_the_scored_frames(tmp_path):
+    exp = make_experiment(tmp_path)
+    result = result_of(exp, tmp_path / "a.json")
+    assert result_of(exp, tmp_path / "b.json", seed=1)["audio_sha256"] == result["audio_sha256"]
+    assert result_of(exp, tmp_path / "c.json", split="train")["audio_sha256"] != result["audio_sha256"]
+    frames = [np.full((3, 20), value, np.int16) for value in (1, 2)]
+    one, other = (
+        measure_scored_audio(order, 0.0, 1.0, 20, 16_000, dequantized=True) for order in (frames, frames[::-1])
+    )
+    assert one.sha256 == other.sha256
+    frames[1][2, 19] = 3
+    assert measure_scored_audio(frames, 0.0, 1.0, 20, 16_000, dequantized=True).sha256 != one.sha256
+
+
+def test_an_exact_likelihood_is_computed_once_whatever_draws_are_asked_for(tmp_path):
+    exp = make_experiment(tmp_path, model="rnn")
+    result = result_of(exp, tmp_path / "a.json", draws=8, importance_samples=16)
+    assert (result["bound"], result["draws"], result["importance_samples"]) == ("exact", 1, 1)
+    assert result["kl_per_frame"] == 0
+    assert result_of(exp, tmp_path / "b.json", draws=1)["nats_per_frame"] == result["nats_per_frame"]
+
+
+def test_the_published_cutting_of_utterances_is_labelled_and_changes_the_score(tmp_path, capsys):
+    shards = make_shards(tmp_path / "shards", frames=[90, 47, 60], frame_size=FRAME_SIZE)
+    exp = make_experiment(tmp_path, shards=shards)
+    whole = result_of(exp, tmp_path / "a.json", draws=1)
+    cut = result_of(exp, tmp_path / "b.json", draws=1, protocol="zforcing2017")
+    assert cut["protocol"] == "zforcing2017"
+    assert cut["frames"] == whole["frames"] == 89 + 46 + 59
+    assert cut["nats_per_frame"] != whole["nats_per_frame"]
+    total = sum(score["nats"] for score in cut["scores"])
+    padded = cut["conventions"]["zforcing2017: averaged over utterances and rows of padding"]
+    assert padded == pytest.approx(total / 32)
+    assert not any("padding" in name for name in whole["conventions"])
+    assert "cut every 40 frames" in capsys.readouterr().out
 
 
 def test_a_result_is_reproducible_whatever_the_batches(tmp_path):

@@ -11,6 +11,8 @@ from zfaudio.likelihood import (
     average_per_frame,
     bootstrap_interval,
     gaussian_nats_per_frame,
+    paired_interval,
+    sequence_conventions,
     worst_permille_share,
 )
 
@@ -80,3 +82,61 @@ def test_iid_gaussian_reference_is_the_average_of_its_densities():
     expected = (-0.5 * (math.log(2 * math.pi) + standardised**2)).mean() * 200
     value = gaussian_nats_per_frame(mean, deviation, float(waveform.mean()), float(waveform.std()), 200)
     assert value == pytest.approx(expected)
+
+
+# Two models on the same utterances
+
+
+def random_scores(utterances: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of two models that find the same utterances hard, and the frames of each."""
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(20, 400, utterances)
+    shared = 30 * rng.standard_normal(utterances) * frames
+    ours = shared + 3.0 * frames + rng.standard_normal(utterances) * frames
+    return ours, shared + rng.standard_normal(utterances) * frames, frames
+
+
+@given(st.integers(1, 40), st.integers(0, 1000))
+def test_paired_interval_resamples_the_same_utterances_for_both(utterances, seed):
+    ours, theirs, frames = random_scores(utterances, seed)
+    rng, differences = np.random.default_rng(seed), []
+    for drawn in rng.integers(utterances, size=(2000, utterances)):
+        first = sum(ours[drawn]) / sum(frames[drawn])
+        second = sum(theirs[drawn]) / sum(frames[drawn])
+        differences.append(first - second)
+    expected = np.percentile(differences, [2.5, 97.5])
+    assert paired_interval(ours, theirs, frames, seed) == pytest.approx(tuple(expected), abs=1e-9)
+
+
+def test_a_model_that_is_another_plus_a_constant_a_frame_has_that_very_difference():
+    theirs, _, frames = random_scores(50, seed=0)
+    assert paired_interval(theirs + 7.5 * frames, theirs, frames) == pytest.approx((7.5, 7.5), abs=1e-10)
+
+
+def test_pairing_sees_a_difference_that_separate_intervals_hide():
+    ours, theirs, frames = random_scores(60, seed=4)
+    low, high = paired_interval(ours, theirs, frames)
+    assert 2 < low < 3 < high < 4
+    assert bootstrap_interval(ours, frames)[0] < bootstrap_interval(theirs, frames)[1]
+
+
+# Published units
+
+
+def test_conventions_of_published_tables_by_hand():
+    nats, frames = np.array([600.0, 1000.0]), np.array([30, 50])
+    values = sequence_conventions(nats, frames, frame_size=200, sample_rate=16_000)
+    assert values == {
+        "timit: summed over a whole utterance, averaged over utterances": 800.0,
+        "blizzard: half-second sequences (8,000 samples at 16 kHz)": 20.0 * 40,
+    }
+    # 11,025 samples are 44.1 frames of 250
+    half_second = sequence_conventions(nats, frames, frame_size=250, sample_rate=22_050)
+    assert half_second["blizzard: half-second sequences (11,025 samples at 22.05 kHz)"] == pytest.approx(20 * 44.1)
+
+
+@pytest.mark.parametrize(("utterances", "rows"), [(1, 32), (31, 32), (32, 64), (33, 64), (1680, 1696)])
+def test_rows_of_padding_count_as_utterances_of_no_nats(utterances, rows):
+    values = sequence_conventions(np.full(utterances, 100.0), np.full(utterances, 10), 200, 16_000, padded=True)
+    name = "zforcing2017: averaged over utterances and rows of padding"
+    assert values[name] == pytest.approx(100 * utterances / rows)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from json import dumps
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -13,12 +14,29 @@ from zfaudio.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.command import command_line
 from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
-from zfaudio.likelihood import Units, average_per_frame, bootstrap_interval, worst_permille_share
+from zfaudio.likelihood import (
+    Units,
+    average_per_frame,
+    bootstrap_interval,
+    sequence_conventions,
+    worst_permille_share,
+)
 from zfaudio.loader import whole_utterances
 from zfaudio.manifest import Manifest, read_manifest
-from zfaudio.references import References, measure_scored_audio
-from zfaudio.scoring import UtteranceScore, score_utterances
+from zfaudio.references import References, ScoredAudio, measure_scored_audio
+from zfaudio.scoring import Cut, UtteranceScore, score_utterances
 from zfaudio.shard_reading import read_utterances
+
+Protocol = Literal["whole", "zforcing2017"]
+
+
+@dataclass
+class Score:
+    """Of one utterance."""
+
+    utterance: str
+    frames: int  # scored frames
+    nats: float  # the bound, summed over them, in standardised space
 
 
 @dataclass
@@ -26,6 +44,9 @@ class EvaluationResult:
     """The content of `--json`. Nats are in standardised space where the name does not say otherwise."""
 
     model: str
+    likelihood: str  # density of a frame
+    head: str  # factorised or autoregressive
+    parameters: int
     checkpoint_step: int
     split: str
     utterances: int
@@ -36,20 +57,26 @@ class EvaluationResult:
     importance_samples: int
     draws: int
     seed: int
+    protocol: Protocol
     dequantized: bool
     score_first_frame: bool
+    mean: float  # that waveforms were standardised by, in 16-bit steps
+    deviation: float
+    audio_sha256: str  # of the scored frames: scores of the same audio compare
     constant_frames: int
     nats_per_frame: float
     nats_per_frame_ci95: tuple[float, float]
     nats_per_sample: float
     nats_per_waveform_sample: float
     nats_per_utterance: float
+    conventions: dict[str, float]  # nats per sequence, by the name of what published tables mean by it
     bits_per_sample: float | None  # of the 16-bit signal; None without dequantisation, where it would bound nothing
     kl_per_frame: float
     median_frame_nats: float
     worst_permille_share: float
     references: References
     command: str
+    scores: list[Score]
 
 
 @dataclass
@@ -58,6 +85,7 @@ class Estimate:
 
     draws: int  # posterior draws of each utterance
     importance_weighted: bool  # combined to the importance-weighted bound instead of averaged to the ELBO
+    protocol: Protocol
     seed: int
     frames_per_batch: int
 
@@ -70,6 +98,7 @@ def evaluate(
     json: Path | None = None,
     draws: int = 4,
     importance_samples: int = 1,
+    protocol: Protocol = "whole",
     dequantize: bool | None = None,
     seed: int = 0,
     device: DeviceName = "auto",
@@ -82,8 +111,10 @@ def evaluate(
         shards: folder or address of the shards; those the model was trained on when left out.
         split: which part of them.
         json: write the result there.
-        draws: posterior draws of each utterance that the ELBO is averaged over.
+        draws: posterior draws of each utterance that the ELBO is averaged over. An exact likelihood needs none.
         importance_samples: more than 1: the importance-weighted bound with so many draws, instead of the ELBO.
+        protocol: whole utterances; or what the published code of Z-forcing does, to see what it changes: utterances
+            cut every 40 frames, the state restarted at each cut, and rows of padding counted in the average.
         dequantize: score with uniform noise of one 16-bit step; as in training when left out.
         seed: of noise and draws.
         device: where to compute.
@@ -98,9 +129,12 @@ def evaluate(
     manifest = read_manifest(location)
     check_fit(trained, manifest, location, split)
     weighted = importance_samples > 1 and trained.model.bound == "elbo"
-    estimate = Estimate(importance_samples if weighted else draws, weighted, seed, frames_per_batch)
-    scores = score_split(trained, location, split, estimate)
-    result = summarise(trained, location, split, estimate, scores)
+    if trained.model.bound == "exact":
+        draws = 1  # the noise of dequantisation is fixed for each utterance, so that every draw would be the same
+    estimate = Estimate(importance_samples if weighted else draws, weighted, protocol, seed, frames_per_batch)
+    audio = measure_audio(trained, location, split)
+    scores = score_split(trained, location, split, estimate, audio)
+    result = summarise(trained, split, estimate, audio, scores)
     print(describe(result))
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +153,25 @@ def check_fit(trained: Checkpoint, manifest: Manifest, location: str, split: str
     manifest.split(split)
 
 
-def score_split(trained: Checkpoint, location: str, split: str, estimate: Estimate) -> list[UtteranceScore]:
+def measure_audio(trained: Checkpoint, location: str, split: str) -> ScoredAudio:
+    """What stands in a split to be scored. Raises UserError where there is nothing."""
+    manifest, data = trained.manifest, trained.config.data
+    audio = measure_scored_audio(
+        scored_integers(location, split, data.score_first_frame),
+        manifest.mean,
+        manifest.deviation,
+        manifest.frame_size,
+        manifest.sample_rate,
+        data.dequantize,
+    )
+    if not audio.longest:
+        raise UserError(f"{location}: split {split!r} has no utterance with a frame to score")
+    return audio
+
+
+def score_split(
+    trained: Checkpoint, location: str, split: str, estimate: Estimate, audio: ScoredAudio
+) -> list[UtteranceScore]:
     """Score every utterance of a split, standardised as the model was trained."""
     manifest = dataclasses.replace(
         read_manifest(location), mean=trained.manifest.mean, deviation=trained.manifest.deviation
@@ -133,16 +185,14 @@ def score_split(trained: Checkpoint, location: str, split: str, estimate: Estima
         importance_weighted=estimate.importance_weighted,
         seed=estimate.seed,
         frames_per_pass=estimate.frames_per_batch,
+        cut=Cut(audio.longest) if estimate.protocol == "zforcing2017" else None,
     )
     total = manifest.split(split).utterances
-    scores = list(tqdm(scored, total=total, unit="utt", desc=f"scoring {split}", disable=None))
-    if not scores:
-        raise UserError(f"{location}: split {split!r} has no utterance with a frame to score")
-    return scores
+    return list(tqdm(scored, total=total, unit="utt", desc=f"scoring {split}", disable=None))
 
 
 def summarise(
-    trained: Checkpoint, location: str, split: str, estimate: Estimate, scores: list[UtteranceScore]
+    trained: Checkpoint, split: str, estimate: Estimate, audio: ScoredAudio, scores: list[UtteranceScore]
 ) -> EvaluationResult:
     """Averages over all frames, and what they stand beside."""
     manifest, data = trained.manifest, trained.config.data
@@ -157,16 +207,11 @@ def summarise(
             "train with a floor on the deviation (model.min_deviation) or with dequantisation"
         )
     units = Units(manifest.frame_size, manifest.deviation)
-    audio = measure_scored_audio(
-        scored_integers(location, split, data.score_first_frame),
-        manifest.mean,
-        manifest.deviation,
-        manifest.frame_size,
-        manifest.sample_rate,
-        data.dequantize,
-    )
     return EvaluationResult(
         model=trained.config.model.name,
+        likelihood=trained.config.model.likelihood,
+        head=trained.config.model.head,
+        parameters=sum(weights.numel() for weights in trained.model.parameters()),
         checkpoint_step=trained.step,
         split=split,
         utterances=len(scores),
@@ -177,20 +222,28 @@ def summarise(
         importance_samples=estimate.draws if estimate.importance_weighted else 1,
         draws=estimate.draws,
         seed=estimate.seed,
+        protocol=estimate.protocol,
         dequantized=data.dequantize,
         score_first_frame=data.score_first_frame,
+        mean=manifest.mean,
+        deviation=manifest.deviation,
+        audio_sha256=audio.sha256,
         constant_frames=audio.constant_frames,
         nats_per_frame=average,
         nats_per_frame_ci95=bootstrap_interval(nats, frames),
         nats_per_sample=units.nats_per_sample(average),
         nats_per_waveform_sample=units.nats_per_waveform_sample(average),
         nats_per_utterance=float(nats.mean()),
+        conventions=sequence_conventions(
+            nats, frames, manifest.frame_size, manifest.sample_rate, padded=estimate.protocol == "zforcing2017"
+        ),
         bits_per_sample=units.bits_per_sample(average) if data.dequantize else None,
         kl_per_frame=float(sum(score.kl for score in scores) / frames.sum()),
         median_frame_nats=float(np.median(frame_nats)),
         worst_permille_share=worst_permille_share(frame_nats),
         references=audio.references,
         command=command_line(),
+        scores=[Score(score.utterance, score.frames, score.nats) for score in scores],
     )
 
 
@@ -210,9 +263,8 @@ def describe(result: EvaluationResult) -> str:
         f"{result.model}, {result.split}: {result.utterances} utterances, {result.frames} frames "
         f"of {result.frame_size} samples at {result.sample_rate} Hz",
         f"average log-likelihood per frame   {sign}{result.nats_per_frame:.2f} nats "
-        f"(95 % {low:.2f} to {high:.2f}; {result.bound}, {result.draws} draws)",
+        f"(95 % {low:.2f} to {high:.2f}; {result.bound}, {result.draws} draw{'s' if result.draws > 1 else ''})",
         f"    i.i.d. Gaussian                {result.references.iid_gaussian_nats_per_frame:.2f}",
-        f"    per utterance                  {sign}{result.nats_per_utterance:.1f} nats",
         f"    KL per frame                   {result.kl_per_frame:.2f} nats",
         f"    median frame                   {result.median_frame_nats:.2f} nats; "
         f"the worst 0.1 % of frames make up {100 * result.worst_permille_share:.1f} % of the average",
@@ -227,4 +279,8 @@ def describe(result: EvaluationResult) -> str:
             f"bits per 16-bit sample             <= {result.bits_per_sample:.3f}   "
             f"(FLAC on the same audio: {result.references.flac_bits_per_sample:.3f})"
         )
+    lines.append("nats per sequence, as published tables count")
+    lines += [f"    {name:<68} {sign}{value:,.1f}" for name, value in result.conventions.items()]
+    if result.protocol == "zforcing2017":
+        lines.append("protocol zforcing2017: cut every 40 frames, the state restarted at each cut")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 BOOTSTRAP_DRAWS = 2000
+PUBLISHED_BATCH = 32  # rows of a test batch in the published evaluation of Z-forcing
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,52 @@ def bootstrap_interval(nats: np.ndarray, frames: np.ndarray, seed: int = 0) -> t
     averages = nats[draws].sum(1) / frames[draws].sum(1)
     low, high = np.percentile(averages, [2.5, 97.5])
     return float(low), float(high)
+
+
+def paired_interval(nats: np.ndarray, other_nats: np.ndarray, frames: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the difference of two models' `average_per_frame` on the same utterances (paired bootstrap).
+
+    Both averages of a resampling are over the same utterances, so their difference is the average of the utterances'
+    differences: what both models find hard about an utterance cancels.
+
+    Args:
+        nats: score of each utterance under one model, [utterances].
+        other_nats: under the other, in the same order, [utterances].
+        frames: scored frames of each utterance, [utterances].
+        seed: of the resampling.
+    """
+    return bootstrap_interval(nats - other_nats, frames, seed)
+
+
+def sequence_conventions(
+    nats: np.ndarray, frames: np.ndarray, frame_size: int, sample_rate: int, padded: bool = False
+) -> dict[str, float]:
+    """Nats per sequence as published tables count them, by the name of the convention.
+
+    TIMIT: nats summed over an utterance, averaged over utterances, as in Chung et al. (2015, table 1), Fraccaro et al.
+    (2016, table 1) and Goyal et al. (2017, table 1). Blizzard: the same tables' sequences of half a second, 8,000
+    samples at 16 kHz, which a whole utterance's score gives by its average per frame.
+
+    Args:
+        nats: score of each utterance, [utterances].
+        frames: scored frames of each utterance, [utterances].
+        frame_size: samples a frame.
+        sample_rate: Hz.
+        padded: add the average of the published evaluation of Z-forcing (eval_timit.py and load.py of its code): the
+            test part is filled up with rows of padding to the next whole batch of 32, with a batch more where it fills
+            the last, and the mean is over batches of the mean over their rows. Rows of padding count as 0 nats.
+    """
+    samples = sample_rate // 2
+    conventions = {
+        "timit: summed over a whole utterance, averaged over utterances": float(nats.mean()),
+        f"blizzard: half-second sequences ({samples:,} samples at {sample_rate / 1000:g} kHz)": (
+            average_per_frame(nats, frames) * samples / frame_size
+        ),
+    }
+    if padded:
+        rows = (len(nats) // PUBLISHED_BATCH + 1) * PUBLISHED_BATCH
+        conventions["zforcing2017: averaged over utterances and rows of padding"] = float(nats.sum() / rows)
+    return conventions
 
 
 def worst_permille_share(frame_nats: np.ndarray) -> float:

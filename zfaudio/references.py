@@ -1,5 +1,6 @@
 """What a model's score stands beside: an i.i.d. Gaussian and FLAC, on the very frames that were scored."""
 
+import hashlib
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ class ScoredAudio:
     """What was scored, as integers."""
 
     constant_frames: int  # frames whose samples are all equal, where a density has no upper bound
+    sha256: (
+        str  # of the samples of all utterances, whatever their order: tells whether two scores are of the same audio
+    )
+    longest: int  # frames of the longest utterance
     references: References
 
 
@@ -40,17 +45,20 @@ def measure_scored_audio(
         sample_rate: Hz.
         dequantized: whether uniform noise of one step is part of what is scored.
     """
-    total, constant, flac_bytes = Moments(0, 0.0, 0.0), 0, 0
+    total, constant, longest, flac_bytes, digests = Moments(0, 0.0, 0.0), 0, 0, 0, []
     for frames in scored:
         waveform = from_frames(frames)
         total = total.merge(moments(waveform))
         constant += count_constant(frames)
+        longest = max(longest, len(frames))
+        digests.append(hashlib.sha256(waveform.astype("<i2").tobytes()).hexdigest())
         flac_bytes += flac_size(waveform, sample_rate)
     noise_variance = 1 / 12 if dequantized else 0.0
     gaussian = gaussian_nats_per_frame(
         mean, deviation, total.mean, float(np.sqrt(total.deviation**2 + noise_variance)), frame_size
     )
-    return ScoredAudio(constant, References(gaussian, 8 * flac_bytes / total.count))
+    sha256 = hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+    return ScoredAudio(constant, sha256, longest, References(gaussian, 8 * flac_bytes / total.count))
 
 
 def flac_size(waveform: np.ndarray, sample_rate: int) -> int:
