@@ -23,6 +23,7 @@ class TrainConfig:
         learning_rate: of Adam, at the start.
         min_learning_rate: halving stops here.
         patience: validations without improvement before the learning rate halves.
+        decay_steps: so many last steps lower the learning rate linearly to min_learning_rate; it then never halves.
         adam_eps: Adam's epsilon.
         clip_norm: the gradient's norm is clipped here; the loss is in nats a sequence.
         seed: of the initial weights, the order of the data and every draw.
@@ -40,6 +41,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     min_learning_rate: float = 1e-4
     patience: int = 2
+    decay_steps: int = 0
     adam_eps: float = 1e-5
     clip_norm: float = 100.0
     seed: int = 0

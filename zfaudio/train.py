@@ -21,6 +21,7 @@ from zfaudio.checkpoint import (
     remove_unlinked,
     save_checkpoint,
 )
+from zfaudio.collapse import collapse_warning, has_collapsed
 from zfaudio.config import RunConfig, TrainConfig
 from zfaudio.device import pick_device
 from zfaudio.distributions import Quantiser
@@ -99,6 +100,7 @@ class Training:
         self.best: float | None = None
         self.skipped = 0
         self.skipped_in_a_row = 0
+        self.collapsed = False  # as the last validation of this process found
         self.stop_signal = False
         if resume:
             self.load(find_checkpoint(exp / "last"))
@@ -153,6 +155,9 @@ class Training:
         device, options = self.accelerator.device, self.config.train
         weights = weights_at(self.config.objective, self.step)
         seed_everything(options.seed, self.step, self.accelerator.process_index)
+        if options.decay_steps:
+            for group in self.optimizer.param_groups:
+                group["lr"] = decayed_learning_rate(options, self.step)
 
         terms = self.model(
             batch.frames.to(device), batch.lengths.to(device), restart(self.state, batch.starts.to(device))
@@ -225,8 +230,16 @@ class Training:
         self.model.train()
         frames, nats, kl = (float(sum(column)) for column in zip(*sums, strict=True))
         value = nats / frames
-        self.schedule.step(value)
-        self.record("valid", {"frames": frames, "nats_per_frame": value, "kl": kl / frames})
+        if not self.config.train.decay_steps:
+            self.schedule.step(value)
+        row = {"frames": frames, "nats_per_frame": value, "kl": kl / frames}
+        if self.bare_model.bound == "elbo":  # it has latents
+            was, kl_weight = self.collapsed, weights_at(self.config.objective, self.step - 1).kl
+            self.collapsed = has_collapsed(kl / frames, kl_weight)
+            row["collapsed"] = int(self.collapsed)
+            if self.collapsed and not was:
+                self.say(bar, f"warning: step {self.step}: {collapse_warning(kl / frames)}")
+        self.record("valid", row)
         improved = np.isfinite(value) and (self.best is None or value > self.best)
         if improved:
             self.best = value
@@ -291,6 +304,12 @@ class Training:
         """Print a line above the progress bar, once."""
         if self.accelerator.is_main_process:
             bar.write(line, file=sys.stdout)
+
+
+def decayed_learning_rate(options: TrainConfig, step: int) -> float:
+    """Learning rate of a step counted from 0: constant, then falling linearly over the last `decay_steps`."""
+    left = min((options.max_steps - step) / options.decay_steps, 1.0)
+    return options.min_learning_rate + left * (options.learning_rate - options.min_learning_rate)
 
 
 def restart(state: RecurrentState, starts: Tensor) -> RecurrentState:
