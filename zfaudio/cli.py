@@ -11,7 +11,9 @@ COMMANDS = {
     "shard": ("zfaudio.shards", "shard", "cut a Kaldi data directory or a folder of audio into WebDataset shards"),
     "train": ("zfaudio.train", "train", "train a model on shards"),
     "evaluate": ("zfaudio.evaluate", "evaluate", "average log-likelihood per frame of a split, beside its references"),
+    "latents": ("zfaudio.latents", "latents", "whether a model's latents are at work, and what they tell of phones"),
     "generate": ("zfaudio.generate", "generate", "sample, continue or reconstruct speech"),
+    "quality": ("zfaudio.quality", "quality", "samples beside real speech: spectra, voicing, F0"),
     "report": ("zfaudio.report", "report", "one HTML page of an experiment"),
 }
 

@@ -1,0 +1,126 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.linalg import sqrtm
+
+from zfaudio.speech_statistics import (
+    BANDS,
+    frechet_distance,
+    measure_voice,
+    mel_power,
+    mel_statistics,
+    spectral_distance,
+)
+
+RATE = 16000
+
+
+def noise(seconds: float, deviation: float, seed: int = 0) -> np.ndarray:
+    return np.round(deviation * np.random.default_rng(seed).standard_normal(int(seconds * RATE))).astype(np.int16)
+
+
+def pulses(f0: float, seconds: float) -> np.ndarray:
+    """A pulse train whose fundamental is f0 Hz, low-pass filtered as a voice is."""
+    time = np.arange(int(seconds * RATE)) / RATE
+    wave = sum(np.cos(2 * np.pi * k * f0 * time) / k for k in range(1, int(4000 / f0)))
+    return np.round(3000 * wave).astype(np.int16)
+
+
+# Frechet distance
+
+
+@given(
+    mean=arrays(float, 3, elements=st.floats(-5, 5)),
+    deviations=arrays(float, (2, 3), elements=st.floats(0.01, 10)),
+)
+def test_distance_of_gaussians_that_commute_is_the_closed_form(mean, deviations):
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
+    one, other = ((turn * np.square(deviation)) @ turn.T for deviation in deviations)
+    expected = np.square(mean).sum() + np.square(deviations[0] - deviations[1]).sum()
+    assert frechet_distance(mean, one, np.zeros(3), other) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_distance_is_symmetric_and_as_with_a_matrix_square_root(seed):
+    rng = np.random.default_rng(seed)
+    factors = rng.standard_normal((2, 4, 4))
+    covariances = factors @ factors.transpose(0, 2, 1) + 0.1 * np.eye(4)
+    means = rng.standard_normal((2, 4))
+    root = sqrtm(covariances[0] @ covariances[1]).real
+    expected = np.square(means[0] - means[1]).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
+    distance = frechet_distance(means[0], covariances[0], means[1], covariances[1])
+    assert distance == pytest.approx(expected, rel=1e-6)
+    assert distance == pytest.approx(frechet_distance(means[1], covariances[1], means[0], covariances[0]), rel=1e-6)
+    assert frechet_distance(means[0], covariances[0], means[0], covariances[0]) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_covariance_without_full_rank_is_no_problem():
+    flat = np.diag([1.0, 0.0])
+    assert frechet_distance(np.zeros(2), flat, np.zeros(2), np.eye(2)) == pytest.approx(1)
+
+
+# Spectra
+
+
+def test_the_long_term_spectrum_of_white_noise_is_flat_at_its_level():
+    spectrum = mel_statistics([noise(20, 100)], RATE).spectrum
+    assert spectrum.shape == (BANDS,)
+    np.testing.assert_allclose(spectrum, 40, atol=0.7)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 48000])
+def test_every_band_has_a_filter_at_any_rate(rate):
+    power = mel_power([noise(2, 1000)], rate)
+    np.testing.assert_allclose(10 * np.log10(power.mean(0)), 60, atol=2)
+
+
+def test_ten_times_the_amplitude_is_20_db_apart():
+    quiet, loud = mel_statistics([noise(5, 100)], RATE), mel_statistics([10 * noise(5, 100)], RATE)
+    assert spectral_distance(quiet.spectrum, loud.spectrum) == pytest.approx(20, abs=0.02)
+    shift = math.log(100)
+    distance = frechet_distance(quiet.mean, quiet.covariance, loud.mean, loud.covariance)
+    assert distance == pytest.approx(BANDS * shift**2, rel=0.01)
+
+
+def test_digital_silence_stands_at_0():
+    silence = mel_statistics([np.zeros(RATE, np.int16)], RATE)
+    assert not silence.mean.any()
+    assert not silence.spectrum.any()
+
+
+def test_frames_stay_within_their_waveform():
+    first, second = noise(1, 10), noise(1, 1000)
+    apart = mel_statistics([first, second], RATE)
+    assert apart.frames == mel_statistics([first], RATE).frames + mel_statistics([second], RATE).frames
+    assert mel_statistics([first, second[:300]], RATE).frames == mel_statistics([first], RATE).frames
+
+
+# Voice
+
+
+def test_the_pitch_of_a_pulse_train_is_found():
+    voice = measure_voice([pulses(120, 2)], RATE)
+    assert voice.median_f0_hz == pytest.approx(120, rel=0.01)
+    assert voice.voiced_fraction > 0.95
+    assert voice.f0_deviation_semitones < 0.2
+
+
+def test_an_octave_apart_is_a_deviation_of_six_semitones():
+    voice = measure_voice([pulses(110, 1), pulses(220, 1)], RATE)
+    assert voice.f0_deviation_semitones == pytest.approx(6, rel=0.05)
+
+
+def test_silence_and_a_single_sample_have_no_voice():
+    voice = measure_voice([np.zeros(RATE, np.int16), np.ones(1, np.int16)], RATE)
+    assert voice.voiced_fraction == 0
+    assert voice.median_f0_hz is None
+    assert voice.f0_deviation_semitones is None
+
+
+def test_noise_is_hardly_voiced():
+    assert measure_voice([noise(2, 1000)], RATE).voiced_fraction < 0.1
