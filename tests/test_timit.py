@@ -2,36 +2,14 @@ import random
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
+from timit_tree import RATE, lay_out
 
 from data_prep.timit import timit
 from data_prep.timit_disc import CORE_TEST_SPEAKERS, DEVELOPMENT_SPEAKERS
 from zfaudio.command import run_command
 from zfaudio.corpus import Utterance, load_utterance, read_data_dir
 from zfaudio.errors import UserError
-
-RATE = 16000
-SENTENCES = ("SA1", "SA2", "SI10", "SI11", "SI12", "SX1", "SX2", "SX3", "SX4", "SX5")
-
-
-def lay_out(root: Path, train: list[str], test: list[str], lower: bool = False, riff: bool = False) -> Path:
-    """A TIMIT tree of ten short sentences a speaker."""
-    for part, speakers in (("TRAIN", train), ("TEST", test)):
-        for speaker in speakers:
-            for name in SENTENCES:
-                suffix = ".WAV.wav" if riff else ".WAV"
-                path = Path("TIMIT", part, "DR1", speaker, name + suffix)
-                path = root / (str(path).lower() if lower else path)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                samples = np.random.default_rng([*speaker.encode(), *name.encode()]).integers(-999, 999, 400)
-                soundfile.write(path, samples.astype(np.int16), RATE, "PCM_16", format="WAV" if riff else "NIST")
-                text, phones = (s.lower() if lower else s for s in (".TXT", ".PHN"))
-                stem = path.name.split(".")[0]
-                (path.parent / (stem + text)).write_text(f"0 400 The words of {name}.\n")
-                (path.parent / (stem + phones)).write_text("0 160 h#\n160 400 sh\n")
-    return root
 
 
 def contents(out: Path) -> dict[str, list[tuple[str, str, str | None, bytes]]]:
@@ -62,6 +40,25 @@ def test_phone_alignments_go_along_in_seconds(corpus: Path, tmp_path: Path) -> N
     lines = (tmp_path / "out" / "test" / "phones.ctm").read_text().splitlines()
     assert lines[:2] == ["FJKL0-SA1 1 0.000000 0.010000 h#", "FJKL0-SA1 1 0.010000 0.015000 sh"]
     assert len(lines) == 20
+
+
+def test_utterances_without_a_phone_file_go_without(corpus: Path, tmp_path: Path) -> None:
+    for path in (corpus / "TIMIT" / "TEST").rglob("SX?.PHN"):
+        path.unlink()
+    timit(str(corpus), str(tmp_path / "out"))
+    assert len((tmp_path / "out" / "test" / "phones.ctm").read_text().splitlines()) == 10
+    for path in corpus.rglob("*.PHN"):
+        path.unlink()
+    timit(str(corpus), str(tmp_path / "out"))
+    assert not list((tmp_path / "out").rglob("phones.ctm"))
+    assert len(read_data_dir(tmp_path / "out" / "test")) == 10
+
+
+def test_a_line_that_is_no_phone_is_named(corpus: Path, tmp_path: Path) -> None:
+    path = corpus / "TIMIT" / "TEST" / "DR1" / "FJKL0" / "SX3.PHN"
+    path.write_text("0 160 h#\n160 sh\n")
+    with pytest.raises(UserError, match=r"SX3\.PHN: '160 sh' is not START END PHONE"):
+        timit(str(corpus), str(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(("lower", "riff"), [(True, False), (False, True), (True, True)])

@@ -231,11 +231,11 @@ def score_probes(fitted: LabelledFrames, scored: LabelledFrames) -> ProbeResult:
         UserError: the fitted frames are all of one phone.
     """
     phones, counts = np.unique(fitted.phones, return_counts=True)
+    majority = str(phones[counts.argmax()])
     if len(phones) < 2:
         raise UserError(
-            f"--phones: all frames of split {fitted.split!r} are of the phone {phones[0]!r}; nothing to tell"
+            f"--phones: all frames of split {fitted.split!r} are of the phone {majority!r}; nothing to tell"
         )
-    majority = str(phones[counts.argmax()])
     return ProbeResult(
         accuracy={
             kind: probe_accuracy(fitted.features[kind], fitted.phones, scored.features[kind], scored.phones)
