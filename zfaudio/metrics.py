@@ -30,6 +30,7 @@ COLUMNS = (
     "aux_weight",
     "frames_per_second",
     "data_wait",
+    "collapsed",
     "skipped",
 )
 
