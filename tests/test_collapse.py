@@ -1,6 +1,16 @@
+from pathlib import Path
+
 import pytest
+import torch
+from speech import make_shards
 
 from zfaudio.collapse import collapse_warning, has_collapsed
+from zfaudio.config import RunConfig, TrainConfig
+from zfaudio.loader import DataConfig
+from zfaudio.metrics import read_metrics
+from zfaudio.models import ModelConfig
+from zfaudio.objective import ObjectiveConfig
+from zfaudio.train import Training
 
 
 @pytest.mark.parametrize(
@@ -17,3 +27,43 @@ def test_the_warning_is_one_line_with_what_to_try():
     assert "0.012 nats a frame" in warning
     for setting in ("objective.kl_weight_start", "objective.aux_weight_end"):
         assert setting in warning
+
+
+def run(folder: Path, name: str = "zforcing", kl_weight: float = 1.0, silenced: bool = True) -> list[str]:
+    """The column of the log at each validation of a run whose prior and posterior are one where `silenced`."""
+    config = RunConfig(
+        model=ModelConfig(name=name, hidden_size=8, latent_size=4, embedding_size=8, mlp_size=8),
+        objective=ObjectiveConfig(kl_weight_start=kl_weight),
+        data=DataConfig(shards=make_shards(folder / "shards", frames=30, frame_size=20)),
+        # A rate that moves nothing: the run stays as it starts.
+        train=TrainConfig(
+            max_steps=6, batch_size=2, segment_frames=5, validate_every=2, learning_rate=1e-12, device="cpu"
+        ),
+    )
+    training = Training(config, folder / "exp", resume=False)
+    if silenced:
+        for network in (training.bare_model.prior, training.bare_model.posterior):
+            for weight in network.parameters():
+                torch.nn.init.zeros_(weight)
+    training.run()
+    return [row["collapsed"] for row in read_metrics(folder / "exp" / "metrics.csv") if row["split"] == "valid"]
+
+
+def test_training_warns_of_collapse_once_and_notes_it_at_every_validation(tmp_path, capsys):
+    assert run(tmp_path) == ["1", "1", "1"]
+    assert capsys.readouterr().out.count("posterior collapse") == 1
+
+
+def test_training_does_not_warn_while_the_kl_weight_is_low(tmp_path, capsys):
+    assert run(tmp_path, kl_weight=0.2) == ["0", "0", "0"]
+    assert "collapse" not in capsys.readouterr().out
+
+
+def test_latents_at_work_are_no_collapse(tmp_path, capsys):
+    assert run(tmp_path, silenced=False) == ["0", "0", "0"]
+    assert "collapse" not in capsys.readouterr().out
+
+
+def test_a_model_without_latents_cannot_collapse(tmp_path, capsys):
+    assert run(tmp_path, name="rnn", silenced=False) == ["", "", ""]
+    assert "collapse" not in capsys.readouterr().out
