@@ -4,6 +4,7 @@ z_t = A z_{t-1} + N(0, Q),   x_t = C z_t + N(0, R),   t = 1..T, z_0 = 0; frame 0
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -73,30 +74,46 @@ class LinearGaussian(FrameModel):
             shift = (self.A.T @ rest @ shift.unsqueeze(-1)).squeeze(-1)
         return messages[::-1]
 
-    def sample(self, steps: int, seed: int) -> Tensor:
-        """A sequence with its frame 0, [steps + 1, frame_size]."""
+    def sample(self, steps: int, seed: int, count: int | None = None) -> Tensor:
+        """A sequence with its frame 0, [steps + 1, frame_size], or `count` of them, [count, steps + 1, frame_size]."""
         rng = torch.Generator().manual_seed(seed)
-        z, frames = (
-            torch.zeros(self.latent_size, dtype=torch.float64),
-            [torch.zeros(self.frame_size, dtype=torch.float64)],
-        )
+        rows = 1 if count is None else count
+        z = torch.zeros(rows, self.latent_size, dtype=torch.float64)
+        frames = [torch.zeros(rows, self.frame_size, dtype=torch.float64)]
         for _ in range(steps):
-            draws = torch.randn(self.latent_size + self.frame_size, generator=rng, dtype=torch.float64)
-            z = self.A @ z + math.sqrt(0.5) * draws[: self.latent_size]
-            frames.append(self.C @ z + math.sqrt(0.3) * draws[self.latent_size :])
-        return torch.stack(frames)
+            draws = torch.randn(rows, self.latent_size + self.frame_size, generator=rng, dtype=torch.float64)
+            z = z @ self.A.T + math.sqrt(0.5) * draws[:, : self.latent_size]
+            frames.append(z @ self.C.T + math.sqrt(0.3) * draws[:, self.latent_size :])
+        sequences = torch.stack(frames, 1)
+        return sequences[0] if count is None else sequences
 
 
-def kalman_log_likelihood(model: LinearGaussian, frames: np.ndarray) -> float:
-    """log p(x_1..x_T), exactly, frames [T, frame_size] (Kalman, 1960)."""
+def innovations(model: LinearGaussian, frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """x_t - E[x_t] and Cov[x_t], given x_1..x_{t-1}, of frames [T, frame_size] (Kalman, 1960)."""
     a, c, q, r = (getattr(model, name).numpy() for name in "ACQR")
-    mean, covariance, total = np.zeros(len(a)), np.zeros_like(a), 0.0
+    mean, covariance = np.zeros(len(a)), np.zeros_like(a)
     for x in frames:
         mean, covariance = a @ mean, a @ covariance @ a.T + q
         surprise, spread = x - c @ mean, c @ covariance @ c.T + r
-        total -= 0.5 * (
-            surprise @ np.linalg.solve(spread, surprise) + np.linalg.slogdet(spread)[1] + len(x) * math.log(2 * math.pi)
-        )
+        yield surprise, spread
         gain = covariance @ c.T @ np.linalg.inv(spread)
         mean, covariance = mean + gain @ surprise, covariance - gain @ c @ covariance
-    return total
+
+
+def kalman_log_likelihood(model: LinearGaussian, frames: np.ndarray) -> float:
+    """log p(x_1..x_T), exactly, frames [T, frame_size]."""
+    return sum(
+        -0.5 * (e @ np.linalg.solve(s, e) + np.linalg.slogdet(s)[1] + len(e) * math.log(2 * math.pi))
+        for e, s in innovations(model, frames)
+    )
+
+
+def factorised_log_likelihood(model: LinearGaussian, frames: np.ndarray) -> float:
+    """The score of the best forecast whose samples are independent within a frame: frames [T, frame_size].
+
+    It has the exact means and variances, and none of the covariances.
+    """
+    return sum(
+        -0.5 * float((e**2 / np.diag(s) + np.log(2 * math.pi * np.diag(s))).sum())
+        for e, s in innovations(model, frames)
+    )
