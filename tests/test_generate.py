@@ -11,7 +11,7 @@ from zfaudio.audio import read_audio
 from zfaudio.checkpoint import load_checkpoint
 from zfaudio.errors import UserError
 from zfaudio.generate import generate, read_sample_list
-from zfaudio.sampling import LANES, Temperatures, record, sample_speech
+from zfaudio.sampling import LANES, REFERENCE, Temperatures, record, sample_speech, side_by_side
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def wav(path):
 
 def take(exp, **options):
     trained = load_checkpoint(exp)
-    settings = {"samples": 400, "temperatures": Temperatures(), "seed": 0} | options
-    return sample_speech(trained.model, trained.manifest, **settings)
+    settings = {"samples": 400, "temperatures": Temperatures(), "seed": 0, "count": 4} | options
+    return list(sample_speech(trained.model, trained.manifest, **settings))
 
 
 def test_writes_wavs_pictures_and_their_description(exp, tmp_path, capsys):
@@ -67,10 +67,36 @@ def test_torchs_random_state_plays_no_part(exp):
 
 def test_a_sample_depends_on_its_number_but_not_on_how_many_are_made(exp, tmp_path):
     generate(exp, out=tmp_path / "few", num=1, seconds=0.02)
-    generate(exp, out=tmp_path / "many", num=LANES + 2, seconds=0.02)
-    many = [wav(tmp_path / f"many/sample-{index:03d}.wav").tobytes() for index in range(LANES + 2)]
+    generate(exp, out=tmp_path / "many", num=3, seconds=0.02)
+    many = [wav(tmp_path / f"many/sample-{index:03d}.wav").tobytes() for index in range(3)]
     assert wav(tmp_path / "few/sample-000.wav").tobytes() == many[0]
     assert len(set(many)) == len(many)
+
+
+@pytest.mark.parametrize("prompted", [False, True])
+def test_any_number_of_samples_made_side_by_side_are_the_same(exp, prompted):
+    options = {"samples": 2000, "prompt": speech(300, seed=1) if prompted else None}
+    most = take(exp, count=LANES[-1] + 3, **options)
+    assert len(most) == LANES[-1] + 3
+    for count in (1, 2, 3, 5, 17, 33, LANES[-1]):
+        some = take(exp, count=count, **options)
+        assert len(some) == count
+        for one, same in zip(some, most, strict=False):
+            assert np.array_equal(one.waveform, same.waveform)
+
+
+def test_lanes_that_round_differently_are_not_used(exp):
+    """A step whose result depends on how many rows it has, except that 4 and 16 of them agree."""
+    model = load_checkpoint(exp).model
+
+    def step(frame, *arguments):
+        distribution, state = model.step(frame, *arguments)
+        distribution.mean += 0.0 if len(frame) in (4, REFERENCE) else 1e-6 * len(frame)
+        return distribution, state
+
+    with torch.inference_mode():
+        assert list(side_by_side(model, step, 3, None)) == [(0, 4)]
+        assert list(side_by_side(model, step, 23, None)) == [(0, 16), (16, 16)]
 
 
 def test_a_longer_sample_begins_like_a_shorter_one(exp):
@@ -151,16 +177,16 @@ def test_clipped_samples_are_counted(tmp_path, capsys):
 
 def test_clipped_samples_past_the_end_do_not_count(exp):
     manifest = load_checkpoint(exp).manifest
-    frames = [torch.full((LANES, FRAME_SIZE), 1e9), torch.zeros(LANES, FRAME_SIZE)]
-    assert record(frames, 25, manifest)[0].clipped == FRAME_SIZE
-    assert record(frames[::-1], 25, manifest)[0].clipped == 5
+    frames = [torch.full((2, FRAME_SIZE), 1e9), torch.zeros(2, FRAME_SIZE)]
+    assert record(frames, 2, 25, manifest)[0].clipped == FRAME_SIZE
+    assert record(frames[::-1], 2, 25, manifest)[0].clipped == 5
 
 
 def test_a_lane_that_diverges_is_told_apart_from_the_others(exp):
     manifest = load_checkpoint(exp).manifest
-    frames = torch.zeros(3, LANES, FRAME_SIZE)
+    frames = torch.zeros(3, 4, FRAME_SIZE)
     frames[1, 2, 5] = float("nan")
-    takes = record(frames.unbind(), 60, manifest)
+    takes = record(frames.unbind(), 4, 60, manifest)
     assert [take.diverged_at for take in takes[1:4]] == [None, FRAME_SIZE + 5, None]
 
 

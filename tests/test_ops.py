@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from zfaudio.distributions import Quantiser
 from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.zforcing import ZForcing
 from zfaudio.objective import Weights, training_loss
@@ -88,7 +89,7 @@ def test_fast_and_plain_paths_are_the_same(dtype, batch, steps, hidden, latent, 
 def test_every_variant_has_the_same_terms_and_gradients(dtype, config):
     """Ragged lengths, state carried in, junk on padding."""
     torch.manual_seed(2)
-    models = {core: build_model(dataclasses.replace(config, core=core), 4) for core in ("plain", "fast")}
+    models = {core: build_model(dataclasses.replace(config, core=core), 4, Quantiser()) for core in ("plain", "fast")}
     models["fast"].to(dtype).load_state_dict(shaken(models["plain"], dtype).state_dict())
     frames, noise = torch.randn(3, 8, 4, dtype=dtype), torch.randn(3, 7, 3, dtype=dtype)
     lengths = torch.tensor([8, 2, 5])
@@ -125,7 +126,7 @@ def test_the_fast_path_on_a_gpu_is_the_plain_one():
 def small_path(dtype: torch.dtype = torch.float64, steps: int = 4) -> tuple[ZForcing, tuple[Tensor, ...]]:
     """A model, and the arguments of a path after its modules."""
     torch.manual_seed(3)
-    model = shaken(build_model(SMALL, 4), dtype)
+    model = shaken(build_model(SMALL, 4, Quantiser()), dtype)
     rows = [torch.randn(2, steps, size, dtype=dtype) for size in (5, 9, 3)]
     return model, (*rows, State(*torch.randn(2, 2, 9, dtype=dtype)))
 
@@ -209,26 +210,54 @@ def test_a_frame_keeps_what_is_documented_and_no_more():
 @settings(max_examples=40)
 def test_the_lstm_without_latents_is_torchs(batch, steps, entering, hidden, seed):
     torch.manual_seed(seed)
-    ours = LSTM(entering, hidden, batch_first=True)
-    theirs = nn.LSTM(entering, hidden, batch_first=True)
+    ours, theirs = LSTM(entering, hidden, "fast"), LSTM(entering, hidden, "plain")
     theirs.load_state_dict(ours.state_dict())
     rows = torch.randn(batch, steps, entering, requires_grad=True)
+    lengths = torch.randint(1, steps + 1, (batch,))
+    lengths[0] = steps
+    state = State(*torch.randn(2, batch, hidden).requires_grad_())
+    scored = (torch.arange(steps) < lengths.unsqueeze(1)).unsqueeze(-1)
 
-    def outcome(lstm: nn.LSTM) -> list[Tensor]:
-        hidden, last = lstm(rows)
-        return values_and_gradients((hidden, *last), [rows, *lstm.parameters()])
+    def outcome(lstm: LSTM) -> list[Tensor]:
+        hidden, ends = lstm.run(rows, lengths, state)
+        outputs = (lstm.read(rows), torch.where(scored, hidden, 0), *ends)
+        return values_and_gradients(outputs, [rows, *state, *lstm.parameters()])
 
     assert_all_close(outcome(ours), outcome(theirs), torch.float32)
 
 
-@pytest.mark.parametrize("options", [{"num_layers": 2}, {"bidirectional": True}, {"bias": False}, {"proj_size": 2}])
-def test_what_the_lstm_does_not_cover_goes_torchs_way(options):
-    torch.manual_seed(0)
-    ours = LSTM(3, 4, batch_first=True, **options)
-    theirs = nn.LSTM(3, 4, batch_first=True, **options)
-    theirs.load_state_dict(ours.state_dict())
-    rows = torch.randn(2, 5, 3)
-    assert torch.equal(ours(rows)[0], theirs(rows)[0])
+@dtypes
+@given(batch=sizes, hidden=sizes, latent=sizes, mlp=sizes, embedding=sizes, seed=st.integers(0, 99))
+@settings(max_examples=40)
+def test_generations_step_is_the_models(dtype, batch, hidden, latent, mlp, embedding, seed):
+    torch.manual_seed(seed)
+    config = ModelConfig(hidden_size=hidden, latent_size=latent, embedding_size=embedding, mlp_size=mlp)
+    model = shaken(build_model(config, 4, Quantiser()), dtype)
+    step = model.stepper()
+    assert step != model.step
+    for backward in (None, torch.randn(batch, hidden, dtype=dtype)):
+        frame, noise = torch.randn(batch, 4, dtype=dtype), torch.randn(batch, latent, dtype=dtype)
+        state = State(*torch.randn(2, batch, hidden, dtype=dtype))
+        before = [part.clone() for part in (frame, noise, *state)]
+        (ours, ours_after), (theirs, theirs_after) = (
+            function(frame, state, 0.7, backward, noise) for function in (step, model.step)
+        )
+        assert_all_close(
+            [ours.mean, ours.log_variance, *ours_after], [theirs.mean, theirs.log_variance, *theirs_after], dtype
+        )
+        assert not ours.mean.requires_grad
+        assert all(map(torch.equal, before, (frame, noise, *state)))
+
+
+def test_generations_step_covers_what_it_can():
+    for config, head in ((VARIANTS["conditional layer norm"], "factorised"), (SMALL, "autoregressive")):
+        torch.manual_seed(0)
+        model = build_model(dataclasses.replace(config, head=head, head_window=2), 4, Quantiser())
+        frame, noise, state = torch.randn(2, 4), torch.randn(2, 3), State(*torch.randn(2, 2, 9))
+        (ours, _), (theirs, _) = (
+            function(frame, state, 1.0, None, noise) for function in (model.stepper(), model.step)
+        )
+        torch.testing.assert_close(ours.log_prob(frame), theirs.log_prob(frame))
 
 
 @dtypes

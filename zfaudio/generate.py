@@ -20,7 +20,7 @@ from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
 from zfaudio.figures import draw_speech
 from zfaudio.manifest import Manifest
-from zfaudio.sampling import LANES, Take, Temperatures, reconstruct_speech, sample_speech
+from zfaudio.sampling import Take, Temperatures, reconstruct_speech, sample_speech
 
 SAMPLE_LIST = "samples.json"
 
@@ -46,6 +46,7 @@ class Sample:
     clipped_samples: int = 0  # samples that lay outside 16 bits
     peak: int = 0  # largest magnitude, in 16-bit steps
     rms: float = 0.0  # in 16-bit steps
+    computing_per_second: float | None = None  # seconds of computing per second of speech, of the whole call
 
 
 def generate(
@@ -104,17 +105,25 @@ def generate(
     if about.kind == "reconstruction" and recording is not None:
         original = Sample("recording", "recording.wav", source=about.source)
         samples[original.file] = save(out, original, recording, manifest)
+        write_sample_list(out, samples)
 
     made, speech, computing = [], 0.0, 0.0
-    for first in range(0, num, LANES):
+    takes = run_model(trained, about.kind, recording, seconds, temperatures, seed, num)
+    for index in range(num):
         began = time.perf_counter()
-        takes = run_lanes(trained, about.kind, recording, seconds, temperatures, seed, first)[: num - first]
+        take = next(takes)
         computing += time.perf_counter() - began
-        speech += sum(len(take.waveform) for take in takes) / manifest.sample_rate
-        for sample, waveform in finite_takes(takes, first, about, recording, manifest.sample_rate):
-            made.append(save(out, sample, waveform, manifest))
-            samples[sample.file] = made[-1]
+        speech += len(take.waveform) / manifest.sample_rate
+        name = f"{about.kind}-{index:03d}.wav"
+        if take.diverged_at is not None:
+            print(f"{name}: diverged after {take.diverged_at / manifest.sample_rate:.2f} s, left out", file=sys.stderr)
+            continue
+        sample = replace(about, file=name, index=index, clipped_samples=take.clipped)
+        made.append(save(out, *with_prompt(sample, take.waveform, recording, manifest.sample_rate), manifest))
+        samples[name] = made[-1]
         write_sample_list(out, samples)
+    samples |= {sample.file: replace(sample, computing_per_second=computing / speech) for sample in made}
+    write_sample_list(out, samples)
     print(summary(made, num, speech, computing, out))
     if not made:
         raise UserError(
@@ -164,38 +173,31 @@ def read_recording(path: Path, manifest: Manifest) -> np.ndarray:
     return waveform
 
 
-def run_lanes(
+def run_model(
     trained: Checkpoint,
     kind: Kind,
     recording: np.ndarray | None,
     seconds: float,
     temperatures: Temperatures,
     seed: int,
-    first: int,
-) -> list[Take]:
-    """Takes first..first+LANES-1 of the seed."""
+    count: int,
+) -> Iterator[Take]:
+    """Takes 0..count-1 of the seed, several made side by side."""
     model, manifest = trained.model, trained.manifest
-    progress = partial(tqdm, desc=f"{kind} {first} and on", unit="frame", disable=None)
+    progress = partial(tqdm, desc=kind, unit="frame", disable=None)
     if kind == "reconstruction" and recording is not None:
-        return reconstruct_speech(model, manifest, recording, temperatures, seed, first, progress)
+        return reconstruct_speech(model, manifest, recording, temperatures, seed, count, progress)
     samples = max(1, round(seconds * manifest.sample_rate / manifest.frame_size)) * manifest.frame_size
-    return sample_speech(model, manifest, samples, temperatures, seed, first, recording, progress)
+    return sample_speech(model, manifest, samples, temperatures, seed, count, recording, progress)
 
 
-def finite_takes(
-    takes: list[Take], first: int, about: Sample, recording: np.ndarray | None, rate: int
-) -> Iterator[tuple[Sample, np.ndarray]]:
-    """Name the takes, put the prompt before continuations, and say which diverged."""
-    for index, take in enumerate(takes, first):
-        name = f"{about.kind}-{index:03d}.wav"
-        if take.diverged_at is not None:
-            print(f"{name}: diverged after {take.diverged_at / rate:.2f} s, left out", file=sys.stderr)
-            continue
-        sample = replace(about, file=name, index=index, clipped_samples=take.clipped)
-        if about.kind == "continuation" and recording is not None:
-            yield replace(sample, starts_at=len(recording) / rate), np.concatenate([recording, take.waveform])
-        else:
-            yield sample, take.waveform
+def with_prompt(
+    sample: Sample, waveform: np.ndarray, recording: np.ndarray | None, rate: int
+) -> tuple[Sample, np.ndarray]:
+    """A continuation with its prompt before it; anything else as it is."""
+    if sample.kind == "continuation" and recording is not None:
+        return replace(sample, starts_at=len(recording) / rate), np.concatenate([recording, waveform])
+    return sample, waveform
 
 
 def save(out: Path, sample: Sample, waveform: np.ndarray, manifest: Manifest) -> Sample:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -10,16 +11,21 @@ from torch import Generator, Tensor
 from zfaudio.frames import standardise, to_frames
 from zfaudio.manifest import Manifest
 from zfaudio.models import FrameModel
-from zfaudio.ops.cells import State
+from zfaudio.models.base import FrameDistribution, RecurrentState
 
-# Sequences stepped side by side. Always so many, the surplus thrown away: a matrix product over fewer rows rounds
-# differently, and a sample must not depend on how many others were asked for.
-LANES = 16
+# How many sequences are stepped side by side. A matrix product over another number of rows may round differently, and
+# a sample must not depend on how many others were asked for: see `side_by_side`.
+LANES = (1, 2, 4, 8, 16, 32, 64)
+REFERENCE = 16  # lanes whose rounding the others must have
+TRIAL_STEPS = 8
 
 # Steps whose noise is drawn, and whose frames leave the device, at once.
 BLOCK = 64
 
-Noise = Iterator[tuple[Tensor, Tensor]]  # of each step: for the latents [lanes, latent], the frames [lanes, frame_size]
+Step = Callable[..., tuple[FrameDistribution, RecurrentState]]  # what `FrameModel.stepper` gives
+Noise = Iterator[
+    tuple[Tensor, Tensor]
+]  # of each step: for the latents [lanes, latent], the frames [lanes, frame_noise_size]
 Progress = Callable[..., Iterable[Tensor]]  # wraps an iterator of steps, as tqdm does: (steps, total=) -> steps
 
 
@@ -47,11 +53,11 @@ def sample_speech(
     samples: int,
     temperatures: Temperatures,
     seed: int,
-    first: int = 0,
+    count: int,
     prompt: np.ndarray | None = None,
     progress: Progress = lambda steps, total: steps,
-) -> list[Take]:
-    """Ancestral samples first..first+LANES-1 of a seed, after a prompt if there is one.
+) -> Iterator[Take]:
+    """Ancestral samples 0..count-1 of a seed, after a prompt if there is one.
 
     Args:
         model: in evaluation mode.
@@ -59,20 +65,24 @@ def sample_speech(
         samples: length of each, the prompt not counted; what exceeds whole frames is cut off.
         temperatures: of latents and frames.
         seed: of the draws; sample i depends on the seed and on i alone.
-        first: number of the first sample.
+        count: how many.
         prompt: int16 [n], at least one frame. The model reads its last whole frames, with latents from the posterior.
-        progress: wraps the steps, to show how far they are.
+        progress: wraps the steps of those made side by side, to show how far they are.
     """
     device = next(model.parameters()).device
-    noise = draw_noise(model, seed, first, device)
-    state = model.initial_state(LANES)
-    frame = torch.zeros(LANES, model.frame_size, device=device)  # the corpus mean
+    steps = -(-samples // model.frame_size)
+    frames = backward = None
     if prompt is not None:
         frames = standardised_frames(prompt[len(prompt) % model.frame_size :], manifest, device)
-        frame, state = read_in(model, frames, state, noise, temperatures.latent)
-    steps = -(-samples // model.frame_size)
-    run = free_run(model, frame, state, noise, temperatures, steps)
-    return record(progress(run, total=steps), samples, manifest)
+        backward = read_backward(model, frames)
+    step = model.stepper()
+    for first, lanes in side_by_side(model, step, count, backward):
+        noise = draw_noise(model, seed, first, lanes)
+        frame, state = model_start(model, lanes)
+        if frames is not None:
+            frame, state = read_in(step, frames, backward, state, noise, temperatures.latent, lanes)
+        run = free_run(step, frame, state, noise, temperatures, steps)
+        yield from record(progress(run, total=steps), lanes, samples, manifest)[: count - first]
 
 
 @torch.inference_mode()
@@ -82,10 +92,10 @@ def reconstruct_speech(
     recording: np.ndarray,
     temperatures: Temperatures,
     seed: int,
-    first: int = 0,
+    count: int,
     progress: Progress = lambda steps, total: steps,
-) -> list[Take]:
-    """Reconstructions first..first+LANES-1 of a recording, int16 [n], at least one frame, each as long as it is.
+) -> Iterator[Take]:
+    """Reconstructions 0..count-1 of a recording, int16 [n], at least one frame, each as long as it is.
 
     The posterior's latents are all that tells of the recording: the decoder reads what it made itself.
     """
@@ -93,16 +103,62 @@ def reconstruct_speech(
     padding = -len(recording) % model.frame_size
     frames = standardised_frames(np.pad(recording, (0, padding)), manifest, device)
     backward = read_backward(model, frames)
-    noise = draw_noise(model, seed, first, device)
-    frame = torch.zeros(LANES, model.frame_size, device=device)
-    run = free_run(model, frame, model.initial_state(LANES), noise, temperatures, len(frames), backward)
-    return record(progress(run, total=len(frames)), len(recording), manifest)
+    step = model.stepper()
+    for first, lanes in side_by_side(model, step, count, backward):
+        noise = draw_noise(model, seed, first, lanes)
+        run = free_run(step, *model_start(model, lanes), noise, temperatures, len(frames), backward)
+        yield from record(progress(run, total=len(frames)), lanes, len(recording), manifest)[: count - first]
+
+
+def side_by_side(model: FrameModel, step: Step, count: int, backward: Tensor | None) -> Iterator[tuple[int, int]]:
+    """Deal out samples 0..count-1: the first of those stepped together and how many lanes that takes.
+
+    As many of LANES as are needed, or else the most, of those that round as REFERENCE lanes do. Whether they do depends
+    on the sizes and on the machine's matrix products, so it is tried: a few steps must give the same bits. Where a sum
+    is taken in another order, it shows in nearly all of their thousands of values.
+
+    Args:
+        model: in evaluation mode.
+        step: its stepper.
+        count: how many samples are wanted.
+        backward: b_t of some steps, [steps, hidden], where latents are drawn from the posterior too.
+    """
+
+    def trial(first: int, lanes: int) -> list[Tensor]:
+        frames: list[Tensor] = []
+        for future in (None,) if backward is None else (None, backward):
+            steps = TRIAL_STEPS if future is None else min(TRIAL_STEPS, len(future))
+            noise = draw_noise(model, 0, first, lanes)
+            frames += free_run(step, *model_start(model, lanes), noise, Temperatures(), steps, future)
+        return frames
+
+    @cache
+    def rounds_alike(lanes: int) -> bool:
+        if lanes == REFERENCE:
+            return True
+        blocks = [trial(first, REFERENCE) for first in range(0, lanes, REFERENCE)]
+        expected = [torch.cat(parts)[:lanes] for parts in zip(*blocks, strict=True)]
+        return all(torch.equal(ours, theirs) for ours, theirs in zip(trial(0, lanes), expected, strict=True))
+
+    first = 0
+    while first < count:
+        enough = [lanes for lanes in LANES if lanes >= count - first]
+        fewer = [lanes for lanes in reversed(LANES) if lanes < count - first]
+        lanes = next(lanes for lanes in (*enough, *fewer, REFERENCE) if rounds_alike(lanes))
+        yield first, lanes
+        first += lanes
+
+
+def model_start(model: FrameModel, lanes: int) -> tuple[Tensor, RecurrentState]:
+    """The first input, the corpus mean [lanes, frame_size], and the state before it."""
+    device = next(model.parameters()).device
+    return torch.zeros(lanes, model.frame_size, device=device), model.initial_state(lanes)
 
 
 def free_run(
-    model: FrameModel,
+    step: Step,
     frame: Tensor,
-    state: State,
+    state: RecurrentState,
     noise: Noise,
     temperatures: Temperatures,
     steps: int,
@@ -111,7 +167,7 @@ def free_run(
     """Frames [lanes, frame_size] that follow `frame`, each drawn from the model that has read those before.
 
     Args:
-        model: in evaluation mode.
+        step: the model's stepper.
         frame: the first input, [lanes, frame_size].
         state: before it.
         noise: of each step.
@@ -119,48 +175,58 @@ def free_run(
         steps: how many frames.
         backward: b_t of each step, [steps, hidden]; latents are drawn from the posterior with it, else from the prior.
     """
-    for step, (latent_noise, frame_noise) in zip(range(steps), noise, strict=False):
-        future = None if backward is None else backward[step].expand(len(frame), -1)
-        distribution, state = model.step(frame, state, temperatures.latent, future, latent_noise)
+    for t, (latent_noise, frame_noise) in zip(range(steps), noise, strict=False):
+        future = None if backward is None else backward[t].expand(len(frame), -1)
+        distribution, state = step(frame, state, temperatures.latent, future, latent_noise)
         frame = distribution.at(frame_noise, temperatures.observation)
         yield frame
 
 
 def read_in(
-    model: FrameModel, frames: Tensor, state: State, noise: Noise, latent_temperature: float
-) -> tuple[Tensor, State]:
-    """Read a prompt, standardised frames [time, frame_size], with latents from the posterior.
+    step: Step,
+    frames: Tensor,
+    backward: Tensor | None,
+    state: RecurrentState,
+    noise: Noise,
+    latent_temperature: float,
+    lanes: int,
+) -> tuple[Tensor, RecurrentState]:
+    """Read a prompt, standardised frames [time, frame_size] with their b_t, with latents from the posterior.
 
     Returns:
         The prompt's last frame [lanes, frame_size] and the state before it. The step that reads it draws from the
         prior, for what follows is not known.
     """
-    backward = read_backward(model, frames)
-    lanes = len(state.hidden)
-    inputs = torch.cat([torch.zeros_like(frames[:1]), frames])
-    for frame, future, (latent_noise, _) in zip(inputs[:-1], backward, noise, strict=False):
-        _, state = model.step(
-            frame.expand(lanes, -1), state, latent_temperature, future.expand(lanes, -1), latent_noise
-        )
+    inputs = torch.cat([torch.zeros_like(frames[:1]), frames[:-1]])
+    for t, (frame, (latent_noise, _)) in enumerate(zip(inputs, noise, strict=False)):
+        future = None if backward is None else backward[t].expand(lanes, -1)
+        _, state = step(frame.expand(lanes, -1), state, latent_temperature, future, latent_noise)
     return frames[-1].expand(lanes, -1), state
 
 
-def read_backward(model: FrameModel, frames: Tensor) -> Tensor:
-    """b_t of the steps that predict standardised frames [time, frame_size], the first from a zero frame: [time, H]."""
+def read_backward(model: FrameModel, frames: Tensor) -> Tensor | None:
+    """b_t of the steps that predict standardised frames [time, frame_size], the first from a zero frame: [time, H].
+
+    None of a model without latents.
+    """
     inputs = torch.cat([torch.zeros_like(frames[:1]), frames])
     lengths = torch.tensor([len(inputs)], device=frames.device)
-    return model.read_backward(inputs.unsqueeze(0), lengths).squeeze(0)
+    backward = model.read_backward(inputs.unsqueeze(0), lengths)
+    return None if backward is None else backward.squeeze(0)
 
 
-def draw_noise(model: FrameModel, seed: int, first: int, device: torch.device) -> Noise:
-    """Standard normal draws for each step of lanes first..first+LANES-1, without end.
+def draw_noise(model: FrameModel, seed: int, first: int, lanes: int) -> Noise:
+    """Standard normal draws for each step of samples first..first+lanes-1, without end.
 
-    Each lane has a generator of its own, on the CPU, where the draws are the same on every machine.
+    Each has a generator of its own, on the CPU, where the draws are the same on every machine.
     """
-    generators = [lane_generator(seed, first + lane) for lane in range(LANES)]
+    device = next(model.parameters()).device
+    generators = [lane_generator(seed, first + lane) for lane in range(lanes)]
     while True:
         latent = torch.stack([model.latent_noise(BLOCK, generator) for generator in generators], 1)
-        frame = torch.stack([torch.randn(BLOCK, model.frame_size, generator=generator) for generator in generators], 1)
+        frame = torch.stack(
+            [torch.randn(BLOCK, model.frame_noise_size, generator=generator) for generator in generators], 1
+        )
         yield from zip(latent.to(device), frame.to(device), strict=True)
 
 
@@ -176,11 +242,11 @@ def standardised_frames(waveform: np.ndarray, manifest: Manifest, device: torch.
     return torch.from_numpy(frames).to(device)
 
 
-def record(frames: Iterable[Tensor], samples: int, manifest: Manifest) -> list[Take]:
+def record(frames: Iterable[Tensor], lanes: int, samples: int, manifest: Manifest) -> list[Take]:
     """Turn steps of standardised frames [lanes, frame_size] into waveforms of so many samples, a block at a time."""
-    waveforms = np.zeros((LANES, samples), np.int16)
-    clipped = np.zeros(LANES, np.int64)
-    diverged_at: list[int | None] = [None] * LANES
+    waveforms = np.zeros((lanes, samples), np.int16)
+    clipped = np.zeros(lanes, np.int64)
+    diverged_at: list[int | None] = [None] * lanes
     done = 0
     for block in blocks(frames):
         values = torch.stack(block, 1).flatten(1).cpu().double().numpy()[:, : samples - done]

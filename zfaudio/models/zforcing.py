@@ -32,6 +32,7 @@ from zfaudio.models.base import (
     scored_steps,
 )
 from zfaudio.models.config import ModelConfig
+from zfaudio.models.outputs import FactorisedOutput
 from zfaudio.ops import fast, plain
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.lstm import LSTM
@@ -129,7 +130,8 @@ class ZForcing(FrameModel):
         """`step` for generation; see `FrameModel.stepper` and ops/stepping.py."""
         if not isinstance(self.decoder_cell, LatentLSTMCell):
             return self.step
-        return latent_stepper(self.embed, self.prior, self.posterior, self.decoder_cell, self.output)
+        output = self.output.packed() if isinstance(self.output, FactorisedOutput) else self.output
+        return latent_stepper(self.embed, self.prior, self.posterior, self.decoder_cell, output)
 
     def _read_embedded_backward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         """Run LSTM_b from each sequence's own end to its start: embedded [B, S, E], lengths [B] -> [B, S, H]."""

@@ -1,0 +1,87 @@
+"""Generation's step at the speed of its products: constants folded once, then frame after frame without autograd.
+
+What differs from `ZForcing.step`, in exact arithmetic nothing:
+
+- embed and gen are linear: with the LSTM's input matrix they become one matrix for [x_t, z_t] and one bias.
+- h_{t-1} meets the first layer of the prior (or the posterior) and the LSTM's recurrent matrix in one product.
+- Weights are laid out once (ops/products.py). A step of a few voices reads each of them once and does little else: its
+  bound is the speed of memory. That of many voices is their products.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from zfaudio.distributions import split_gaussian
+from zfaudio.ops.cells import LatentLSTMCell, State
+from zfaudio.ops.gates import clamped_leaky_relu_, lstm_step
+from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP
+from zfaudio.ops.products import packed_linear, packed_product
+
+Predicted = TypeVar("Predicted")
+Step = Callable[..., tuple[Predicted, State]]
+
+
+@torch.no_grad()
+def latent_stepper(
+    embed: nn.Linear,
+    prior: GaussianMLP,
+    posterior: GaussianMLP,
+    cell: LatentLSTMCell,
+    predict: Callable[[Tensor, Tensor], Predicted],
+) -> Step[Predicted]:
+    """A function (frame, state, latent_temperature, backward, noise) -> (prediction, state): `FrameModel.step`.
+
+    It computes with the weights as they are now; later changes to them do not reach it. No gradient passes through it.
+
+    Args:
+        embed: of frames.
+        prior: p(z_t | h_{t-1}).
+        posterior: q(z_t | h_{t-1}, b_t), taken where `backward` is given.
+        cell: of the decoder.
+        predict: (h_t [batch, hidden], x_t) -> the distribution of the next frame.
+    """
+    hidden_size = cell.recurrent.in_features
+    to_embedded, to_gen = cell.input.weight.split([embed.out_features, cell.gen.out_features], dim=1)
+    from_inputs = packed_product(torch.cat([to_embedded @ embed.weight, to_gen @ cell.gen.weight], dim=1))
+    gate_bias = cell.input.bias + to_embedded @ embed.bias + to_gen @ cell.gen.bias
+
+    @cache  # a generation uses one of them, a continuation both
+    def latents_of(network: GaussianMLP) -> Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]:
+        """(h_{t-1}, b_t) -> parameters of z_t [batch, 2 * latent], recurrent gate sums [batch, 4 * hidden]."""
+        first = cast(nn.Linear, network.layers[0])
+        from_inner = packed_linear(cast(nn.Linear, network.layers[2]))
+        from_hidden = packed_product(torch.cat([first.weight[:, :hidden_size], cell.recurrent.weight]))
+        hidden_bias = torch.cat([first.bias, gate_bias])
+        from_backward = packed_product(first.weight[:, hidden_size:]) if first.in_features > hidden_size else None
+
+        def latents(hidden: Tensor, backward: Tensor | None) -> tuple[Tensor, Tensor]:
+            summed = from_hidden(hidden).add_(hidden_bias)
+            inner, gates = summed.split([len(first.bias), 4 * hidden_size], dim=-1)
+            if from_backward is not None and backward is not None:
+                inner = inner + from_backward(backward)
+            return from_inner(clamped_leaky_relu_(inner.contiguous())), gates
+
+        return latents
+
+    @torch.no_grad()
+    def step(
+        frame: Tensor,
+        state: tuple[Tensor, ...],
+        latent_temperature: float = 1.0,
+        backward: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[Predicted, State]:
+        hidden_before, cell_before = state
+        parameters, gates = latents_of(prior if backward is None else posterior)(hidden_before, backward)
+        latents = split_gaussian(parameters, limit=LATENT_LIMIT)
+        noise = torch.randn_like(latents.mean) if noise is None else noise
+        gates = from_inputs(torch.cat([frame, latents.at(noise, latent_temperature)], dim=-1)).add_(gates)
+        after = State(torch.empty_like(hidden_before), torch.empty_like(cell_before))
+        lstm_step(gates, cell_before, after.cell, after.hidden)
+        return predict(after.hidden, frame), after
+
+    return step
