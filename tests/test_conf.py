@@ -1,0 +1,80 @@
+"""The recipes' settings, read as `zfaudio train --config` reads them."""
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+
+from zfaudio.command import run_command
+from zfaudio.config import RunConfig
+from zfaudio.distributions import Quantiser
+from zfaudio.models import build_model
+from zfaudio.objective import weights_at
+from zfaudio.train import train
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+FILES = [
+    path for name in ("timit", "blizzard", "custom", "demo") for path in sorted(RECIPES.glob(f"{name}/conf/*.yaml"))
+]
+# Rows of the published table: the model, its likelihood, whether it has an auxiliary cost, whether its KL is annealed.
+PUBLISHED = {
+    "rnn-gauss": ("rnn", "gaussian", False, False),
+    "rnn-gmm": ("rnn", "gaussian_mixture", False, False),
+    "vrnn-gauss": ("vrnn", "gaussian", False, False),
+    "vrnn-gmm": ("vrnn", "gaussian_mixture", False, False),
+    "srnn": ("srnn", "gaussian", False, False),
+    "zforcing": ("zforcing", "gaussian", False, False),
+    "zforcing-kl": ("zforcing", "gaussian", False, True),
+    "zforcing-aux": ("zforcing", "gaussian", True, False),
+    "zforcing-aux-kl": ("zforcing", "gaussian", True, True),
+}
+
+
+def read(conf: Path) -> RunConfig:
+    """What training would be called with."""
+    runs = []
+
+    @functools.wraps(train)
+    def catch(data, model, objective, train, exp, resume):
+        runs.append(RunConfig(model, objective, data, train))
+
+    run_command(catch, ["--config", str(conf), "--data.shards", "shards"], prog="zfaudio train")
+    return runs[0]
+
+
+@pytest.mark.parametrize("conf", FILES, ids=lambda path: f"{path.parts[-3]} {path.stem}")
+def test_training_reads_it_and_the_model_can_be_built(conf):
+    run = read(conf)
+    with torch.device("meta"):
+        assert build_model(run.model, 200, Quantiser(0.0, 700.0)).frame_size == 200
+
+
+@pytest.mark.parametrize("corpus", ["timit", "blizzard"])
+@pytest.mark.parametrize("row", PUBLISHED)
+def test_a_row_of_the_published_table_differs_from_the_others_in_its_model_alone(corpus, row):
+    run, default = read(RECIPES / corpus / "conf" / f"{row}.yaml"), read(RECIPES / corpus / "conf/default.yaml")
+    assert run.train == default.train
+    assert run.data == default.data
+    assert (run.model.hidden_size, run.model.embedding_size) == (
+        default.model.hidden_size,
+        default.model.embedding_size,
+    )
+    name, likelihood, auxiliary, annealed = PUBLISHED[row]
+    assert (run.model.name, run.model.likelihood, run.model.head) == (name, likelihood, "factorised")
+    assert run.model.min_deviation == default.model.min_deviation
+    if likelihood == "gaussian_mixture":
+        assert run.model.components == 20
+    if name == "rnn":
+        return
+    assert (run.model.latent_size, run.model.mlp_size) == (default.model.latent_size, default.model.mlp_size)
+    first = weights_at(run.objective, 0)
+    assert first.kl == (0.2 if annealed else 1.0)
+    assert weights_at(run.objective, 10**6).kl == 1.0
+    if name == "srnn":
+        assert run.model.smoothing
+        assert run.model.residual_posterior
+    if name == "zforcing":
+        assert run.model.auxiliary == ("latent" if auxiliary else "none")
+    if auxiliary and annealed:
+        assert (run.model, run.objective) == (default.model, default.objective)
