@@ -1,5 +1,8 @@
 """`zfaudio shard`, run as users run it."""
 
+import hashlib
+import io
+import json
 import os
 import random
 import resource
@@ -7,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -18,8 +22,9 @@ from speech import speech, write_corpus, write_data_dir
 from zfaudio.corpus import load_utterance, read_data_dir
 from zfaudio.errors import UserError
 from zfaudio.folder import FolderConfig
-from zfaudio.frames import moments
+from zfaudio.frames import moments, to_frames
 from zfaudio.manifest import check_shards, read_manifest
+from zfaudio.shard_files import FramedUtterance, write_shard
 from zfaudio.shard_reading import read_utterances
 from zfaudio.shards import shard
 
@@ -148,6 +153,30 @@ def test_a_folder_of_audio_is_one_command_away(tmp_path):
     assert "rejected: 0" in finished.stdout
 
 
+def test_a_shard_has_the_bytes_that_tarfile_and_numpy_write():
+    """An id beyond ASCII, one too long for a tar header, an array of whole blocks, and one of none."""
+    utterances = [
+        FramedUtterance(name, "s", 0.5, samples, to_frames(speech(samples), 32))
+        for name, samples in (("ä-1", 700), ("x" * 120, 8000), ("b", 192), ("c", 0))
+    ]
+    ours, theirs = io.BytesIO(), io.BytesIO()
+    digest = write_shard(ours, utterances)
+    with tarfile.open(fileobj=theirs, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for one in utterances:
+            description = {"utterance": one.id, "speaker": "s", "samples": one.samples, "start": 0.5}
+            array = io.BytesIO()
+            np.save(array, one.frames)
+            for suffix, content in (
+                ("json", json.dumps(description, ensure_ascii=False).encode()),
+                ("npy", array.getvalue()),
+            ):
+                entry = tarfile.TarInfo(f"{one.id}.{suffix}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    assert ours.getvalue() == theirs.getvalue()
+    assert digest == hashlib.sha256(ours.getvalue()).hexdigest()
+
+
 # What cannot be used
 
 
@@ -165,6 +194,19 @@ def test_unusable_recordings_are_left_out_listed_and_counted(tmp_path, splits, c
     assert [(row[0], row[2]) for row in rows] == [("spk0-1", str(bad[0])), ("spk3-0", str(bad[1]))]
     assert "shorter than one frame" in rows[1][1]
     assert "rejected: 2" in capsys.readouterr().out
+
+
+def test_what_only_decoding_shows_is_found_in_a_folder_too(tmp_path, capsys):
+    write_corpus(tmp_path / "audio", speakers=1, recordings=6, seconds=1.0, suffix="flac")
+    bad = tmp_path / "audio" / "spk0" / "spk0-2.flac"
+    bad.write_bytes(bad.read_bytes()[:9000])
+    shard(tmp_path / "audio", tmp_path / "shards")
+    assert sum(split.utterances for split in read_manifest(str(tmp_path / "shards")).splits.values()) == 5
+    (row,) = (tmp_path / "shards" / "rejects.txt").read_text().splitlines()
+    assert row.endswith(f"\t{bad}")
+    assert "rejected: 1" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"spk0-2\.flac: .*--strict"):
+        shard(tmp_path / "audio", tmp_path / "strict", strict=True)
 
 
 def test_strict_stops_at_the_first(tmp_path, splits):

@@ -76,13 +76,11 @@ def open_audio(source: str | Path | BinaryIO) -> soundfile.SoundFile:
         RejectedRecording: missing, not audio, empty, or shorter than its header declares.
     """
     name = source if isinstance(source, (str, Path)) else None
-    sphere = read_sphere_header(Path(name)) if name is not None else {}
-    if "shorten" in sphere.get("sample_coding", ""):
-        raise RejectedRecording("SPHERE compressed by shorten; decompress it first: sph2pipe -f wav IN OUT")
     try:
         sound = soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:
         raise RejectedRecording(unreadable_reason(name, error)) from None
+    sphere = read_sphere_header(Path(name)) if name is not None and sound.format == "NIST" else {}
     if name is not None and sound.format == "MP3":
         tagged = with_length_tag(Path(name))
         if tagged is not None:
@@ -103,6 +101,8 @@ def unreadable_reason(name: str | Path | None, error: Exception) -> str:
         return "no such file"
     if name is not None and Path(name).stat().st_size == 0:
         return "empty file"
+    if name is not None and "shorten" in read_sphere_header(Path(name)).get("sample_coding", ""):
+        return "SPHERE compressed by shorten; decompress it first: sph2pipe -f wav IN OUT"
     return f"not readable as audio: {getattr(error, 'error_string', str(error)).strip()}"
 
 

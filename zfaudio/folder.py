@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from zfaudio.audio import AUDIO_SUFFIXES, AudioInfo, RejectedRecording, check_audio, open_audio, too_short
+from zfaudio.audio import AUDIO_SUFFIXES, AudioInfo, RejectedRecording, open_audio, read_blocks, too_short
 from zfaudio.checking import examine, nameable
 from zfaudio.corpus import Reject, Utterance
 from zfaudio.errors import UserError
@@ -57,18 +57,25 @@ class FolderConfig:
 
 @dataclass(frozen=True)
 class Examined:
-    """A recording that was decoded: what it holds and where it is cut."""
+    """What a recording holds and where it is cut."""
 
     info: AudioInfo
     pieces: Pieces
 
 
 def prepare_folder(
-    folder: Path, config: FolderConfig, nj: int = 1, dask: str = "", strict: bool = False
+    folder: Path, config: FolderConfig, nj: int = 1, dask: str = "", strict: bool = False, decode: bool = True
 ) -> tuple[dict[str, list[Utterance]], list[Reject]]:
     """Utterances of a folder by split (train, valid, test), and what was left out.
 
-    Every recording is decoded once, over `nj` processes or the Dask cluster at the address `dask`.
+    Args:
+        folder: of audio, with its subfolders.
+        config: how it is split and its recordings are cut.
+        nj: processes that look into recordings.
+        dask: address of a Dask scheduler to use instead.
+        strict: stop at the first recording that cannot be used.
+        decode: look at every recording to its end. Without, of those that are not cut only the header is read: whoever
+            decodes them next finds what is wrong behind it.
 
     Raises:
         UserError: no folder, nothing usable in it, options that do not fit; with `strict` the first bad recording.
@@ -84,7 +91,7 @@ def prepare_folder(
     ids = utterance_ids(files, speakers)
     reasons = {file: reason for file in files if (reason := nameable(str(folder / file)))}
     paths = {str(folder / file): file for file in files if file not in reasons}
-    examined, bad = examine(partial(examine_recording, config=config), list(paths), nj, dask, strict)
+    examined, bad = examine(partial(examine_recording, config=config, decode=decode), list(paths), nj, dask, strict)
     reasons |= {paths[path]: reason for path, reason in bad.items()}
     reasons |= {file: f"libsndfile reads no {Path(file).suffix}; convert it to FLAC" for file in foreign}
     rejects = [Reject(ids.get(file, "-"), str(folder / file), reason) for file, reason in sorted(reasons.items())]
@@ -206,20 +213,19 @@ def utterance_ids(files: Sequence[str], speakers: dict[str, str]) -> dict[str, s
     return ids
 
 
-def examine_recording(path: str, config: FolderConfig) -> Examined:
-    """Decode a recording and say where it is cut. Raises RejectedRecording."""
-    if config.cut != "silence":
-        info = check_audio(path, config.shortest_seconds)
-        whole = config.cut == "none" or info.seconds <= config.max_seconds
-        cuts = [] if whole else fixed_pieces(info.seconds, config.max_seconds, config.shortest_seconds)
-        return Examined(info, cuts)
+def examine_recording(path: str, config: FolderConfig, decode: bool = True) -> Examined:
+    """Look into a recording and say where it is cut; for `decode` see `prepare_folder`. Raises RejectedRecording."""
     with open_audio(path) as sound:
         info = AudioInfo(sound.samplerate, sound.channels, sound.frames)
         if info.seconds < config.shortest_seconds:
             raise RejectedRecording(too_short(info.seconds, config.shortest_seconds))
-        energies, step = loudness(sound)
-    whole = info.seconds <= config.max_seconds
-    return Examined(info, [] if whole else quiet_pieces(energies, step, info.seconds, config.max_seconds))
+        is_cut = config.cut != "none" and info.seconds > config.max_seconds
+        if is_cut and config.cut == "silence":
+            return Examined(info, quiet_pieces(*loudness(sound), info.seconds, config.max_seconds))
+        if decode:
+            for _ in read_blocks(sound):
+                pass
+    return Examined(info, fixed_pieces(info.seconds, config.max_seconds, config.shortest_seconds) if is_cut else [])
 
 
 def utterances_of(path: str, id: str, speaker: str | None, examined: Examined) -> list[Utterance]:

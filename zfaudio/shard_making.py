@@ -81,12 +81,10 @@ def make_shard(plan: ShardPlan, out: Path, unfinished: Path, cutting: Cutting) -
     part = unfinished / f"{plan.name}.{os.getpid()}.part"
     try:
         with part.open("wb") as stream:
-            write_shard(stream, framed_utterances(plan.utterances, cutting, record))
+            digest = write_shard(stream, framed_utterances(plan.utterances, cutting, record))
             stream.flush()
             os.fsync(stream.fileno())
-        if record.utterances:
-            with part.open("rb") as stream:
-                record.sha256 = sha256(stream)
+        record.sha256 = digest if record.utterances else ""
         write_whole(record_path, record.to_json())
         if record.utterances:
             part.replace(out / plan.name)

@@ -110,7 +110,7 @@ def list_utterances(
     elif (source / "wav.scp").is_file():
         splits = split_data_dir(read_data_dir(source, allow_pipes), folder)
     else:
-        splits, rejects = prepare_folder(source, folder, nj, dask, strict)
+        splits, rejects = prepare_folder(source, folder, nj, dask, strict, decode=False)
     return {split: [with_absolute_path(one) for one in splits.get(split, [])] for split in SPLITS}, rejects
 
 
