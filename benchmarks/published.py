@@ -46,7 +46,7 @@ def published_loss(model: ZForcing, frames: Tensor, noise: Tensor, weights: Weig
         log_priors.append(prior.log_prob(latent))
         log_posteriors.append(posterior.log_prob(latent))
 
-    log_likelihood = model._predict(torch.stack(hidden, 1)).log_prob(frames[:, 1:])
+    log_likelihood = model.output(torch.stack(hidden, 1), frames[:, :-1]).log_prob(frames[:, 1:])
     # log p(z) and log q(z) are computed and given back in the published code too, but not trained on.
     objective = log_likelihood - weights.kl * torch.stack(kls, 1) + weights.auxiliary * torch.stack(log_auxiliaries, 1)
     return -objective.sum() / len(frames)

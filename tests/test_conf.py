@@ -52,7 +52,7 @@ def test_training_reads_it_and_the_model_can_be_built(conf):
 
 @pytest.mark.parametrize("corpus", ["timit", "blizzard"])
 @pytest.mark.parametrize("row", PUBLISHED)
-def test_a_row_of_the_published_table_differs_from_the_others_in_its_model_alone(corpus, row):
+def test_a_row_of_the_published_table_differs_from_the_others_in_model_and_objective_alone(corpus, row):
     run, default = read(RECIPES / corpus / "conf" / f"{row}.yaml"), read(RECIPES / corpus / "conf/default.yaml")
     assert run.train == default.train
     assert run.data == default.data

@@ -134,6 +134,27 @@ def test_killed_at_any_moment_and_resumed_the_weights_are_those_of_an_undisturbe
     assert validations(tmp_path / "whole") == validations(exp)
 
 
+@pytest.mark.parametrize(
+    ("name", "head", "likelihood"),
+    [
+        ("rnn", "factorised", "gaussian_mixture"),
+        ("vrnn", "factorised", "gaussian"),
+        ("srnn", "autoregressive", "logistic_mixture"),
+        ("sample_ar", "autoregressive", "logistic_mixture"),
+    ],
+)
+def test_every_model_carries_its_state_on_and_resumes_with_it(shards, tmp_path, name, head, likelihood):
+    model = {"model__name": name, "model__head": head, "model__likelihood": likelihood}
+    settings = {**model, "model__head_window": 8, "model__head_size": 8, "train__save_every": 100}
+    whole = run_here(small_run(shards, **settings, train__max_steps=8), tmp_path / "whole")
+    run_here(small_run(shards, **settings, train__max_steps=5), tmp_path / "parts")
+    resumed = run_here(small_run(shards, **settings, train__max_steps=8), tmp_path / "parts", resume=True)
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+    assert len(whole.state) == {"rnn": 2, "vrnn": 3, "srnn": 3, "sample_ar": 0}[name]
+    assert all(torch.equal(one, other) for one, other in zip(whole.state, resumed.state, strict=True))
+    assert all((part != 0).any() for part in whole.state)
+
+
 def validations(exp: Path) -> list[tuple[str, str, str]]:
     return [(row["step"], row["nats_per_frame"], row["kl"]) for row in log_rows(exp) if row["split"] == "valid"]
 
