@@ -234,7 +234,7 @@ def check_length(pieces: Sequence[np.ndarray], rate: int, complaint: str) -> Non
 # Text
 
 
-def tabulate(result: QualityResult) -> list[QualityRow]:
+def tabulate_quality(result: QualityResult) -> list[QualityRow]:
     """The result as lines of a table."""
 
     def text(value: float | None, digits: int, factor: float = 1) -> str:
@@ -260,7 +260,7 @@ def describe(result: QualityResult) -> str:
         f"{result.seconds:.1f} s each of generated speech ({result.samples} samples), of {result.split} and of "
         f"{result.floor_split}, in pieces of at most {result.piece_seconds:.1f} s; distances are from {result.split}",
         f"{'':<30}{'generated':>12}{result.split:>12}{floor:>16}",
-        *(f"{row.name:<30}{row.generated:>12}{row.real:>12}{row.floor:>16}" for row in tabulate(result)),
+        *(f"{row.name:<30}{row.generated:>12}{row.real:>12}{row.floor:>16}" for row in tabulate_quality(result)),
     ]
     if len(result.checkpoint_steps) > 1 or len(result.temperatures) > 1:
         lines.append(
