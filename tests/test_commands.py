@@ -19,7 +19,7 @@ from speech import make_shards
 
 from zfaudio.frames import dequantise
 
-COMMANDS = ("shard", "train", "evaluate", "generate", "report")
+COMMANDS = ("shard", "train", "evaluate", "generate", "compare", "report")
 PREPARATIONS = ("timit", "blizzard", "folder", "demo")
 TINY = shlex.split(
     "--model.hidden_size 8 --model.latent_size 4 --model.embedding_size 8 --model.mlp_size 8 "

@@ -14,6 +14,7 @@ COMMANDS = {
     "latents": ("zfaudio.latents", "latents", "whether a model's latents are at work, and what they tell of phones"),
     "generate": ("zfaudio.generate", "generate", "sample, continue or reconstruct speech"),
     "quality": ("zfaudio.quality", "quality", "samples beside real speech: spectra, voicing, F0"),
+    "compare": ("zfaudio.compare", "compare", "one table of any number of experiments"),
     "report": ("zfaudio.report", "report", "one HTML page of an experiment"),
 }
 

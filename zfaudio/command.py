@@ -1,11 +1,12 @@
 """Turn a typed function into a command: its signature is the command line, its docstring the help."""
 
 import inspect
+import json
 import shlex
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_origin
 
 from zfaudio.errors import UserError
 
@@ -16,12 +17,28 @@ def run_command(function: Callable[..., Any], arguments: list[str], prog: str) -
     So does an option or a configuration that cannot be read, with exit status 2.
 
     Parameters without a default are positional, the others options; dashes and underscores in an option's
-    name mean the same, and a bool option given without a value means true.
+    name mean the same, and a bool option given without a value means true. A list takes one word after another.
     """
-    from jsonargparse import auto_cli
+    from jsonargparse import ArgumentParser, auto_cli
+
+    class Parser(ArgumentParser):
+        """Shows lists as they are typed."""
+
+        def format_help(self, *options: Any) -> str:
+            for action in self._actions:
+                if action.dest in lists_of(function):
+                    action.metavar = f"{action.dest.upper()}..."
+            return super().format_help(*options)
 
     try:
-        auto_cli(function, args=spell_options(function, arguments), prog=prog, as_positional=True, exit_on_error=False)
+        auto_cli(
+            function,
+            args=spell_options(function, arguments),
+            prog=prog,
+            as_positional=True,
+            exit_on_error=False,
+            parser_class=Parser,
+        )
     except ArgumentError as error:
         # The parser's own report puts a page of options before what is wrong.
         print(f"{prog}: error: {' '.join(str(error).split())}; see {prog} --help", file=sys.stderr)
@@ -38,21 +55,39 @@ def run_command(function: Callable[..., Any], arguments: list[str], prog: str) -
         sys.exit(130)
 
 
+def lists_of(function: Callable[..., Any]) -> set[str]:
+    """Parameters that take a list or a tuple."""
+    parameters = inspect.signature(function).parameters
+    return {name for name, p in parameters.items() if get_origin(p.annotation) in (list, tuple)}
+
+
 def spell_options(function: Callable[..., Any], arguments: list[str]) -> list[str]:
-    """`--allow-pipes` -> `--allow_pipes true`, and so on, as jsonargparse wants them."""
-    switches = {name for name, p in inspect.signature(function).parameters.items() if p.annotation is bool}
+    """`--allow-pipes` -> `--allow_pipes=true`, `--compare a b` -> `--compare ["a", "b"]`, as jsonargparse wants it."""
+    parameters = inspect.signature(function).parameters
+    switches = {name for name, p in parameters.items() if p.annotation is bool}
+    lists = lists_of(function)
+    positional_list = any(p.kind is p.POSITIONAL_OR_KEYWORD for name, p in parameters.items() if name in lists)
     spelled: list[str] = []
-    for position, argument in enumerate(arguments):
+    words: list[str] = []  # of a positional list
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
         if not argument.startswith("--"):
-            spelled.append(argument)
+            (words if positional_list and argument != "-h" else spelled).append(argument)
             continue
         name, equals, value = argument[2:].partition("=")
         name = name.replace("-", "_")
-        spelled.append(f"--{name}{equals}{value}")
-        following = arguments[position + 1 : position + 2]
-        if name in switches and not equals and following not in (["true"], ["false"]):
-            spelled[-1] += "=true"
-    return spelled
+        if name in lists:
+            following = next((i for i, word in enumerate(waiting) if word.startswith("--")), len(waiting))
+            spelled += [f"--{name}", json.dumps([value] if equals else waiting[:following])]
+            del waiting[: 0 if equals else following]
+        elif name in switches and not equals and waiting[:1] not in (["true"], ["false"]):
+            spelled.append(f"--{name}=true")
+        else:
+            spelled.append(f"--{name}{equals}{value}")
+            if not equals and waiting and not waiting[0].startswith("--"):
+                spelled.append(waiting.pop(0))
+    return [json.dumps(words), *spelled] if words else spelled
 
 
 def command_line() -> str:

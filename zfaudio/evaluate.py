@@ -2,10 +2,8 @@
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from json import dumps
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -23,60 +21,10 @@ from zfaudio.likelihood import (
 )
 from zfaudio.loader import whole_utterances
 from zfaudio.manifest import Manifest, read_manifest
-from zfaudio.references import References, ScoredAudio, measure_scored_audio
+from zfaudio.references import ScoredAudio, measure_scored_audio
+from zfaudio.results import EvaluationResult, Protocol, Score, write_result
 from zfaudio.scoring import Cut, UtteranceScore, score_utterances
 from zfaudio.shard_reading import read_utterances
-
-Protocol = Literal["whole", "zforcing2017"]
-
-
-@dataclass
-class Score:
-    """Of one utterance."""
-
-    utterance: str
-    frames: int  # scored frames
-    nats: float  # the bound, summed over them, in standardised space
-
-
-@dataclass
-class EvaluationResult:
-    """The content of `--json`. Nats are in standardised space where the name does not say otherwise."""
-
-    model: str
-    likelihood: str  # density of a frame
-    head: str  # factorised or autoregressive
-    parameters: int
-    checkpoint_step: int
-    split: str
-    utterances: int
-    frames: int
-    frame_size: int
-    sample_rate: int
-    bound: str  # elbo, iwae or exact
-    importance_samples: int
-    draws: int
-    seed: int
-    protocol: Protocol
-    dequantized: bool
-    score_first_frame: bool
-    mean: float  # that waveforms were standardised by, in 16-bit steps
-    deviation: float
-    audio_sha256: str  # of the scored frames: scores of the same audio compare
-    constant_frames: int
-    nats_per_frame: float
-    nats_per_frame_ci95: tuple[float, float]
-    nats_per_sample: float
-    nats_per_waveform_sample: float
-    nats_per_utterance: float
-    conventions: dict[str, float]  # nats per sequence, by the name of what published tables mean by it
-    bits_per_sample: float | None  # of the 16-bit signal; None without dequantisation, where it would bound nothing
-    kl_per_frame: float
-    median_frame_nats: float
-    worst_permille_share: float
-    references: References
-    command: str
-    scores: list[Score]
 
 
 @dataclass
@@ -137,8 +85,7 @@ def evaluate(
     result = summarise(trained, split, estimate, audio, scores)
     print(describe(result))
     if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_text(dumps(asdict(result), indent=2) + "\n")
+        write_result(json, result)
 
 
 def check_fit(trained: Checkpoint, manifest: Manifest, location: str, split: str) -> None:

@@ -38,6 +38,16 @@ class Curve:
     values: Sequence[float]
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A value and the interval it stands in."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+
+
 def draw_speech(waveform: np.ndarray, rate: int, deviation: float, mark: float = 0.0) -> Figure:
     """A waveform above its spectrogram, at scales set by the corpus, so that pictures compare.
 
@@ -116,10 +126,32 @@ def draw_curves(title: str, curves: Sequence[Curve], log: bool = False) -> str:
         if len(drawn) > 1:
             axes.legend(frameon=False, fontsize=8, labelcolor=INK)
         tidy(axes)
-        file = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    return svg_element(file.getvalue(), title)
+        return svg_element(figure, title)
+
+
+def draw_intervals(title: str, intervals: Sequence[Interval], mark: float, mark_label: str) -> str:
+    """Draw values with their intervals below each other, as an SVG element like that of `draw_curves`.
+
+    Args:
+        title: above the plot.
+        intervals: from top to bottom, at least one.
+        mark: where a line is drawn through all of them.
+        mark_label: what the line stands for.
+    """
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        figure = Figure(figsize=(9.2, 0.9 + 0.24 * len(intervals)), layout="constrained")
+        axes = figure.subplots()
+        axes.set_title(title, fontsize=9, loc="left", color=INK)
+        places = range(len(intervals))
+        values = np.array([one.value for one in intervals])
+        reach = np.array([[one.value - one.low, one.high - one.value] for one in intervals]).T
+        axes.errorbar(values, places, xerr=reach, fmt="o", color=LINES[0], markersize=4, linewidth=1.5, capsize=2)
+        axes.axvline(mark, color=MARK, linewidth=1.2, label=mark_label)
+        axes.set_yticks(places, [one.label for one in intervals])
+        axes.set_ylim(len(intervals) - 0.5, -0.5)
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+        tidy(axes)
+        return svg_element(figure, title)
 
 
 def value_limits(values: np.ndarray) -> tuple[float, float]:
@@ -143,8 +175,12 @@ def tidy(axes: Axes) -> None:
     axes.margins(x=0.02)
 
 
-def svg_element(document: str, label: str) -> str:
-    """The `<svg>` of matplotlib's document, free to scale, its ink the colour of the text around it."""
+def svg_element(figure: Figure, label: str) -> str:
+    """A figure as `<svg>`, free to scale, its ink the colour of the text around it."""
+    file = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    document = file.getvalue()
     element = document[document.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
     element = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", element, count=1)

@@ -1,0 +1,332 @@
+"""Experiments side by side: `zfaudio compare`, and the same table on a report page."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from experiment import make_experiment
+from speech import make_shards
+
+from zfaudio.command import run_command
+from zfaudio.compare import compare, describe, make_table
+from zfaudio.comparison import Row, compare_experiments
+from zfaudio.errors import UserError
+from zfaudio.evaluate import evaluate
+from zfaudio.generate import Sample, generate, read_sample_list, write_sample_list
+from zfaudio.likelihood import paired_interval
+from zfaudio.metrics import COLUMNS
+from zfaudio.report import report
+from zfaudio.results import EvaluationResult, read_result, write_result
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with scored experiments rnn-0, rnn-1 (another seed), zforcing and biased; tests change copies."""
+    folder = tmp_path_factory.mktemp("compare")
+    shards = make_shards(folder / "shards", frames=[60, 47, 90], frame_size=20)
+    for name, options in {
+        "rnn-0": {"model": "rnn"},
+        "rnn-1": {"model": "rnn", "seed": 1},
+        "zforcing": {},
+        "biased": {"bias": 0.5},
+    }.items():
+        exp = make_experiment(folder / "making" / name, shards=shards, **options).rename(folder / name)
+        evaluate(exp, json=exp / "results/test.json", device="cpu", draws=1)
+    return folder
+
+
+@pytest.fixture
+def exps(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained, tmp_path / "exps", symlinks=True)
+
+
+def result_of(exp: Path) -> EvaluationResult:
+    return read_result(exp / "results/test.json")
+
+
+def write(exp: Path, result: EvaluationResult) -> None:
+    write_result(exp / "results/test.json", result)
+
+
+def rows_of(*experiments: Path, **options: object) -> dict[str, Row]:
+    return {row.name: row for row in compare_experiments(experiments, **options).rows}
+
+
+def shifted(result: EvaluationResult, nats_per_frame: float) -> EvaluationResult:
+    scores = [replace(score, nats=score.nats + nats_per_frame * score.frames) for score in result.scores]
+    return replace(result, scores=scores, nats_per_frame=result.nats_per_frame + nats_per_frame)
+
+
+# Numbers
+
+
+def test_rows_are_the_experiments_results(trained):
+    rows = rows_of(trained / "rnn-0", trained / "zforcing")
+    for name, row in rows.items():
+        result = result_of(trained / name)
+        assert row.model == result.model
+        assert row.nats_per_frame == pytest.approx(result.nats_per_frame)
+        assert row.nats_per_frame_ci95 == pytest.approx(result.nats_per_frame_ci95)
+        assert row.bits_per_sample == pytest.approx(result.bits_per_sample)
+        assert row.flac_bits_per_sample == result.references.flac_bits_per_sample
+        assert (row.parameters, row.steps) == (result.parameters, 500)
+    assert (rows["rnn-0"].bound, rows["rnn-0"].kl_per_frame) == ("exact", None)
+    assert (rows["zforcing"].bound, rows["zforcing"].kl_per_frame) == ("elbo", result.kl_per_frame)
+
+
+def test_differences_are_to_the_first_with_paired_intervals(trained):
+    rows = rows_of(trained / "rnn-0", trained / "zforcing", trained / "biased")
+    first = result_of(trained / "rnn-0")
+    assert rows["rnn-0"].difference is None
+    for name in ("zforcing", "biased"):
+        other = result_of(trained / name)
+        assert rows[name].difference == pytest.approx(other.nats_per_frame - first.nats_per_frame)
+        nats, base = (np.array([score.nats for score in one.scores]) for one in (other, first))
+        frames = np.array([score.frames for score in first.scores])
+        assert rows[name].difference_ci95 == pytest.approx(paired_interval(nats, base, frames))
+
+
+def test_another_reference_turns_the_differences(trained):
+    forward = rows_of(trained / "rnn-0", trained / "biased")["biased"]
+    back = rows_of(trained / "rnn-0", trained / "biased", reference=trained / "biased")["rnn-0"]
+    assert back.difference == pytest.approx(-forward.difference)
+    assert back.difference_ci95 == pytest.approx((-forward.difference_ci95[1], -forward.difference_ci95[0]))
+    with pytest.raises(UserError, match="zforcing: not among the experiments"):
+        compare_experiments([trained / "rnn-0"], reference=trained / "zforcing")
+
+
+def test_a_constant_advantage_has_no_width_whatever_the_order_of_utterances(exps):
+    better = shifted(result_of(exps / "rnn-0"), 2.25)
+    write(exps / "rnn-1", replace(better, scores=better.scores[::-1]))
+    row = rows_of(exps / "rnn-0", exps / "rnn-1")["rnn-1"]
+    assert row.difference == pytest.approx(2.25)
+    assert row.difference_ci95 == pytest.approx((2.25, 2.25))
+    assert row.nats_per_frame_ci95[1] - row.nats_per_frame_ci95[0] > 0.1
+
+
+# What does not compare
+
+
+def test_other_utterances_are_refused(exps):
+    result = result_of(exps / "rnn-1")
+    for scores in (
+        [replace(result.scores[0], utterance="someone-else"), *result.scores[1:]],
+        [replace(result.scores[0], frames=result.scores[0].frames + 1), *result.scores[1:]],
+        result.scores[1:],
+        [*result.scores, result.scores[0]],
+    ):
+        write(exps / "rnn-1", replace(result, scores=scores))
+        with pytest.raises(UserError, match=r"rnn-1.*not scored on the same utterances"):
+            compare_experiments([exps / "rnn-0", exps / "rnn-1"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"audio_sha256": "another"}, "another audio"),
+        ({"protocol": "zforcing2017"}, "another protocol"),
+        ({"dequantized": False, "bits_per_sample": None}, "another dequantisation"),
+        ({"mean": 1.0, "deviation": 3.0}, "another standardisation"),
+        ({"split": "valid", "audio_sha256": "another"}, "another split and audio"),
+    ],
+)
+def test_results_of_other_conditions_are_marked_and_have_no_difference(exps, change, said):
+    write(exps / "biased", replace(result_of(exps / "biased"), **change))
+    comparison = compare_experiments([exps / "rnn-0", exps / "biased", exps / "zforcing"])
+    _, biased, zforcing = comparison.rows
+    assert biased.remark == f"not comparable with rnn-0: {said}"
+    assert biased.difference is None
+    assert zforcing.difference is not None
+    text = describe(make_table(comparison))
+    assert "biased*" in text
+    assert f"* biased: {biased.remark}" in text
+
+
+def test_a_protocol_of_an_experiment_stands_beside_the_usual_one(exps):
+    evaluate(exps / "rnn-0", json=exps / "rnn-0/results/cut.json", device="cpu", protocol="zforcing2017")
+    rows = rows_of(exps / "rnn-0", exps / "rnn-0/results/cut.json")
+    assert list(rows) == ["rnn-0", "rnn-0 (cut)"]
+    assert rows["rnn-0 (cut)"].remark == "not comparable with rnn-0: another protocol"
+
+
+def test_what_is_missing_is_named_with_the_command_that_makes_it(exps):
+    (exps / "biased/results/test.json").unlink()
+    with pytest.raises(UserError) as missing:
+        compare_experiments([exps / "rnn-0", exps / "biased"])
+    assert str(missing.value) == (
+        f"{exps}/biased: no result on test; "
+        f"make it: zfaudio evaluate {exps}/biased --split test --json {exps}/biased/results/test.json"
+    )
+    with pytest.raises(UserError, match="nowhere: no such experiment"):
+        compare_experiments([exps / "rnn-0", exps / "nowhere"])
+    old = json.loads((exps / "rnn-0/results/test.json").read_text())
+    del old["scores"]
+    (exps / "biased/results/test.json").write_text(json.dumps(old))
+    with pytest.raises(UserError, match=r"biased/results/test.json.*make it again: zfaudio evaluate"):
+        compare_experiments([exps / "rnn-0", exps / "biased"])
+
+
+# Seeds
+
+
+def test_seeds_are_averaged_and_their_range_shown(trained):
+    comparison = compare_experiments([trained / "zforcing", trained / "rnn-0", trained / "rnn-1"], group_seeds=True)
+    zforcing, rnn = comparison.rows
+    results = [result_of(trained / name) for name in ("rnn-0", "rnn-1")]
+    each = [result.nats_per_frame for result in results]
+    assert (rnn.name, rnn.seeds) == ("rnn", [0, 1])
+    assert rnn.nats_per_frame == pytest.approx(np.mean(each))
+    assert rnn.seed_range == (min(each), max(each))
+    assert rnn.bits_per_sample == pytest.approx(np.mean([result.bits_per_sample for result in results]))
+    assert rnn.difference == pytest.approx(np.mean(each) - result_of(trained / "zforcing").nats_per_frame)
+    assert (zforcing.name, zforcing.seeds, zforcing.seed_range) == ("zforcing", None, None)
+    assert "over seeds" in describe(make_table(comparison))
+
+
+def test_any_seed_of_the_reference_stands_for_its_group(trained):
+    experiments = [trained / name for name in ("zforcing", "rnn-0", "rnn-1")]
+    comparison = compare_experiments(experiments, reference=trained / "rnn-1", group_seeds=True)
+    assert comparison.reference == "rnn"
+    assert [row.difference is None for row in comparison.rows] == [False, True]
+
+
+def test_experiments_that_differ_in_more_than_their_seed_stay_apart(exps):
+    config = yaml.safe_load((exps / "rnn-1/config.yaml").read_text())
+    config["train"]["learning_rate"] = 0.5
+    (exps / "rnn-1/config.yaml").write_text(yaml.safe_dump(config))
+    assert list(rows_of(exps / "rnn-0", exps / "rnn-1", group_seeds=True)) == ["rnn-0", "rnn-1"]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("srnn-s0", "srnn-s1"), "srnn"),
+        (("srnn-256-1", "srnn-256-10"), "srnn-256"),
+        (("vrnn/seed-0", "vrnn/seed-1"), "vrnn"),
+        (("a", "b"), "a"),
+    ],
+)
+def test_a_group_is_named_by_what_its_names_share(exps, names, expected):
+    for name, source in zip(names, ("rnn-0", "rnn-1"), strict=True):
+        shutil.copytree(exps / source, exps / "named" / name, symlinks=True)
+    shutil.copytree(exps / "zforcing", exps / "named/zforcing", symlinks=True)
+    rows = rows_of(*(exps / "named" / name for name in (*names, "zforcing")), group_seeds=True)
+    assert list(rows) == [expected, "zforcing"]
+
+
+# Speeds
+
+
+def write_speeds(exp: Path, *speeds: float) -> None:
+    with (exp / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for speed in speeds:
+            writer.writerow({"step": 1, "split": "train", "frames_per_second": speed, "skipped": 0})
+        writer.writerow({"step": 1, "split": "valid", "skipped": ""})
+
+
+def write_samples(exp: Path, *samples: Sample) -> None:
+    (exp / "samples").mkdir()
+    for sample in samples:
+        (exp / "samples" / sample.file).touch()
+    write_sample_list(exp / "samples", {sample.file: sample for sample in samples})
+
+
+def test_speeds_are_those_of_training_and_of_the_samples(exps):
+    write_speeds(exps / "rnn-0", 10.0, 400.0, 500.0)
+    write_samples(
+        exps / "rnn-0",
+        Sample("sample", "a.wav", seconds=3.0, computing_per_second=0.5),
+        Sample("sample", "b.wav", seconds=1.0, computing_per_second=2.5),
+        Sample("sample", "c.wav", seconds=1.0),  # of an earlier version
+        Sample("reconstruction", "d.wav", seconds=1.0, computing_per_second=70.0),
+    )
+    row = rows_of(exps / "rnn-0")["rnn-0"]
+    assert (row.training_frames_per_second, row.computing_per_second) == (400.0, 1.0)
+
+
+def test_what_an_experiment_lacks_stays_empty(exps):
+    write_speeds(exps / "rnn-0", 100.0)
+    rows = rows_of(exps / "rnn-0", exps / "rnn-1", exps / "zforcing")
+    assert rows["rnn-1"].training_frames_per_second is None
+    assert rows["rnn-0"].computing_per_second is None
+    # in a group, those that have it speak for it
+    assert rows_of(exps / "rnn-0", exps / "rnn-1", group_seeds=True)["rnn"].training_frames_per_second == 100
+
+
+def test_generation_notes_what_it_costs(exps):
+    generate(exps / "rnn-0", out=exps / "rnn-0/samples", num=2, seconds=0.1, device="cpu")
+    samples = read_sample_list(exps / "rnn-0/samples").values()
+    (cost,) = {sample.computing_per_second for sample in samples}
+    assert cost > 0
+    assert rows_of(exps / "rnn-0")["rnn-0"].computing_per_second == pytest.approx(cost)
+
+
+# What is printed, written and shown
+
+
+def test_the_command_prints_a_table_and_writes_it_as_csv(trained, tmp_path, capsys):
+    arguments = [str(trained / name) for name in ("rnn-0", "zforcing", "rnn-1")]
+    run_command(compare, [*arguments, "--group-seeds", "--csv", str(tmp_path / "t/t.csv")], prog="compare")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("test: 3 utterances, 194 frames of 20 samples")
+    assert next(line for line in printed if line.startswith("zforcing")).split()[:5] == [
+        *("zforcing", "zforcing", "Gaussian", "elbo", ">=")
+    ]
+    assert any(line.startswith("FLAC") for line in printed)
+    with (tmp_path / "t/t.csv").open(newline="") as file:
+        rnn, zforcing = csv.DictReader(file)
+    rows = rows_of(*(trained / name for name in ("rnn-0", "zforcing", "rnn-1")), group_seeds=True)
+    assert (rnn["name"], rnn["seeds"], rnn["difference"], rnn["kl_per_frame"]) == ("rnn", "0 1", "", "")
+    assert float(zforcing["nats_per_frame"]) == rows["zforcing"].nats_per_frame
+    assert float(zforcing["difference_ci95_high"]) == rows["zforcing"].difference_ci95[1]
+    assert float(rnn["seed_range_low"]) == rows["rnn"].seed_range[0]
+    assert zforcing["seed_range_low"] == ""
+
+
+def test_columns_of_the_table_line_up(trained):
+    table = make_table(compare_experiments([trained / "rnn-0", trained / "zforcing"]))
+    lines = describe(table).splitlines()
+    titles, rule, *rows = lines[2 : 4 + len(table.rows)]
+    ends = [end for end in range(1, len(rule) + 1) if rule[end - 1] == "-" and rule[end : end + 1] != "-"]
+    assert len(ends) == len(table.columns)
+    for row in (titles, *rows):
+        assert all(row[end : end + 2].strip() == "" for end in ends)
+
+
+def test_nothing_to_compare(trained):
+    with pytest.raises(UserError, match="give experiments"):
+        compare([])
+
+
+def test_the_report_shows_the_table_beside_the_experiment(exps):
+    page = exps / "rnn-0/report.html"
+    report(exps / "rnn-0", compare=(exps / "zforcing", exps / "biased"))
+    html = page.read_text()
+    assert '<section id="comparison">' in html
+    row = rows_of(exps / "rnn-0", exps / "zforcing")["zforcing"]
+    assert f"{row.difference:+.2f}".replace("-", "−") in html
+    assert 'aria-label="Bits per 16-bit sample' in html
+    report(exps / "rnn-0")
+    assert '<section id="comparison">' not in page.read_text()
+
+
+def test_the_report_says_why_there_is_no_table(exps):
+    (exps / "zforcing/results/test.json").unlink()
+    report(exps / "rnn-0", compare=(exps / "zforcing",))
+    assert f"Missing: {exps}/zforcing: no result on test" in (exps / "rnn-0/report.html").read_text()
+
+
+def test_without_dequantisation_the_picture_is_of_nats(exps):
+    for name in ("rnn-0", "zforcing"):
+        evaluate(exps / name, json=exps / name / "results/test.json", device="cpu", draws=1, dequantize=False)
+    report(exps / "rnn-0", compare=(exps / "zforcing",))
+    html = (exps / "rnn-0/report.html").read_text()
+    assert 'aria-label="Nats per frame' in html
+    assert 'aria-label="Bits' not in html
