@@ -14,11 +14,16 @@ from safetensors import SafetensorError, safe_open
 
 from zfaudio.checkpoint import find_checkpoint
 from zfaudio.clips import Clip, real_clips, sample_clip
+from zfaudio.compare import Table, draw, make_table
+from zfaudio.comparison import compare_experiments
+from zfaudio.diagnostics import draw_dimensions, find_collapse, read_latents, read_quality
 from zfaudio.errors import UserError
 from zfaudio.figures import Curve, draw_curves
 from zfaudio.generate import SAMPLE_LIST, Kind, Sample, read_sample_list
+from zfaudio.latents import LatentsResult
 from zfaudio.manifest import Manifest, read_manifest
 from zfaudio.metrics import read_metrics
+from zfaudio.quality import QualityResult, tabulate_quality
 
 Part = TypeVar("Part")
 
@@ -62,8 +67,10 @@ class Result:
     protocol: str
     bound: str  # what the model's number is
     at_least: bool  # whether that bounds the likelihood from below
+    cut: bool  # whether utterances were cut as in the published evaluation
     rows: list[Row]  # the model's first
     facts: dict[str, str]
+    conventions: dict[str, float]  # nats per sequence, as published tables count
     command: str
 
 
@@ -75,7 +82,12 @@ class Page:
     trained: Trained | None
     configuration: dict[str, dict[str, Any]]
     results: list[Result]
+    comparison: Table | None
+    comparison_picture: str  # SVG
+    latents: LatentsResult | None
+    quality: QualityResult | None
     curves: list[str]  # SVG
+    collapse: str | None  # a warning
     real: list[Clip]
     real_split: str
     generated: dict[Kind, list[Clip]]
@@ -83,18 +95,20 @@ class Page:
     missing: dict[str, list[str]]  # by section: what the experiment lacks
 
 
-def report(exp: Path, *, out: Path | None = None) -> None:
+def report(exp: Path, *, compare: tuple[Path, ...] = (), group_seeds: bool = False, out: Path | None = None) -> None:
     """Write an HTML page of an experiment: result, speech, training curves, configuration, command lines.
 
     Pictures and sound are inside the page. What the experiment lacks is named on it.
 
     Args:
         exp: the experiment's folder.
+        compare: experiments to put beside it in a table, as zfaudio compare does.
+        group_seeds: in that table, average experiments that differ in train.seed alone.
         out: the page; EXP/report.html when left out.
     """
     if not exp.is_dir():
         raise UserError(f"{exp}: no such folder; give an experiment (the --exp of zfaudio train)")
-    page = gather(exp)
+    page = gather(exp, compare, group_seeds)
     if not (page.trained or page.curves or page.results or page.generated):
         raise UserError(f"{exp}: not an experiment (no checkpoint, metrics.csv, results or samples)")
     out = out or exp / "report.html"
@@ -110,11 +124,13 @@ def render(page: Page) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=number, duration=duration)
+    environment.filters.update(
+        number=number, duration=duration, draw_dimensions=draw_dimensions, tabulate=tabulate_quality
+    )
     return environment.from_string(PAGE.read_text(encoding="utf-8")).render(page=page)
 
 
-def gather(exp: Path) -> Page:
+def gather(exp: Path, compare: tuple[Path, ...] = (), group_seeds: bool = False) -> Page:
     """Everything the page shows of an experiment, and what there is not."""
     missing: dict[str, list[str]] = {}
 
@@ -133,17 +149,27 @@ def gather(exp: Path) -> Page:
     evaluations = attempt("result", lambda: find_evaluations(exp)) or []
     read = [attempt("result", partial(read_result, path)) for path in evaluations]
     results = sorted((result for result in read if result is not None), key=order_of_results)
+    comparison = None
+    if compare:
+        comparison = attempt("comparison", lambda: compare_experiments([exp, *compare], group_seeds=group_seeds))
     samples = attempt("speech", lambda: find_samples(exp / "samples")) or {}
+    latents, quality = attempt("latents", lambda: read_latents(exp)), attempt("quality", lambda: read_quality(exp))
+    made = [part for part in (*results, latents, *samples.values(), quality) if part is not None]
     return Page(
         name="/".join(exp.resolve().parts[-2:]),
         trained=trained,
         configuration=configuration,
         results=results,
+        comparison=make_table(comparison) if comparison else None,
+        comparison_picture=draw(comparison) if comparison else "",
+        latents=latents,
+        quality=quality,
         curves=attempt("training", lambda: training_curves(exp / "metrics.csv")) or [],
+        collapse=find_collapse(exp / "metrics.csv"),
         real=attempt("speech", lambda: real_clips(shards, split, CLIPS)) or [],
         real_split=split,
         generated=attempt("speech", lambda: generated_clips(exp / "samples", samples, deviation)) or {},
-        commands=attempt("commands", lambda: read_commands(exp, results, samples)) or [],
+        commands=attempt("commands", lambda: read_commands(exp, [part.command for part in made])) or [],
         missing=missing,
     )
 
@@ -185,9 +211,9 @@ def find_evaluations(exp: Path) -> list[Path]:
     return paths
 
 
-def order_of_results(result: Result) -> tuple[bool, bool]:
-    """The test split first, and of each split what was dequantised."""
-    return result.split != "test", result.rows[0].bits_per_sample is None
+def order_of_results(result: Result) -> tuple[bool, bool, bool]:
+    """The test split first, and of each split what was dequantised, whole utterances before cut ones."""
+    return result.split != "test", result.rows[0].bits_per_sample is None, result.cut
 
 
 def read_result(path: Path) -> Result:
@@ -220,6 +246,7 @@ def tabulate(scores: dict[str, Any]) -> Result:
         else f"Published protocol, not dequantised: a density, unbounded on {constant:,} constant frames",
         bound=bounds[scores["bound"]],
         at_least=scores["bound"] != "exact",
+        cut=scores.get("protocol") == "zforcing2017",
         rows=[
             Row(
                 scores["model"],
@@ -239,6 +266,7 @@ def tabulate(scores: dict[str, Any]) -> Result:
             "frames": f"{scores['frames']:,} of {scores['frame_size']} samples",
             "constant frames": f"{constant:,}",
         },
+        conventions=scores.get("conventions", {}),
         command=scores.get("command", ""),
     )
 
@@ -287,7 +315,7 @@ def generated_clips(folder: Path, samples: dict[str, Sample], deviation: float |
     return clips
 
 
-def read_commands(exp: Path, results: list[Result], samples: dict[str, Sample]) -> list[str]:
+def read_commands(exp: Path, named: list[str]) -> list[str]:
     """The command lines that made the experiment: those in commands.txt, then those its results and samples name.
 
     Raises:
@@ -295,7 +323,7 @@ def read_commands(exp: Path, results: list[Result], samples: dict[str, Sample]) 
     """
     noted = exp / "commands.txt"
     commands = noted.read_text(encoding="utf-8").splitlines() if noted.is_file() else []
-    commands += [result.command for result in results] + [sample.command for sample in samples.values()]
+    commands += named
     if not any(commands):
         raise UserError(f"{noted}: no command lines noted")
     return [command for command in dict.fromkeys(commands) if command]
