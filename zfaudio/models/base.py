@@ -110,7 +110,7 @@ class FrameModel(nn.Module):
         """Read one frame and predict the next: the step of generation.
 
         Args:
-            frame: x_t, [batch, frame_size].
+            frame: x_t, [batch, frame_size]; under a discretised likelihood whole 16-bit steps, as its draws are.
             state: state before x_t.
             latent_temperature: scales the deviation of the latent's draw.
             backward: b_t, [batch, size]; with it z_t is drawn from the posterior, without it from the prior.
