@@ -35,7 +35,7 @@ class ModelConfig:
         conditional_layer_norm: zforcing: z_t enters the decoder as gain and bias of a layer norm.
         smoothing: srnn: whether the posterior reads the future, or x_{t+1} alone.
         residual_posterior: srnn: whether the posterior's mean is a correction of the prior's.
-        core: how the loop over frames is computed: plain, which reads like the equations, or fast (ops/fast.py).
+        core: how loops over frames are computed: fast (ops/fast.py) where it applies, or plain, as the equations read.
     """
 
     name: ModelName = "zforcing"
@@ -56,7 +56,7 @@ class ModelConfig:
     conditional_layer_norm: bool = False
     smoothing: bool = True
     residual_posterior: bool = True
-    core: Literal["plain", "fast"] = "plain"
+    core: Literal["plain", "fast"] = "fast"
 
     def __post_init__(self) -> None:
         sizes = ("hidden_size", "latent_size", "embedding_size", "mlp_size", "components")
