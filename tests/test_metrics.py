@@ -1,4 +1,10 @@
-from zfaudio.metrics import COLUMNS, MetricsLog, read_metrics
+import time
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from zfaudio.metrics import COLUMNS, Interval, MetricsLog, read_metrics
 
 
 def test_rows_are_read_as_they_were_written_and_missing_columns_are_empty(tmp_path):
@@ -33,3 +39,22 @@ def test_a_line_that_was_cut_short_is_left_out(tmp_path):
 
 def test_there_are_no_rows_without_a_file(tmp_path):
     assert read_metrics(tmp_path / "metrics.csv") == []
+
+
+def test_time_that_is_no_training_counts_in_no_share():
+    interval = Interval(torch.device("cpu"))
+    interval.started -= 20.0
+    interval.spent.update(data_wait=1.0, computing=8.0, apart=10.0)
+    interval.frames += 500
+    row = interval.averages(Accelerator(cpu=True))
+    assert row["frames_per_second"] == pytest.approx(50, rel=0.05)
+    assert row["data_wait"] == pytest.approx(0.1, rel=0.05)
+    assert row["loop_overhead"] == pytest.approx(0.1, rel=0.05)
+
+
+def test_time_is_counted_where_it_is_spent():
+    interval = Interval(torch.device("cpu"))
+    with interval.timed("computing"):
+        time.sleep(0.02)
+    assert interval.spent["computing"] >= 0.02
+    assert interval.spent["data_wait"] == interval.spent["apart"] == 0

@@ -100,6 +100,8 @@ def test_training_raises_the_bound_and_writes_what_an_experiment_holds(shards, t
     assert len(valid) == 2
     assert valid[1] > valid[0]
     assert {int(row["step"]) for row in rows} == {*range(3, 79, 3), 40, 80}
+    for share in ("data_wait", "loop_overhead"):
+        assert all(0 <= float(row[share]) < 1 for row in rows if row["split"] == "train")
     assert list((tmp_path / "exp" / "tensorboard").glob("events*"))
     checkpoint = load_checkpoint(tmp_path / "exp")
     assert checkpoint.step == 80

@@ -2,8 +2,10 @@
 
 import csv
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ COLUMNS = (
     "aux_weight",
     "frames_per_second",
     "data_wait",
+    "loop_overhead",
     "collapsed",
     "skipped",
 )
@@ -37,6 +40,11 @@ COLUMNS = (
 
 # Sums over an interval of training, in this order.
 SUMS = ("nats_per_frame", "log_likelihood", "kl", "log_auxiliary", "log_backward")
+
+# What the time of an interval is spent on: waiting for the next batch; model, objective, backward pass, clipping and
+# optimiser; and what is no training, validation and checkpoints. What is left is the overhead of the loop around them.
+# Of a GPU that is the host's time, much of which passes while the GPU is at work.
+Part = Literal["data_wait", "computing", "apart"]
 
 
 class MetricsLog:
@@ -75,8 +83,15 @@ class Interval:
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
         self.norm = torch.zeros((), dtype=torch.float64, device=device)
         self.steps = 0
-        self.data_wait = 0.0  # seconds
+        self.spent: dict[Part, float] = {"data_wait": 0.0, "computing": 0.0, "apart": 0.0}  # seconds
         self.started = time.perf_counter()
+
+    @contextmanager
+    def timed(self, part: Part) -> Iterator[None]:
+        """Count the time inside as spent on one part."""
+        began = time.perf_counter()
+        yield
+        self.spent[part] += time.perf_counter() - began
 
     @torch.no_grad()
     def add(self, batch: Batch, terms: FrameTerms, loss: Tensor, norm: Tensor) -> None:
@@ -91,10 +106,10 @@ class Interval:
         self.steps += 1
 
     def averages(self, accelerator: Accelerator) -> dict[str, Any]:
-        """Averages over all processes: nats a frame, loss in nats a sequence, frames a second."""
+        """Over all processes nats a frame, loss in nats a sequence and frames a second; this one's shares of time."""
         total = accelerator.reduce(torch.cat([self.sums, torch.stack([self.frames, self.loss, self.norm])]))
         *sums, frames, loss, norm = total.tolist()
-        seconds = time.perf_counter() - self.started
+        seconds = time.perf_counter() - self.started - self.spent["apart"]
         steps = max(self.steps, 1) * accelerator.num_processes
         row = {name: value / frames for name, value in zip(SUMS, sums, strict=True) if frames and np.isfinite(value)}
         return row | {
@@ -102,5 +117,6 @@ class Interval:
             "loss": loss / steps,
             "gradient_norm": norm / steps,
             "frames_per_second": frames / seconds,
-            "data_wait": self.data_wait / seconds,
+            "data_wait": self.spent["data_wait"] / seconds,
+            "loop_overhead": 1 - (self.spent["data_wait"] + self.spent["computing"]) / seconds,
         }

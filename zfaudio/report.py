@@ -37,6 +37,8 @@ PLOTS = (  # title, column of metrics.csv, logarithmic
     ("Norm of the gradient", "gradient_norm", True),
     ("Learning rate", "learning_rate", True),
     ("Frames per second in training", "frames_per_second", False),
+    ("Share of training time waiting for data", "data_wait", False),
+    ("Share of training time in the loop around the model", "loop_overhead", False),
 )
 
 
@@ -289,7 +291,7 @@ def training_curves(path: Path) -> list[str]:
 
 def curve_of(rows: list[dict[str, str]], split: str, column: str) -> Curve:
     """The finite values of a column of metrics.csv over the steps of a split."""
-    points = [(int(row["step"]), float(row[column])) for row in rows if row["split"] == split and row[column]]
+    points = [(int(row["step"]), float(row[column])) for row in rows if row["split"] == split and row.get(column)]
     finite = [(step, value) for step, value in points if math.isfinite(value)]
     return Curve(split, [step for step, _ in finite], [value for _, value in finite])
 

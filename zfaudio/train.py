@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +136,12 @@ class Training:
                     bar.set_postfix_str(self.log_interval())
                 improved = False
                 if (self.step % every.validate_every == 0 or self.step == limit) and self.has_validation:
-                    improved = self.validate(bar)
+                    with self.interval.timed("apart"):
+                        improved = self.validate(bar)
                 stop = self.agree_on_any(self.stop_signal)
                 if improved or stop or self.step % every.save_every == 0 or self.step == limit:
-                    self.save(improved)
+                    with self.interval.timed("apart"):
+                        self.save(improved)
                 if stop:
                     self.say(bar, f"stopped by SIGTERM after step {self.step}; --resume continues")
                     self.accelerator.end_training()
@@ -149,9 +150,8 @@ class Training:
 
     def train_step(self) -> None:
         """One step of the optimiser on the next batch."""
-        asked = time.perf_counter()
-        batch = next(self.stream)
-        self.interval.data_wait += time.perf_counter() - asked
+        with self.interval.timed("data_wait"):
+            batch = next(self.stream)
         device, options = self.accelerator.device, self.config.train
         weights = weights_at(self.config.objective, self.step)
         seed_everything(options.seed, self.step, self.accelerator.process_index)
@@ -159,23 +159,29 @@ class Training:
             for group in self.optimizer.param_groups:
                 group["lr"] = decayed_learning_rate(options, self.step)
 
-        terms = self.model(
-            batch.frames.to(device), batch.lengths.to(device), restart(self.state, batch.starts.to(device))
-        )
-        loss = training_loss(terms, weights)
-        norm = torch.tensor(float("nan"))
-        if not self.agree_on_any(not torch.isfinite(loss)):
-            self.accelerator.backward(loss)
-            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), options.clip_norm)
+        inputs = batch.frames.to(device), batch.lengths.to(device), restart(self.state, batch.starts.to(device))
+        with self.interval.timed("computing"):
+            terms = self.model(*inputs)
+            loss = training_loss(terms, weights)
+            norm = self.descend(loss)
         if torch.isfinite(norm):
-            self.optimizer.step()
             self.state = tuple(part.detach() for part in terms.state)
             self.interval.add(batch, terms, loss, norm)
             self.skipped_in_a_row = 0
         else:
             self.skip()
-        self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+
+    def descend(self, loss: Tensor) -> Tensor:
+        """One step down the clipped gradient. Returns its norm; where that is not finite, no weight has moved."""
+        norm = torch.tensor(float("nan"))
+        if not self.agree_on_any(not torch.isfinite(loss)):
+            self.accelerator.backward(loss)
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.train.clip_norm)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
 
     def skip(self) -> None:
         """Count a step that cannot be used; its sequences start afresh. Too many in a row end the run."""
@@ -204,6 +210,7 @@ class Training:
         skipped = f", {self.skipped} skipped" if self.skipped else ""
         terms = {"nats/frame": "nats_per_frame", "KL": "kl", "aux": "log_auxiliary"}
         shown = [f"{row[name]:.1f} {label}" for label, name in terms.items() if name in row]
+        shown += [f"{row[name]:.1%} {label}" for label, name in (("wait", "data_wait"), ("loop", "loop_overhead"))]
         return f"{row['frames_per_second']:.0f} frames/s, {', '.join(shown)}{skipped}"
 
     @property
