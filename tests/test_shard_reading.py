@@ -1,7 +1,6 @@
 """Utterances out of shards."""
 
 import io
-import tarfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from zfaudio.errors import UserError
 from zfaudio.loader import DataConfig, TrainingStream
 from zfaudio.manifest import Shard, check_shards, read_manifest
 from zfaudio.shard_files import FramedUtterance, write_shard
-from zfaudio.shard_reading import read_files, read_shard, read_utterances
+from zfaudio.shard_reading import read_shard, read_utterances
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -59,23 +58,6 @@ def test_utterances_come_back_as_they_were_written(tmp_path):
     assert len(found) == len(written)
     assert all(map(same, found, written))
     assert {one.frames.dtype for one in found} == {np.dtype(np.int16)}
-
-
-@pytest.mark.parametrize("layout", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_tar_files_by_other_programs_are_read_too(layout):
-    """Folders, links and a comment between the files, and names that do not fit into a header."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=layout, pax_headers={"comment": "ä"}) as tar:
-        folder, link = tarfile.TarInfo("folder"), tarfile.TarInfo("link")
-        folder.type, link.type, link.linkname = tarfile.DIRTYPE, tarfile.SYMTYPE, "y" * 200
-        tar.addfile(folder)
-        for name, content in (("a" * 200, b"1" * 512), ("ä", b""), ("c", b"23")):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-            tar.addfile(link)
-    packed.seek(0)
-    assert list(read_files(packed)) == [("a" * 200, b"1" * 512), ("ä", b""), ("c", b"23")]
 
 
 def test_webdataset_reads_the_shards(tmp_path):
