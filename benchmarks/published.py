@@ -50,3 +50,18 @@ def published_loss(model: ZForcing, frames: Tensor, noise: Tensor, weights: Weig
     # log p(z) and log q(z) are computed and given back in the published code too, but not trained on.
     objective = log_likelihood - weights.kl * torch.stack(kls, 1) + weights.auxiliary * torch.stack(log_auxiliaries, 1)
     return -objective.sum() / len(frames)
+
+
+@torch.no_grad()
+def published_speech(model: ZForcing, voices: int, samples: int) -> Tensor:
+    """Speech from the prior, frame by frame: standardised samples [voices, samples], on the CPU."""
+    state = model.initial_state(voices)
+    frame = model.embed.weight.new_zeros(voices, model.frame_size)
+    frames = []
+    for _ in range(samples // model.frame_size):
+        latent = model.prior(state.hidden).sample()
+        state = model.decoder_cell(model.embed(frame), latent, state)
+        predicted = model.output(state.hidden, frame)
+        frame = predicted.at(torch.randn_like(frame))
+        frames.append(frame)
+    return torch.cat(frames, dim=1).cpu()

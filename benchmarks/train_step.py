@@ -4,99 +4,188 @@ python -m benchmarks.train_step --device cpu [--json FILE]
 """
 
 import dataclasses
-import json as json_format
 import math
-import os
-import statistics
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.published import published_loss
+from benchmarks.timing import load_before, medians_in_alternation, report
 from zfaudio.command import run_command
+from zfaudio.distributions import Quantiser
 from zfaudio.models import ModelConfig
 from zfaudio.models.zforcing import ZForcing
 from zfaudio.objective import Weights, training_loss
 from zfaudio.ops import fast
-from zfaudio.ops.products import product
+from zfaudio.ops.products import onednn_applies, product
 
-TIMIT = ModelConfig()  # hidden 1024, latent 256, embedding and MLP 512
 FRAME_SIZE = 200
-BATCH = 32
-STEPS = 40
+CORES = ("published", "plain", "fast")
 WEIGHTS = Weights(kl=0.2, auxiliary=0.005, backward=0.0)
 
 
-def train_step(device: Literal["cpu", "cuda"] = "cpu", json: str = "", turns: int = 5, growth: bool = True) -> None:
-    """Time a training step at the TIMIT size beside the published way of computing it.
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """Of the model and of a step's batch."""
+
+    hidden: int
+    latent: int
+    mlp: int  # of the embedding too
+    batch: int
+    steps: int = 40  # frames that are scored
+
+    @property
+    def frames(self) -> int:
+        """Of a step."""
+        return self.batch * self.steps
+
+    def config(self, core: str) -> ModelConfig:
+        """The model's settings; the published way runs on the plain one's modules."""
+        return ModelConfig(
+            hidden_size=self.hidden,
+            latent_size=self.latent,
+            embedding_size=self.mlp,
+            mlp_size=self.mlp,
+            core="fast" if core == "fast" else "plain",
+        )
+
+
+SIZES = {"timit": Size(1024, 256, 512, batch=32), "blizzard": Size(2048, 256, 1024, batch=128)}
+TINY = Size(32, 8, 16, batch=4, steps=4)  # to see whether it runs
+
+
+def train_step(
+    device: Literal["cpu", "cuda"] = "cpu", json: str = "", turns: int = 5, growth: bool = True, tiny: bool = False
+) -> None:
+    """Time a training step beside the published way of computing it.
+
+    On the CPU at the TIMIT size in float32; on a GPU at the TIMIT and the Blizzard size in TF32 and in bfloat16.
 
     Args:
         device: where to compute.
         json: also write the results to this file.
         turns: how often each way is timed; medians are given.
         growth: also time other batch sizes, lengths and hidden sizes.
+        tiny: a model of no use: whether the benchmark runs.
     """
-    load = os.getloadavg()[0]
-    check_same_loss(device)
-    steps: dict[str, Callable[[], None]] = {
-        core: training_step(core, TIMIT, BATCH, STEPS, device) for core in ("published", "plain", "fast")
-    }
-    square = torch.randn(2048, 2048, device=device)
-    products = {"torch.mm": lambda: torch.mm(square, square), "oneDNN": lambda: product(square, square)}
-    seconds = medians_in_alternation({**steps, **products}, turns, device)
-
-    frames = BATCH * STEPS
-    flops = flops_per_frame(TIMIT)
-    gflops = {name: 2 * 2048**3 / seconds[name] / 1e9 for name in products}
-    reached = flops * frames / seconds["fast"] / 1e9
     results: dict[str, Any] = {
-        "device": device,
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "threads": torch.get_num_threads(),
-        "load_before": round(load, 2),
-        "frames_per_second": {core: round(frames / seconds[core]) for core in steps},
+        "load_before": load_before(),
+    }
+    check_same_loss(device)
+    size = TINY if tiny else SIZES["timit"]
+    if device == "cpu":
+        results |= measure(size, device, "fp32", turns)
+        runs = {"float32": results}
+    else:
+        sizes = {"tiny": TINY} if tiny else SIZES
+        runs = {
+            f"{name}_{precision}": measure(one, device, precision, turns)
+            for name, one in sizes.items()
+            for precision in ("tf32", "bf16")
+        }
+        results |= runs
+    if growth:
+        results["growth"] = measure_growth(size, device)
+    rows: list[tuple[object, ...]] = [("frames/s", *CORES, "speed-up", "x LSTM pair", "of large product")]
+    for name, run in runs.items():
+        ratios = (
+            run["speedup_vs_published"],
+            run.get("time_vs_lstm_pair", run.get("time_vs_cudnn_pair")),
+            run["fraction_of_gemm_bound"],
+        )
+        rows.append((name, *run["frames_per_second"].values(), *ratios))
+    report(results, rows, json)
+
+
+def measure(size: Size, device: str, precision: str, turns: int) -> dict[str, Any]:
+    """Speeds of the three ways, of two plain LSTMs, and of large products, in one alternation."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    edge = 8192 if device == "cuda" else 2048
+    square = torch.randn(edge, edge, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    tasks = {core: training_step(core, size, device, precision) for core in CORES}
+    tasks["LSTM pair"] = lstm_pair(size, device, precision)
+    tasks["torch.mm"] = lambda: torch.mm(square, square)
+    if onednn_applies(square):
+        tasks["oneDNN"] = lambda: product(square, square)
+    seconds = medians_in_alternation({name: finished(task, device) for name, task in tasks.items()}, turns)
+
+    flops = flops_per_frame(size)
+    gflops = {name: 2 * edge**3 / seconds[name] / 1e9 for name in ("torch.mm", "oneDNN") if name in seconds}
+    pair = "time_vs_cudnn_pair" if device == "cuda" else "time_vs_lstm_pair"  # on a GPU nn.LSTM is cuDNN's
+    reached = flops * size.frames / seconds["fast"] / 1e9
+    return {
+        "frames_per_second": {core: round(size.frames / seconds[core]) for core in CORES},
         "speedup_vs_published": round(seconds["published"] / seconds["fast"], 3),
         "speedup_vs_plain": round(seconds["plain"] / seconds["fast"], 3),
+        pair: round(seconds["fast"] / seconds["LSTM pair"], 3),
         "mflop_per_frame": round(flops / 1e6, 1),
         "gflops_reached": round(reached, 1),
         "gflops_of_large_product": {name: round(value, 1) for name, value in gflops.items()},
         "fraction_of_gemm_bound": round(reached / gflops["torch.mm"], 3),
-        "fraction_of_onednn_bound": round(reached / gflops["oneDNN"], 3),
-        "kept_bytes_per_frame": 4 * sum(fast.kept_elements(1024, 256, 512).values()),
+        **({"fraction_of_onednn_bound": round(reached / gflops["oneDNN"], 3)} if "oneDNN" in gflops else {}),
+        "kept_bytes_per_frame": 4 * sum(fast.kept_elements(size.hidden, size.latent, size.mlp).values()),
     }
-    if growth:
-        results["growth"] = measure_growth(device)
-    print_table(results)
-    if json:
-        Path(json).write_text(json_format.dumps(results, indent=1) + "\n")
-    print(json_format.dumps(results))
 
 
-def training_step(core: str, config: ModelConfig, batch: int, steps: int, device: str) -> Callable[[], None]:
+def finished(task: Callable[[], Any], device: str) -> Callable[[], None]:
+    """The task, done when it returns."""
+
+    def run() -> None:
+        task()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def training_step(core: str, size: Size, device: str, precision: str = "fp32") -> Callable[[], None]:
     """One step of training with a core, `published`, `plain` or `fast`; data and weights are always the same."""
-    model = model_with(core, config, device)
+    model = model_with(core, size, device)
     # The fused Adam for all: what is compared is the model.
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, eps=1e-5, fused=True)
-    frames = torch.randn(batch, steps + 1, FRAME_SIZE, device=device)
-    noise = torch.randn(batch, steps, config.latent_size, device=device)
+    frames = torch.randn(size.batch, size.steps + 1, FRAME_SIZE, device=device)
+    noise = torch.randn(size.batch, size.steps, size.latent, device=device)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss_of(core, model, frames, noise).backward()
+        # As in training: weights and optimiser stay in float32.
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            loss = loss_of(core, model, frames, noise)
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 100.0)
         optimizer.step()
 
     return step
 
 
-def model_with(core: str, config: ModelConfig, device: str) -> ZForcing:
-    """The model for a core, always with the same weights; the published way runs on the plain one's modules."""
+def lstm_pair(size: Size, device: str, precision: str) -> Callable[[], None]:
+    """Forward and backward pass of two plain LSTMs as large as the backward one and the decoder's, and no more."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    inputs = [
+        torch.randn(size.batch, size.steps, width, device=device, dtype=dtype)
+        for width in (size.mlp, size.mlp + size.latent)
+    ]
+    lstms = [nn.LSTM(rows.shape[-1], size.hidden, batch_first=True, device=device, dtype=dtype) for rows in inputs]
+
+    def run() -> None:
+        for lstm, rows in zip(lstms, inputs, strict=True):
+            lstm.zero_grad()
+            states, _ = lstm(rows.requires_grad_())
+            states.sum().backward()
+
+    return run
+
+
+def model_with(core: str, size: Size, device: str) -> ZForcing:
+    """The model for a core, always with the same weights."""
     torch.manual_seed(0)
-    return ZForcing(dataclasses.replace(config, core="fast" if core == "fast" else "plain"), FRAME_SIZE).to(device)
+    return ZForcing(size.config(core), FRAME_SIZE, Quantiser()).to(device)
 
 
 def loss_of(core: str, model: ZForcing, frames: Tensor, noise: Tensor) -> Tensor:
@@ -109,23 +198,21 @@ def loss_of(core: str, model: ZForcing, frames: Tensor, noise: Tensor) -> Tensor
 
 def check_same_loss(device: str) -> None:
     """Raise AssertionError unless all cores give the same loss: timings of different functions mean nothing."""
-    small = dataclasses.replace(TIMIT, hidden_size=64)
-    frames, noise = torch.randn(4, 6, FRAME_SIZE, device=device), torch.randn(4, 5, TIMIT.latent_size, device=device)
-    losses = [
-        loss_of(core, model_with(core, small, device), frames, noise).detach()
-        for core in ("published", "plain", "fast")
-    ]
+    small = Size(64, 32, 32, batch=4, steps=5)
+    frames = torch.randn(small.batch, small.steps + 1, FRAME_SIZE, device=device)
+    noise = torch.randn(small.batch, small.steps, small.latent, device=device)
+    losses = [loss_of(core, model_with(core, small, device), frames, noise).detach() for core in CORES]
     torch.testing.assert_close(losses[1:], losses[:1] * 2, rtol=1e-4, atol=0)
 
 
-def flops_per_frame(config: ModelConfig) -> float:
+def flops_per_frame(size: Size) -> float:
     """FLOPs a frame of a training step once redundant products are gone (gen folded into the LSTM's input matrix)."""
-    hidden, latent, embedding, mlp = config.hidden_size, config.latent_size, config.embedding_size, config.mlp_size
-    embed = FRAME_SIZE * embedding
+    hidden, latent, mlp = size.hidden, size.latent, size.mlp
+    embed = FRAME_SIZE * mlp
     products = (
         embed
-        + 4 * hidden * (embedding + hidden)  # backward LSTM
-        + 4 * hidden * (embedding + latent + hidden)  # decoder LSTM
+        + 4 * hidden * (mlp + hidden)  # backward LSTM
+        + 4 * hidden * (mlp + latent + hidden)  # decoder LSTM
         + mlp * (hidden + 2 * latent)  # prior
         + mlp * (2 * hidden + 2 * latent)  # posterior
         + mlp * (latent + 2 * hidden)  # auxiliary
@@ -135,47 +222,17 @@ def flops_per_frame(config: ModelConfig) -> float:
     return 2.0 * (3 * products - embed)
 
 
-def medians_in_alternation(tasks: dict[str, Callable[[], Any]], turns: int, device: str) -> dict[str, float]:
-    """Median seconds of each task, one of each after the other in every turn; the first turn is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(turns + 1):
-        for name, task in tasks.items():
-            start = time.perf_counter()
-            task()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
-
-
-def measure_growth(device: str) -> dict[str, dict[str, float]]:
-    """Exponent of the fast step's time in batch, length and hidden size: time grows as size ** exponent."""
-    sizes = {
-        "batch": {size: (TIMIT, size, STEPS) for size in (16, 32, 64)},
-        "length": {size: (TIMIT, BATCH, size) for size in (20, 40, 80)},
-        "hidden": {size: (dataclasses.replace(TIMIT, hidden_size=size), BATCH, STEPS) for size in (512, 1024, 2048)},
-    }
+def measure_growth(size: Size, device: str) -> dict[str, dict[str, float]]:
+    """Exponent of the fast step's time in batch, length and hidden size: time grows as its size ** exponent."""
     growth = {}
-    for name, settings in sizes.items():
-        tasks = {str(size): training_step("fast", *setting, device) for size, setting in settings.items()}
-        seconds = medians_in_alternation(tasks, 3, device)
-        first, last = min(settings), max(settings)
-        exponent = math.log(seconds[str(last)] / seconds[str(first)]) / math.log(last / first)
-        growth[name] = {size: round(value, 3) for size, value in seconds.items()} | {"exponent": round(exponent, 2)}
+    for name in ("batch", "steps", "hidden"):
+        middle = getattr(size, name)
+        varied = {value: dataclasses.replace(size, **{name: value}) for value in (middle // 2, middle, 2 * middle)}
+        tasks = {str(value): finished(training_step("fast", one, device), device) for value, one in varied.items()}
+        seconds = medians_in_alternation(tasks, 3)
+        exponent = math.log(seconds[str(2 * middle)] / seconds[str(middle // 2)]) / math.log(4)
+        growth[name] = {value: round(taken, 3) for value, taken in seconds.items()} | {"exponent": round(exponent, 2)}
     return growth
-
-
-def print_table(results: dict[str, Any]) -> None:
-    """A table of what was measured."""
-    for core, rate in results["frames_per_second"].items():
-        print(f"{core:10s} {rate:6d} frames/s")
-    print(f"fast against published: {results['speedup_vs_published']:.2f} x")
-    for name, gflops in results["gflops_of_large_product"].items():
-        print(
-            f"large product, {name}: {gflops:.0f} GFLOP/s; fast reaches {results['gflops_reached'] / gflops:.2f} of it"
-        )
-    for name, seconds in results.get("growth", {}).items():
-        print(f"{name}: " + ", ".join(f"{size} {value}" for size, value in seconds.items()))
 
 
 if __name__ == "__main__":

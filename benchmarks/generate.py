@@ -1,0 +1,112 @@
+"""Speech from Z-forcing at the TIMIT size: seconds of computing a second of speech, beside the published way.
+
+python -m benchmarks.generate --device cpu [--json FILE]
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+
+from benchmarks.published import published_speech
+from benchmarks.timing import load_before, medians_in_alternation, report
+from zfaudio.command import run_command
+from zfaudio.distributions import Quantiser
+from zfaudio.manifest import FORMAT_VERSION, Manifest
+from zfaudio.models import ModelConfig
+from zfaudio.models.zforcing import ZForcing
+from zfaudio.ops.products import product
+from zfaudio.sampling import Temperatures, sample_speech
+
+FRAME_SIZE = 200
+RATE = 16000
+DEVIATION = 1000.0  # of the waveforms, in 16-bit steps
+VOICES = (1, 64)
+MEMORY = 256e6  # bytes, far more than a cache holds
+
+
+def generate(
+    device: Literal["cpu", "cuda"] = "cpu",
+    json: str = "",
+    seconds: float = 3.0,
+    hidden_size: int = 1024,
+    voices: tuple[int, ...] = VOICES,
+    turns: int = 5,
+) -> None:
+    """Time `zfaudio generate`'s sampling, draws and 16-bit samples included, beside the published loop.
+
+    Args:
+        device: where to compute.
+        json: also write the results to this file.
+        seconds: of speech, of each voice.
+        hidden_size: of the model; the other sizes are half and a quarter of it.
+        voices: how many at once.
+        turns: how often each way is timed; medians are given.
+    """
+    load = load_before()
+    config = ModelConfig(
+        hidden_size=hidden_size,
+        latent_size=hidden_size // 4,
+        embedding_size=hidden_size // 2,
+        mlp_size=hidden_size // 2,
+    )
+    torch.manual_seed(0)
+    model = ZForcing(config, FRAME_SIZE, Quantiser(0.0, DEVIATION)).to(device).eval()
+    weights = weights_per_step(config)
+    manifest = Manifest(FORMAT_VERSION, FRAME_SIZE, RATE, mean=0.0, deviation=DEVIATION)
+    square = torch.randn(2048, 2048, device=device)
+    in_memory, as_large = (torch.ones(int(size), device=device) for size in (MEMORY / 4, weights))
+    tasks: dict[str, Callable[[], Any]] = {
+        "large product": lambda: product(square, square)[0, 0].item(),
+        "reading memory": lambda: in_memory.sum().item(),
+        "reading as much as the weights": lambda: as_large.sum().item(),
+    }
+    for count in voices:
+        tasks[f"published, {count}"] = lambda count=count: published_speech(model, count, round(seconds * RATE))
+        tasks[f"zfaudio, {count}"] = lambda count=count: list(
+            sample_speech(model, manifest, round(seconds * RATE), Temperatures(), seed=0, count=count)
+        )
+    median = medians_in_alternation(tasks, turns)
+
+    gflops = 2 * 2048**3 / median["large product"] / 1e9
+    memory = MEMORY / median["reading memory"] / 1e9
+    cached = 4 * weights / median["reading as much as the weights"] / 1e9
+    results: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "threads": torch.get_num_threads(),
+        "load_before": load,
+        "megabytes_of_weights": round(4 * weights / 1e6, 1),
+        "gflops_of_large_product": round(gflops, 1),
+        "gb_per_second_of_memory": round(memory, 1),
+        "gb_per_second_of_so_many_bytes": round(cached, 1),
+        "voices": {},
+    }
+    rows: list[tuple[object, ...]] = [
+        ("voices", "published", "zfaudio", "speed-up", "bound: memory", "bound: products")
+    ]
+    for count in voices:
+        published, ours = (median[f"{way}, {count}"] / seconds / count for way in ("published", "zfaudio"))
+        steps = RATE / FRAME_SIZE  # a second
+        by_memory = steps / count * 4 * weights / memory / 1e9
+        by_products = steps * 2 * weights / gflops / 1e9
+        results["voices"][count] = {
+            "published_s_per_s": round(published, 5),
+            "s_per_s": round(ours, 5),
+            "speedup_vs_published": round(published / ours, 3),
+            "gb_per_second": round(steps / count * 4 * weights / ours / 1e9, 2),
+            "fraction_of_memory_bound": round(by_memory / ours, 3),
+            "fraction_of_product_bound": round(by_products / ours, 3),
+        }
+        rows.append((count, published, ours, f"{published / ours:.2f}", by_memory, by_products))
+    report(results, rows, json)
+
+
+def weights_per_step(config: ModelConfig) -> int:
+    """Weights that a step of generation multiplies by, once embed and gen are folded into the LSTM's input matrix."""
+    hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
+    return (mlp + 4 * hidden) * hidden + 2 * latent * mlp + 4 * hidden * (FRAME_SIZE + latent) + 2 * FRAME_SIZE * hidden
+
+
+if __name__ == "__main__":
+    run_command(generate, sys.argv[1:], "python -m benchmarks.generate")

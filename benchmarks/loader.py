@@ -1,0 +1,110 @@
+"""Shards to training batches with one worker, beside the same bytes through plain tarfile and NumPy.
+
+python -m benchmarks.loader [--folder DIR] [--json FILE]
+"""
+
+import contextlib
+import io
+import json as json_format
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.corpus import recordings, repeated
+from benchmarks.timing import load_before, medians_in_alternation, report
+from zfaudio.command import run_command
+from zfaudio.folder import FolderConfig
+from zfaudio.frames import dequantise
+from zfaudio.loader import DataConfig, TrainingStream
+from zfaudio.manifest import Manifest, read_manifest
+from zfaudio.shards import shard
+
+BATCH = 32
+SEGMENT = 40  # frames
+LENGTHS = {"whole recordings": 15.0, "half a second": 0.5}  # seconds that an utterance has at most
+
+
+def loader(folder: str = "", json: str = "", hours: float = 3.0, turns: int = 5) -> None:
+    """Time one epoch of training batches, of whole recordings and of half-second utterances (as of Blizzard 2013).
+
+    Args:
+        folder: of FLAC files; speech-like ones are made when left out.
+        json: also write the results to this file.
+        hours: the recordings are linked under so many names that they last so long.
+        turns: how often each way is timed; medians are given.
+    """
+    load = load_before()
+    results: dict[str, Any] = {"load_before": load, "batch": BATCH, "segment_frames": SEGMENT}
+    rows: list[tuple[object, ...]] = [("frames/s", "tarfile and NumPy", "zfaudio", "of its speed", "of the bound")]
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        paths = sorted(Path(folder).rglob("*.flac")) if folder else recordings(work / "recordings")
+        repeated(paths, work / "folder", hours)
+        for name, seconds in LENGTHS.items():
+            results[name] = measure(work / "folder", work / f"{seconds}", seconds, turns)
+            speeds = [round(results[name][way]) for way in ("baseline_frames_per_second", "frames_per_second")]
+            rows.append((name, *speeds, results[name]["of_the_baselines_speed"], results[name]["fraction_of_bound"]))
+    report(results, rows, json)
+
+
+def measure(folder: Path, shards: Path, longest: float, turns: int) -> dict[str, float]:
+    """Speeds in frames a second, for utterances of at most so many seconds."""
+    everything = FolderConfig(cut="fixed", max_seconds=longest, valid_fraction=0, test_fraction=0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        shard(folder, shards, folder=everything)
+    manifest = read_manifest(str(shards))
+    total = manifest.split("train").frames
+    frames = np.concatenate(plain_arrays(shards, manifest))
+    out = np.empty(frames.shape, np.float32)
+    tasks: dict[str, Callable[[], Any]] = {
+        "baseline": lambda: sum(len(array) for array in plain_arrays(shards, manifest)),
+        "reading": lambda: [(shards / one.name).read_bytes() for one in manifest.split("train").shards],
+        "dequantising": lambda: dequantise(frames, manifest.mean, manifest.deviation, 0, 0, out),
+        "zfaudio": lambda: one_epoch(shards, manifest),
+    }
+    seconds = medians_in_alternation(tasks, turns)
+    # The worker reads and dequantises, one after the other.
+    bound = seconds["reading"] + seconds["dequantising"]
+    return {
+        "utterances": manifest.split("train").utterances,
+        "frames": total,
+        "frames_per_second": round(total / seconds["zfaudio"]),
+        "baseline_frames_per_second": round(total / seconds["baseline"]),
+        "read_frames_per_second": round(total / seconds["reading"]),
+        "dequantised_frames_per_second": round(total / seconds["dequantising"]),
+        "of_the_baselines_speed": round(seconds["baseline"] / seconds["zfaudio"], 3),
+        "fraction_of_bound": round(bound / seconds["zfaudio"], 3),
+    }
+
+
+def plain_arrays(shards: Path, manifest: Manifest) -> list[np.ndarray]:
+    """Every utterance's frames, int16 [frames, frame_size], as tarfile, json and NumPy read them."""
+    arrays = []
+    for one in manifest.split("train").shards:
+        with tarfile.open(shards / one.name) as tar:
+            for entry in tar:
+                content = tar.extractfile(entry)
+                assert content is not None
+                if entry.name.endswith(".npy"):
+                    arrays.append(np.load(io.BytesIO(content.read()), allow_pickle=False))
+                else:
+                    json_format.loads(content.read())
+    return arrays
+
+
+def one_epoch(shards: Path, manifest: Manifest) -> None:
+    """Batches that score as many frames as the training part holds, from the start on, filling the buffer included."""
+    total = manifest.split("train").frames
+    stream = TrainingStream(str(shards), manifest, DataConfig(str(shards)), BATCH, SEGMENT, seed=0)
+    delivered = 0
+    while delivered < total:
+        delivered += int((next(stream).lengths - 1).sum())
+
+
+if __name__ == "__main__":
+    run_command(loader, sys.argv[1:], "python -m benchmarks.loader")

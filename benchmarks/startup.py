@@ -1,0 +1,84 @@
+"""How long `zfaudio --help` takes, and the first batch and step of training, beside importing torch.
+
+python -m benchmarks.startup [--json FILE]
+"""
+
+import contextlib
+import io
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.corpus import recordings
+from benchmarks.timing import load_before, medians_in_alternation, report
+from zfaudio.command import run_command
+from zfaudio.config import RunConfig, TrainConfig, write_config
+from zfaudio.loader import DataConfig
+from zfaudio.models import ModelConfig
+from zfaudio.shards import shard
+
+SMALL = ModelConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32)  # a step takes next to nothing
+
+# torch.optim imports torch._dynamo when the first optimiser is made.
+ADAM = "import torch; torch.optim.Adam([torch.zeros(1, requires_grad=True)])"
+
+# What `zfaudio train` does until then, without the command line.
+TRAINING = """
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zfaudio.config import read_config
+from zfaudio.train import Training
+with TemporaryDirectory() as exp:
+    training = Training(read_config(Path("{config}")), Path(exp) / "exp", resume=False)
+    {action}
+"""
+
+
+def startup(json: str = "", turns: int = 5) -> None:
+    """Time fresh Python processes, from their start to their end.
+
+    Args:
+        json: also write the results to this file.
+        turns: how often each is timed; medians are given.
+    """
+    load = load_before()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        recordings(work / "recordings", count=40, seconds=4.0)
+        with contextlib.redirect_stdout(io.StringIO()):
+            shard(work / "recordings", work / "shards")
+        config = work / "config.yaml"
+        write_config(RunConfig(SMALL, data=DataConfig(str(work / "shards")), train=TrainConfig(device="cpu")), config)
+        seconds = medians_in_alternation(
+            {
+                "python": lambda: python("-c", "pass"),
+                "zfaudio --help": lambda: python("-m", "zfaudio", "--help"),
+                "import torch": lambda: python("-c", "import torch"),
+                "the same and Adam": lambda: python("-c", ADAM),
+                "first batch": lambda: python("-c", TRAINING.format(config=config, action="next(training.stream)")),
+                "first step": lambda: python("-c", TRAINING.format(config=config, action="training.train_step()")),
+            },
+            turns,
+        )
+    imported = seconds["import torch"]
+    results: dict[str, Any] = {
+        "load_before": load,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "help_s": round(seconds["zfaudio --help"], 3),
+        "first_batch_vs_torch_import": round(seconds["first batch"] / imported, 3),
+        "first_step_vs_torch_import": round(seconds["first step"] / imported, 3),
+        "first_batch_vs_torch_and_adam": round(seconds["first batch"] / seconds["the same and Adam"], 3),
+    }
+    rows = [(name, value, f"{value / imported:.2f}") for name, value in seconds.items()]
+    report(results, [("", "s", "of torch's import"), *rows], json)
+
+
+def python(*arguments: str) -> None:
+    """A fresh interpreter."""
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    run_command(startup, sys.argv[1:], "python -m benchmarks.startup")
