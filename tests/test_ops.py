@@ -13,7 +13,7 @@ from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.zforcing import ZForcing
 from zfaudio.objective import Weights, training_loss
 from zfaudio.ops import fast, plain
-from zfaudio.ops.cells import LatentLSTMCell, State
+from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
 from zfaudio.ops.products import packed_product, product, weight_gradient
@@ -55,7 +55,15 @@ def assert_all_close(ours: list[Tensor], theirs: list[Tensor], dtype: torch.dtyp
         torch.testing.assert_close(one / scale, other / scale, **TOLERANCE[dtype])
 
 
-@dtypes
+# Not the layer norm in float32: of few, nearly equal sums it magnifies rounding without limit.
+@pytest.mark.parametrize(
+    ("dtype", "cell"),
+    [
+        (torch.float64, LatentLSTMCell),
+        (torch.float32, LatentLSTMCell),
+        (torch.float64, ConditionalNormLSTMCell),
+    ],
+)
 @given(
     batch=sizes,
     steps=st.integers(1, 6),
@@ -66,10 +74,10 @@ def assert_all_close(ours: list[Tensor], theirs: list[Tensor], dtype: torch.dtyp
     seed=st.integers(0, 99),
 )
 @settings(max_examples=40)
-def test_fast_and_plain_paths_are_the_same(dtype, batch, steps, hidden, latent, mlp, embedding, seed):
+def test_fast_and_plain_paths_are_the_same(dtype, cell, batch, steps, hidden, latent, mlp, embedding, seed):
     torch.manual_seed(seed)
     infer = shaken(GaussianMLP(2 * hidden, mlp, latent), dtype)
-    advance = shaken(LatentLSTMCell(embedding, latent, mlp, hidden), dtype)
+    advance = shaken(cell(embedding, latent, mlp, hidden), dtype)
     embedded = torch.randn(batch, steps, embedding, dtype=dtype, requires_grad=True)
     backward = torch.randn(batch, steps, hidden, dtype=dtype, requires_grad=True)
     state = State(*torch.randn(2, batch, hidden, dtype=dtype).requires_grad_())

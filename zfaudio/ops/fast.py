@@ -20,8 +20,16 @@ from torch.autograd.function import once_differentiable
 
 from zfaudio.distributions import DiagonalGaussian
 from zfaudio.ops import plain
-from zfaudio.ops.cells import LatentLSTMCell, State
-from zfaudio.ops.gates import clamped_leaky_relu_, clamped_leaky_relu_backward, lstm_step, lstm_step_backward
+from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
+from zfaudio.ops.fast_norm import NormedWeights, normed_latent_path
+from zfaudio.ops.gates import (
+    clamped_leaky_relu_,
+    clamped_leaky_relu_backward,
+    draw_latent,
+    draw_latent_backward,
+    lstm_step,
+    lstm_step_backward,
+)
 from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP
 from zfaudio.ops.plain import LatentPath
 from zfaudio.ops.products import packed_product, product, weight_gradient
@@ -55,9 +63,14 @@ def latent_path(
     """
     if not applies(advance, embedded, backward, noise, *state):
         return plain.latent_path(infer, advance, embedded, backward, noise, state)
-    hidden, cell, parameters, latent = _LatentPath.apply(
-        embedded.transpose(0, 1), backward.transpose(0, 1), noise.transpose(0, 1), *state, *_weights(infer, advance)
-    )
+    rows = backward.transpose(0, 1), noise.transpose(0, 1)
+    if isinstance(advance, ConditionalNormLSTMCell):
+        entering = advance.input_norm(advance.input(embedded)).transpose(0, 1)
+        hidden, cell, parameters, latent = normed_latent_path(entering, *rows, state, _normed_weights(infer, advance))
+    else:
+        hidden, cell, parameters, latent = _LatentPath.apply(
+            embedded.transpose(0, 1), *rows, *state, *_weights(infer, advance)
+        )
     mean, log_variance = parameters.transpose(0, 1).chunk(2, dim=-1)
     return LatentPath(
         before=hidden[:-1].transpose(0, 1),
@@ -69,10 +82,10 @@ def latent_path(
 
 
 def applies(advance: nn.Module, *inputs: Tensor) -> bool:
-    """Whether this file covers the case: the plain LSTM cell, in one of float32 and float64, without autocast."""
+    """Whether there is a fast way: the cells of ops/cells.py, in one of float32 and float64, without autocast."""
     dtype = inputs[0].dtype
     return (
-        isinstance(advance, LatentLSTMCell)
+        isinstance(advance, LatentLSTMCell | ConditionalNormLSTMCell)
         and dtype in (torch.float32, torch.float64)
         and all(tensor.dtype == dtype for tensor in (*inputs, *advance.parameters()))
         and not torch.is_autocast_enabled(inputs[0].device.type)
@@ -89,6 +102,16 @@ def _weights(infer: GaussianMLP, advance: nn.Module) -> PathWeights:
     return PathWeights(
         *(first.weight, first.bias, second.weight, second.bias),
         *(cell.gen.weight, cell.gen.bias, cell.input.weight, cell.input.bias, cell.recurrent.weight),
+    )
+
+
+def _normed_weights(infer: GaussianMLP, advance: ConditionalNormLSTMCell) -> NormedWeights:
+    inner, outer, first, second = (
+        cast(nn.Linear, network[i]) for network in (infer.layers, advance.gen) for i in (0, 2)
+    )
+    return NormedWeights(
+        *(inner.weight, inner.bias, outer.weight, outer.bias),
+        *(first.weight, first.bias, second.weight, second.bias, advance.recurrent.weight),
     )
 
 
@@ -139,8 +162,7 @@ class _LatentPath(torch.autograd.Function):
             summed = from_hidden(hidden[t])
             clamped_leaky_relu_(inner[t].add_(summed[:, :inner_size]))
             torch.add(from_inner(inner[t]), weights.outer_bias, out=parameters[t])
-            mean, log_variance = parameters[t].clamp_(-LATENT_LIMIT, LATENT_LIMIT).chunk(2, dim=-1)
-            torch.mul(log_variance, 0.5, out=latent[t]).exp_().mul_(noise[t]).add_(mean)
+            draw_latent(parameters[t], noise[t], latent[t])
             gates[t].add_(summed[:, inner_size:]).add_(from_latent(latent[t]))
             lstm_step(gates[t], before, cell[t], hidden[t + 1])
             before = cell[t]
@@ -172,13 +194,7 @@ class _LatentPath(torch.autograd.Function):
                 *(cell[t - 1] if t else first_cell, cell[t], d_gates[t]),
             )
             d_hidden, d_latent_t = to_before(d_gates[t]).split([size, latent_size], dim=-1)
-            d_latent_t = d_latent_t + d_latent[t]
-            d_mean, d_log_variance = d_parameters[t].chunk(2, dim=-1)
-            log_variance = parameters[t].chunk(2, dim=-1)[1]
-            left, right = d_clamped[t].chunk(2, dim=-1)
-            left.mul_(d_latent_t + d_mean)
-            spread = torch.exp(0.5 * log_variance).mul_(noise[t]).mul_(0.5)
-            right.mul_(torch.addcmul(d_log_variance, spread, d_latent_t))
+            draw_latent_backward(d_latent_t + d_latent[t], d_parameters[t], parameters[t], noise[t], d_clamped[t])
             clamped_leaky_relu_backward(to_clamped(d_clamped[t]), inner[t], out=d_inner[t])
             d_hidden = to_hidden(d_inner[t]).add_(d_hidden).add_(d_hidden_all[t])
 

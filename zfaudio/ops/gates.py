@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor
 
+from zfaudio.ops.networks import LATENT_LIMIT
+
+LAYER_NORM_EPS = 1e-5  # torch's
+
 sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
@@ -50,6 +54,51 @@ def lstm_step_backward(
     sigmoid_backward(d_cell * before, forget, grad_input=d_forget)
     tanh_backward(d_cell * enter, candidate, grad_input=d_candidate)
     return d_cell.mul_(forget)
+
+
+def draw_latent(parameters: Tensor, noise: Tensor, latent: Tensor) -> None:
+    """A latent from a Gaussian's parameters.
+
+    Args:
+        parameters: mean and log-variance, [batch, 2 * latent]; clamped in place.
+        noise: standard normal, [batch, latent].
+        latent: takes the draw, [batch, latent].
+    """
+    mean, log_variance = parameters.clamp_(-LATENT_LIMIT, LATENT_LIMIT).chunk(2, dim=-1)
+    torch.mul(log_variance, 0.5, out=latent).exp_().mul_(noise).add_(mean)
+
+
+def draw_latent_backward(
+    d_latent: Tensor, d_parameters: Tensor, parameters: Tensor, noise: Tensor, d_sums: Tensor
+) -> None:
+    """Gradient of what the clamped parameters were before.
+
+    Args:
+        d_latent: gradient of the draw, [batch, latent].
+        d_parameters: gradient of the clamped parameters from elsewhere, [batch, 2 * latent].
+        parameters: as `draw_latent` left them.
+        noise: that it was given.
+        d_sums: 1 where nothing was clamped and 0 elsewhere, in; the gradient, out; [batch, 2 * latent].
+    """
+    d_mean, d_log_variance = d_parameters.chunk(2, dim=-1)
+    left, right = d_sums.chunk(2, dim=-1)
+    left.mul_(d_latent + d_mean)
+    spread = torch.exp(0.5 * parameters.chunk(2, dim=-1)[1]).mul_(noise).mul_(0.5)
+    right.mul_(torch.addcmul(d_log_variance, spread, d_latent))
+
+
+def layer_norm_(sums: Tensor) -> Tensor:
+    """Layer norm without gain and bias, in place: [batch, size]; the factor of each row, [batch, 1]."""
+    variance, mean = torch.var_mean(sums, dim=-1, correction=0, keepdim=True)
+    factor = torch.rsqrt(variance + LAYER_NORM_EPS)
+    sums.sub_(mean).mul_(factor)
+    return factor
+
+
+def layer_norm_backward(grad: Tensor, normalised: Tensor, factor: Tensor, out: Tensor) -> None:
+    """Gradient of the sums from that of what `layer_norm_` made of them, [batch, size]."""
+    projection = (grad * normalised).mean(dim=-1, keepdim=True)
+    torch.addcmul(grad - grad.mean(dim=-1, keepdim=True), normalised, projection, value=-1, out=out).mul_(factor)
 
 
 def clamped_leaky_relu_(values: Tensor) -> Tensor:

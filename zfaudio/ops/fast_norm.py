@@ -1,0 +1,166 @@
+"""The latent path of the decoder with conditional layer norm as one autograd function; see ops/fast.py.
+
+    [r_t, i_t] = [W_r, W_i] h_{t-1}                       one product
+    z_t = mean + deviation * noise                        of q(z_t | i_t, b_t)
+    [gain_t, bias_t] = clamp(gen(z_t))                    two layers
+    gates_t = entering_t + (1 + gain_t) layer_norm(r_t) + bias_t
+
+entering_t, the layer norm of what the frames give, waits for nothing: autograd computes it over all frames before.
+Kept for the backward pass beside what ops/fast.py keeps: the normalised sums, gain and bias, and gen's inner layer,
+12 * hidden + mlp elements a frame.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from zfaudio.ops.cells import State
+from zfaudio.ops.gates import (
+    clamped_leaky_relu_,
+    clamped_leaky_relu_backward,
+    draw_latent,
+    draw_latent_backward,
+    layer_norm_,
+    layer_norm_backward,
+    lstm_step,
+    lstm_step_backward,
+)
+from zfaudio.ops.networks import LATENT_LIMIT
+from zfaudio.ops.products import packed_product, product, weight_gradient
+
+GAIN_LIMIT = 3.0  # published clamp of what gen gives
+
+
+class NormedWeights(NamedTuple):
+    """Weights of the posterior's two layers, of gen's two and of the cell, as their modules hold them."""
+
+    inner: Tensor  # [mlp, hidden + hidden]: for h_{t-1}, for b_t
+    inner_bias: Tensor
+    outer: Tensor  # [2 * latent, mlp]
+    outer_bias: Tensor
+    first: Tensor  # of gen, [mlp, latent]
+    first_bias: Tensor
+    second: Tensor  # of gen, [8 * hidden, mlp]
+    second_bias: Tensor
+    recurrent: Tensor  # [4 * hidden, hidden]
+
+
+def normed_latent_path(
+    entering: Tensor, backward: Tensor, noise: Tensor, state: State, weights: NormedWeights
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The loop, time-major.
+
+    Args:
+        entering: the layer norm of what the frames give the gates, [steps, batch, 4 * hidden].
+        backward: b_t, [steps, batch, hidden].
+        noise: standard normal, [steps, batch, latent].
+        state: before the first step.
+        weights: of the loop.
+
+    Returns:
+        h_0..h_S [steps + 1, batch, hidden], c_1..c_S [steps, batch, hidden], the posterior's mean and log-variance
+        [steps, batch, 2 * latent], z [steps, batch, latent].
+    """
+    return _NormedLatentPath.apply(entering, backward, noise, *state, *weights)
+
+
+class _NormedLatentPath(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, entering: Tensor, backward: Tensor, noise: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        first_hidden, before, weights = *others[:2], NormedWeights(*others[2:])
+        backward, noise = backward.contiguous(), noise.contiguous()
+        gates = entering.clone(memory_format=torch.contiguous_format)  # the gates' activations in the end
+        steps, batch, _ = gates.shape
+        size, inner_size, latent_size = first_hidden.shape[-1], len(weights.inner), noise.shape[-1]
+
+        inner = product(backward.flatten(0, 1), weights.inner[:, size:], weights.inner_bias)
+        inner = inner.view(steps, batch, inner_size)
+        hidden, cell = gates.new_empty(steps + 1, batch, size), gates.new_empty(steps, batch, size)
+        parameters, latent = noise.new_empty(steps, batch, 2 * latent_size), torch.empty_like(noise)
+        units, modulation = gates.new_empty(steps, batch, len(weights.first)), gates.new_empty(steps, batch, 8 * size)
+        normalised, factor = torch.empty_like(gates), gates.new_empty(steps, batch, 1)
+        hidden[0] = first_hidden
+        from_hidden = packed_product(torch.cat([weights.inner[:, :size], weights.recurrent]))
+        from_inner, from_latent = packed_product(weights.outer), packed_product(weights.first)
+        from_units = packed_product(weights.second)
+        for t in range(steps):
+            summed = from_hidden(hidden[t])
+            clamped_leaky_relu_(inner[t].add_(summed[:, :inner_size]))
+            torch.add(from_inner(inner[t]), weights.outer_bias, out=parameters[t])
+            draw_latent(parameters[t], noise[t], latent[t])
+            clamped_leaky_relu_(torch.add(from_latent(latent[t]), weights.first_bias, out=units[t]))
+            torch.add(from_units(units[t]), weights.second_bias, out=modulation[t]).clamp_(-GAIN_LIMIT, GAIN_LIMIT)
+            gain, bias = modulation[t].chunk(2, dim=-1)
+            normalised[t] = summed[:, inner_size:]
+            factor[t] = layer_norm_(normalised[t])
+            gates[t].add_(normalised[t]).addcmul_(gain, normalised[t]).add_(bias)
+            lstm_step(gates[t], before, cell[t], hidden[t + 1])
+            before = cell[t]
+
+        ctx.save_for_backward(
+            *(backward, noise, *others),
+            *(gates, inner, hidden, cell, parameters, latent, units, modulation, normalised, factor),
+        )
+        return hidden, cell, parameters, latent
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, d_hidden_all: Tensor, d_cell_all: Tensor, d_parameters: Tensor, d_latent: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        backward, noise, _, first_cell, *rest = ctx.saved_tensors
+        weights = NormedWeights(*rest[:9])
+        gates, inner, hidden, cell, parameters, latent, units, modulation, normalised, factor = rest[9:]
+        steps, inner_size, size = len(noise), inner.shape[-1], hidden.shape[-1]
+
+        to_units, to_latent = packed_product(weights.second.t()), packed_product(weights.first.t())
+        to_inner = packed_product(weights.outer.t())
+        to_hidden = packed_product(torch.cat([weights.inner[:, :size], weights.recurrent]).t())
+        d_gates, d_units = torch.empty_like(gates), torch.empty_like(units)
+        d_clamped = (parameters.abs() < LATENT_LIMIT).to(parameters)  # then the parameters' gradient
+        d_modulation = (modulation.abs() < GAIN_LIMIT).to(modulation)  # then what gen gives, its gradient
+        d_summed = gates.new_empty(
+            *gates.shape[:2], inner_size + 4 * size
+        )  # of the posterior's units, the recurrent sums
+        d_inner, d_recurrent = d_summed.split([inner_size, 4 * size], dim=-1)
+        d_hidden, d_cell = d_hidden_all[steps], torch.zeros_like(first_cell)
+        for t in reversed(range(steps)):
+            d_cell = lstm_step_backward(
+                *(d_hidden, d_cell + d_cell_all[t], gates[t]),
+                *(cell[t - 1] if t else first_cell, cell[t], d_gates[t]),
+            )
+            gain = modulation[t].chunk(2, dim=-1)[0]
+            d_gain, d_bias = d_modulation[t].chunk(2, dim=-1)
+            d_gain.mul_(d_gates[t]).mul_(normalised[t])
+            d_bias.mul_(d_gates[t])
+            layer_norm_backward(
+                torch.addcmul(d_gates[t], gain, d_gates[t]), normalised[t], factor[t], out=d_recurrent[t]
+            )
+            clamped_leaky_relu_backward(to_units(d_modulation[t]), units[t], out=d_units[t])
+            d_latent_t = to_latent(d_units[t]).add_(d_latent[t])
+            draw_latent_backward(d_latent_t, d_parameters[t], parameters[t], noise[t], d_clamped[t])
+            clamped_leaky_relu_backward(to_inner(d_clamped[t]), inner[t], out=d_inner[t])
+            d_hidden = to_hidden(d_summed[t]).add_(d_hidden_all[t])
+
+        # What is left is one product over all frames for each gradient.
+        d_summed, d_clamped, d_units, d_modulation = (
+            rows.flatten(0, 1) for rows in (d_summed, d_clamped, d_units, d_modulation)
+        )
+        d_inner = d_summed[:, :inner_size]
+        from_before = weight_gradient(d_summed, hidden[:-1].flatten(0, 1))
+        from_backward = weight_gradient(d_inner, backward.flatten(0, 1))
+        d_weights = NormedWeights(
+            inner=torch.cat([from_before[:inner_size], from_backward], dim=1),
+            inner_bias=d_inner.sum(0),
+            outer=weight_gradient(d_clamped, inner.flatten(0, 1)),
+            outer_bias=d_clamped.sum(0),
+            first=weight_gradient(d_units, latent.flatten(0, 1)),
+            first_bias=d_units.sum(0),
+            second=weight_gradient(d_modulation, units.flatten(0, 1)),
+            second_bias=d_modulation.sum(0),
+            recurrent=from_before[inner_size:],
+        )
+        d_backward = product(d_inner, weights.inner[:, size:].t()).view_as(backward)
+        return d_gates, d_backward, None, d_hidden, d_cell, *d_weights
