@@ -31,15 +31,19 @@ PUBLISHED = {
 }
 
 
-def read(conf: Path) -> RunConfig:
-    """What training would be called with."""
+OPEN = RECIPES / "intents/conf/default.yaml"  # what the rows of the open comparison share
+
+
+def read(*confs: Path) -> RunConfig:
+    """What training would be called with; later files win."""
     runs = []
 
     @functools.wraps(train)
     def catch(data, model, objective, train, exp, resume):
         runs.append(RunConfig(model, objective, data, train))
 
-    run_command(catch, ["--config", str(conf), "--data.shards", "shards"], prog="zfaudio train")
+    options = [word for conf in confs for word in ("--config", str(conf))]
+    run_command(catch, [*options, "--data.shards", "shards"], prog="zfaudio train")
     return runs[0]
 
 
@@ -48,6 +52,15 @@ def test_training_reads_it_and_the_model_can_be_built(conf):
     run = read(conf)
     with torch.device("meta"):
         assert build_model(run.model, 200, Quantiser(0.0, 700.0)).frame_size == 200
+
+
+@pytest.mark.parametrize("row", sorted(set(RECIPES.glob("intents/conf/*.yaml")) - {OPEN}), ids=lambda path: path.stem)
+def test_a_row_of_the_open_comparison_differs_from_the_others_in_model_and_objective_alone(row):
+    run, default = read(OPEN, row), read(OPEN)
+    assert (run.train, run.data) == (default.train, default.data)
+    assert run.model.hidden_size == default.model.hidden_size == 256
+    with torch.device("meta"):
+        build_model(run.model, 200, Quantiser(0.0, 700.0))
 
 
 @pytest.mark.parametrize("corpus", ["timit", "blizzard"])
