@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from zfaudio.errors import UserError
 
@@ -109,9 +110,13 @@ def open_file(location: str, name: str) -> Iterator[IO[bytes]]:
     url = f"{location.rstrip('/')}/{name}"
     try:
         filesystem, path = fsspec.url_to_fs(url)
-        # Over http a file is read in one request, from front to end: not every server can send parts of one.
-        options = {"block_size": 0} if "http" in filesystem.protocol else {}
-        stream = filesystem.open(path, "rb", **options)
+        if isinstance(filesystem, LocalFileSystem):
+            # Not fsspec's wrapper of the same file, through which tarfile's many short reads take half as long again.
+            stream = open(path, "rb", buffering=1 << 20)  # noqa: SIM115
+        else:
+            # Over http a file is read in one request, from front to end: not every server can send parts of one.
+            options = {"block_size": 0} if "http" in filesystem.protocol else {}
+            stream = filesystem.open(path, "rb", **options)
     except FileNotFoundError as error:
         # fsspec says the same of a server that does not answer, but keeps the reason.
         cause = error.__cause__
