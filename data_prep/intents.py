@@ -13,12 +13,11 @@ from zfaudio.checking import examine
 from zfaudio.command import run_command
 from zfaudio.corpus import Reject, Utterance
 from zfaudio.errors import UserError
+from zfaudio.folder import FolderConfig
 from zfaudio.splits import SPLITS, write_splits
 
 SUFFIXES = (".wav", ".flac")
 SPEECH = Path("data/speech/clean")  # in the published repository
-
-FRAME_SECONDS = 0.0125  # shorter recordings hold no frame
 
 
 def intents(corpus: Path, out: Path, *, lists: Path, strict: bool = False, nj: int = 1, dask: str = "") -> None:
@@ -36,7 +35,7 @@ def intents(corpus: Path, out: Path, *, lists: Path, strict: bool = False, nj: i
     """
     parts = {split: (lists / f"{split}.txt").read_text(encoding="utf-8").split() for split in SPLITS}
     paths = find_recordings(corpus.absolute(), [name for names in parts.values() for name in names])
-    check = partial(check_audio, shortest_seconds=FRAME_SECONDS)
+    check = partial(check_audio, shortest_seconds=FolderConfig.shortest_seconds)
     infos, reasons = examine(check, list(paths.values()), nj, dask, strict)
     splits = {
         split: [

@@ -1,6 +1,5 @@
 """`zfaudio evaluate`: average log-likelihood per frame of whole utterances, with its interval and its references."""
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,8 @@ from zfaudio.likelihood import (
     sequence_conventions,
     worst_permille_share,
 )
-from zfaudio.loader import whole_utterances
 from zfaudio.manifest import Manifest, read_manifest
+from zfaudio.passes import utterance_batches
 from zfaudio.references import ScoredAudio, measure_scored_audio
 from zfaudio.results import EvaluationResult, Protocol, Score, write_result
 from zfaudio.scoring import Cut, UtteranceScore, score_utterances
@@ -120,10 +119,7 @@ def score_split(
     trained: Checkpoint, location: str, split: str, estimate: Estimate, audio: ScoredAudio
 ) -> list[UtteranceScore]:
     """Score every utterance of a split, standardised as the model was trained."""
-    manifest = dataclasses.replace(
-        read_manifest(location), mean=trained.manifest.mean, deviation=trained.manifest.deviation
-    )
-    batches = whole_utterances(location, manifest, split, trained.config.data, estimate.frames_per_batch, estimate.seed)
+    batches = utterance_batches(trained, location, split, estimate.frames_per_batch, estimate.seed)
     scored = score_utterances(
         trained.model,
         batches,
@@ -134,7 +130,7 @@ def score_split(
         frames_per_pass=estimate.frames_per_batch,
         cut=Cut(audio.longest) if estimate.protocol == "zforcing2017" else None,
     )
-    total = manifest.split(split).utterances
+    total = read_manifest(location).split(split).utterances
     return list(tqdm(scored, total=total, unit="utt", desc=f"scoring {split}", disable=None))
 
 

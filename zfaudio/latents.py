@@ -15,8 +15,7 @@ Gaussian, because a density's own value has no zero: it moves with the unit that
 A model without latents has the state cut alone.
 """
 
-from dataclasses import asdict, dataclass
-from json import dumps
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +38,7 @@ from zfaudio.models import FrameModel
 from zfaudio.models.base import Latents, scored_steps
 from zfaudio.passes import draw_latents, utterance_batches
 from zfaudio.phone_probe import ProbeResult, probe_phones
+from zfaudio.results import write_result
 
 RESULT = "latents.json"
 
@@ -157,8 +157,7 @@ def latents(
     if json is None and trained.path != exp.resolve():
         json = exp / RESULT
     if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_text(dumps(asdict(result), indent=2) + "\n")
+        write_result(json, result)
 
 
 def measure(trained: Checkpoint, location: str, split: str, seed: int, frames_per_batch: int) -> LatentsResult:

@@ -7,8 +7,7 @@ no model need come below what real speech gets from as much of it.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from json import dumps
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from zfaudio.errors import UserError
 from zfaudio.frames import from_frames
 from zfaudio.generate import read_sample_list
 from zfaudio.manifest import Manifest, read_manifest
+from zfaudio.results import write_result
 from zfaudio.shard_reading import read_shard
 from zfaudio.speech_statistics import (
     BANDS,
@@ -109,9 +109,7 @@ def quality(
     location = shards or read_config(exp / "config.yaml").data.shards
     result = compare(exp / "samples" if samples is None else samples, location, split, seed)
     print(describe(result))
-    path = exp / RESULT if json is None else json
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(dumps(asdict(result), indent=2) + "\n")
+    write_result(exp / RESULT if json is None else json, result)
 
 
 def compare(folder: Path, location: str, split: str, seed: int) -> QualityResult:

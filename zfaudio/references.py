@@ -25,9 +25,7 @@ class ScoredAudio:
     """What was scored, as integers."""
 
     constant_frames: int  # frames whose samples are all equal, where a density has no upper bound
-    sha256: (
-        str  # of the samples of all utterances, whatever their order: tells whether two scores are of the same audio
-    )
+    sha256: str  # of all utterances' samples, in any order: scores of the same audio have the same
     longest: int  # frames of the longest utterance
     references: References
 

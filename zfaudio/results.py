@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from zfaudio.errors import UserError
 from zfaudio.references import References
@@ -60,8 +60,8 @@ class EvaluationResult:
     scores: list[Score]
 
 
-def write_result(path: Path, result: EvaluationResult) -> None:
-    """Write a result as JSON."""
+def write_result(path: Path, result: Any) -> None:
+    """Write a dataclass as JSON: an evaluation's result, or that of `zfaudio latents` or `zfaudio quality`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
 

@@ -23,9 +23,8 @@ TRIAL_STEPS = 8
 BLOCK = 64
 
 Step = Callable[..., tuple[FrameDistribution, RecurrentState]]  # what `FrameModel.stepper` gives
-Noise = Iterator[
-    tuple[Tensor, Tensor]
-]  # of each step: for the latents [lanes, latent], the frames [lanes, frame_noise_size]
+# Of each step: for the latents [lanes, latent], for the frames [lanes, frame_noise_size].
+Noise = Iterator[tuple[Tensor, Tensor]]
 Progress = Callable[..., Iterable[Tensor]]  # wraps an iterator of steps, as tqdm does: (steps, total=) -> steps
 
 

@@ -54,9 +54,8 @@ def mel_power(waveforms: Sequence[np.ndarray], rate: int) -> np.ndarray:
         n_mels=BANDS,
         center=False,
     ).double()
-    noise = transform.spectrogram.window.square().sum() * transform.mel_scale.fb.sum(
-        0
-    )  # what such noise gives, [bands]
+    # What such noise gives, [bands].
+    noise = transform.spectrogram.window.square().sum() * transform.mel_scale.fb.sum(0)
     powers = [
         (transform(torch.from_numpy(waveform.astype(np.float64))).T / noise).numpy()
         for waveform in waveforms

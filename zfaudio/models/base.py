@@ -11,6 +11,10 @@ from zfaudio.distributions import DiagonalGaussian, Quantiser, gaussian_kl
 from zfaudio.models.autoregressive import AutoregressiveOutput
 from zfaudio.models.config import ModelConfig
 from zfaudio.models.outputs import FactorisedOutput
+from zfaudio.ops import fast, plain
+from zfaudio.ops.cells import State
+from zfaudio.ops.networks import GaussianMLP
+from zfaudio.ops.plain import LatentPath
 
 # What a model carries from frame to frame: tensors [batch, ...], zeros before a recording.
 RecurrentState = tuple[Tensor, ...]
@@ -63,6 +67,7 @@ class FrameModel(nn.Module):
 
     frame_size: int
     frame_noise_size: int  # standard normal numbers that a frame's draw takes
+    latent_size: int = 0  # dimensions of z_t; none without latents
     bound: Literal["elbo", "exact"]  # what the sum of log_likelihood - kl is
 
     def initial_state(self, batch_size: int) -> RecurrentState:
@@ -71,7 +76,13 @@ class FrameModel(nn.Module):
 
     def latent_noise(self, steps: int, generator: Generator | None = None) -> Tensor:
         """Standard normal draws for the latents of one sequence, [steps, latent], on the CPU."""
-        raise NotImplementedError
+        return torch.randn(steps, self.latent_size, generator=generator)
+
+    def draws(self, frames: Tensor, noise: Tensor | None) -> Tensor:
+        """What `forward` draws latents with: `noise`, or new draws [batch, time - 1, latent], as precise as weights."""
+        if noise is None:
+            noise = torch.randn(len(frames), frames.shape[1] - 1, self.latent_size, device=frames.device)
+        return noise.to(next(self.parameters()).dtype)
 
     def forward(
         self,
@@ -131,6 +142,24 @@ def build_output(
     return output(condition_size, frame_size, config, quantiser)
 
 
+def latent_path(
+    config: ModelConfig,
+    ablation: Ablation,
+    prior: GaussianMLP,
+    posterior: GaussianMLP,
+    advance: nn.Module,
+    embedded: Tensor,
+    future: Tensor,
+    noise: Tensor,
+    state: State,
+) -> LatentPath:
+    """The loop of `plain.latent_path` by the configured core, from the prior where the posterior is left out."""
+    loop = advance, embedded, future, noise, state
+    if ablation == "posterior":
+        return plain.latent_path(lambda hidden, _: prior(hidden), *loop)
+    return (fast if config.core == "fast" else plain).latent_path(posterior, *loop)
+
+
 def scored_steps(lengths: Tensor, steps: int) -> Tensor:
     """Which steps score a frame of their sequence, bool [batch, steps]: lengths [batch] count the input-only frame."""
     return torch.arange(steps, device=lengths.device) < (lengths - 1).unsqueeze(1)
@@ -149,11 +178,6 @@ def latent_terms(scored: Tensor, latents: Latents) -> dict[str, Tensor]:
         "kl": on(scored, gaussian_kl(posterior, prior)),
         "log_latent_ratio": on(scored, prior.log_prob(drawn) - posterior.log_prob(drawn)),
     }
-
-
-def at_end(values: Tensor, lengths: Tensor) -> Tensor:
-    """What each sequence's own last step left: values [batch, steps, size], lengths [batch] -> [batch, size]."""
-    return torch.take_along_dim(values, (lengths - 2).view(-1, 1, 1), dim=1).squeeze(1)
 
 
 def reverse(values: Tensor, lengths: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ Its likelihood is exact.
 """
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from zfaudio.distributions import Quantiser
 from zfaudio.models.base import (
@@ -25,7 +25,7 @@ from zfaudio.models.base import (
     scored_steps,
 )
 from zfaudio.models.config import ModelConfig
-from zfaudio.ops.cells import State
+from zfaudio.ops.cells import State, zero_state
 from zfaudio.ops.lstm import LSTM
 
 
@@ -44,12 +44,7 @@ class RNN(FrameModel):
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros, in float32 or better whatever the precision of the products."""
-        zeros = self.embed.weight.new_zeros(batch_size, self.config.hidden_size)
-        return State(zeros, zeros)
-
-    def latent_noise(self, steps: int, generator: Generator | None = None) -> Tensor:
-        """[steps, 0]: there are no latents."""
-        return torch.empty(steps, 0)
+        return zero_state(self.embed.weight, batch_size, self.config.hidden_size)
 
     def forward(
         self,

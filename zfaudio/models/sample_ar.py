@@ -6,7 +6,7 @@ The floor that every model of frames is held against: what it scores needs no me
 """
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from zfaudio.distributions import Quantiser
 from zfaudio.models.autoregressive import AutoregressiveOutput
@@ -36,10 +36,6 @@ class SampleAR(FrameModel):
     def initial_state(self, batch_size: int) -> RecurrentState:
         """Nothing is carried on."""
         return ()
-
-    def latent_noise(self, steps: int, generator: Generator | None = None) -> Tensor:
-        """[steps, 0]: there are no latents."""
-        return torch.empty(steps, 0)
 
     def forward(
         self,

@@ -10,10 +10,8 @@ Step t reads frame x_t and scores x_{t+1}. The LSTM does not see the latents, wh
     p(x_{t+1} | decode([z_t, d_t]))                             a frame likelihood of outputs.py
 """
 
-from typing import NamedTuple
-
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from zfaudio.distributions import DiagonalGaussian, Quantiser
 from zfaudio.models.base import (
@@ -23,7 +21,6 @@ from zfaudio.models.base import (
     FrameTerms,
     Latents,
     RecurrentState,
-    at_end,
     build_output,
     latent_terms,
     on,
@@ -31,17 +28,9 @@ from zfaudio.models.base import (
     scored_steps,
 )
 from zfaudio.models.config import ModelConfig
-from zfaudio.ops.cells import State
+from zfaudio.ops.cells import LatentState, State, at_end, zero_state
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
-
-
-class SRNNState(NamedTuple):
-    """The LSTM's state and the last latent, one row a sequence."""
-
-    hidden: Tensor  # d_{t-1}, [batch, hidden]
-    cell: Tensor  # [batch, hidden]
-    latent: Tensor  # z_{t-1}, [batch, latent]
 
 
 class SRNN(FrameModel):
@@ -51,7 +40,7 @@ class SRNN(FrameModel):
 
     def __init__(self, config: ModelConfig, frame_size: int, quantiser: Quantiser) -> None:
         super().__init__()
-        self.config, self.frame_size = config, frame_size
+        self.config, self.frame_size, self.latent_size = config, frame_size, config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
         self.embed = nn.Linear(frame_size, config.embedding_size)
         self.lstm = LSTM(config.embedding_size, hidden, config.core)
@@ -63,14 +52,10 @@ class SRNN(FrameModel):
         self.output = build_output(mlp, frame_size, config, quantiser)
         self.frame_noise_size = self.output.noise_size
 
-    def initial_state(self, batch_size: int) -> SRNNState:
+    def initial_state(self, batch_size: int) -> LatentState:
         """Zeros, in float32 or better whatever the precision of the products."""
-        zeros = self.embed.weight.new_zeros(batch_size, self.config.hidden_size)
-        return SRNNState(zeros, zeros, zeros.new_zeros(batch_size, self.config.latent_size))
-
-    def latent_noise(self, steps: int, generator: Generator | None = None) -> Tensor:
-        """Draws for one sequence, [steps, latent]; see `FrameModel.latent_noise`."""
-        return torch.randn(steps, self.config.latent_size, generator=generator)
+        zeros = zero_state(self.embed.weight, batch_size, self.config.hidden_size)
+        return LatentState(*zeros, zeros.hidden.new_zeros(batch_size, self.latent_size))
 
     def forward(
         self,
@@ -83,13 +68,12 @@ class SRNN(FrameModel):
         """Terms of the bound with one draw of z_1..z_{T-1} from the posterior; see `FrameModel.forward`."""
         batch, time, _ = frames.shape
         frames = self.output.observe(frames)
-        state = self.initial_state(batch) if state is None else SRNNState(*state)
+        state = self.initial_state(batch) if state is None else LatentState(*state)
         embedded = self.embed(frames)  # [B, T, E]
         hidden, after = self.lstm.run(embedded[:, :-1], lengths - 1, State(state.hidden, state.cell))  # [B, T-1, H]
         future = self._read_future(hidden, embedded[:, 1:], lengths - 1)
-        if noise is None:
-            noise = torch.randn(batch, time - 1, self.config.latent_size, device=frames.device)
-        latents = self._latent_chain(hidden, future if ablation != "posterior" else None, state.latent, noise)
+        drawn_from = future if ablation != "posterior" else None
+        latents = self._latent_chain(hidden, drawn_from, state.latent, self.draws(frames, noise))
 
         known = torch.zeros_like(hidden) if ablation == "state" else hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
@@ -98,16 +82,15 @@ class SRNN(FrameModel):
             **latent_terms(scored, latents),
             log_auxiliary=None,
             log_backward=None,
-            state=SRNNState(*after, at_end(latents.drawn, lengths)),
+            state=LatentState(*after, at_end(latents.drawn, lengths - 1)),
             latents=latents,
             hidden=hidden,
         )
 
     def read_backward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """a_t from a zero state on, [batch, time - 1, size]; see `FrameModel.read_backward`."""
-        embedded, state = self.embed(frames), self.initial_state(len(frames))
-        hidden, _ = self.lstm.run(embedded[:, :-1], lengths - 1, State(state.hidden, state.cell))
-        return self._read_future(hidden, embedded[:, 1:], lengths - 1)
+        embedded = self.embed(frames)
+        return self._read_future(self.lstm.read(embedded[:, :-1]), embedded[:, 1:], lengths - 1)
 
     def step(
         self,
@@ -116,15 +99,15 @@ class SRNN(FrameModel):
         latent_temperature: float = 1.0,
         backward: Tensor | None = None,
         noise: Tensor | None = None,
-    ) -> tuple[FrameDistribution, SRNNState]:
+    ) -> tuple[FrameDistribution, LatentState]:
         """One step of generation; see `FrameModel.step`."""
-        before = SRNNState(*state)
+        before = LatentState(*state)
         hidden, cell = self.lstm.step(self.embed(frame), State(before.hidden, before.cell))
         latents = self.prior(hidden, before.latent)
         if backward is not None:
             latents = self._infer(latents, backward, before.latent)
         latent = latents.sample(latent_temperature) if noise is None else latents.at(noise, latent_temperature)
-        return self._predict(latent, hidden, frame), SRNNState(hidden, cell, latent)
+        return self._predict(latent, hidden, frame), LatentState(hidden, cell, latent)
 
     def _read_future(self, hidden: Tensor, embedded: Tensor, lengths: Tensor) -> Tensor:
         """a_t: d_t [B, S, H] and embed(x_{t+1}) [B, S, E] of sequences with `lengths` steps -> [B, S, size]."""

@@ -10,10 +10,8 @@ Step t reads frame x_t and scores x_{t+1}; z_t explains x_{t+1}, and both enter 
 The loop is Z-forcing's, begun one step later: from h_1 on, draw z_t, then step the LSTM with x_{t+1} and z_t.
 """
 
-from typing import NamedTuple
-
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from zfaudio.distributions import Quantiser
 from zfaudio.models.base import (
@@ -23,24 +21,15 @@ from zfaudio.models.base import (
     FrameTerms,
     Latents,
     RecurrentState,
-    at_end,
     build_output,
+    latent_path,
     latent_terms,
     on,
     scored_steps,
 )
 from zfaudio.models.config import ModelConfig
-from zfaudio.ops import fast, plain
-from zfaudio.ops.cells import LatentLSTMCell, State
+from zfaudio.ops.cells import LatentLSTMCell, LatentState, State, at_end, zero_state
 from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
-
-
-class VRNNState(NamedTuple):
-    """What waits for x_t: the LSTM's state and the latent that x_t was drawn with, one row a sequence."""
-
-    hidden: Tensor  # h_{t-1}, [batch, hidden]
-    cell: Tensor  # [batch, hidden]
-    latent: Tensor  # z_{t-1}, [batch, latent]
 
 
 class VRNN(FrameModel):
@@ -50,7 +39,7 @@ class VRNN(FrameModel):
 
     def __init__(self, config: ModelConfig, frame_size: int, quantiser: Quantiser) -> None:
         super().__init__()
-        self.config, self.frame_size = config, frame_size
+        self.config, self.frame_size, self.latent_size = config, frame_size, config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
         self.embed = nn.Linear(frame_size, config.embedding_size)
         self.prior = GaussianMLP(hidden, mlp, latent)
@@ -60,14 +49,10 @@ class VRNN(FrameModel):
         self.output = build_output(mlp, frame_size, config, quantiser)
         self.frame_noise_size = self.output.noise_size
 
-    def initial_state(self, batch_size: int) -> VRNNState:
+    def initial_state(self, batch_size: int) -> LatentState:
         """Zeros, in float32 or better whatever the precision of the products."""
-        zeros = self.embed.weight.new_zeros(batch_size, self.config.hidden_size)
-        return VRNNState(zeros, zeros, zeros.new_zeros(batch_size, self.config.latent_size))
-
-    def latent_noise(self, steps: int, generator: Generator | None = None) -> Tensor:
-        """Draws for one sequence, [steps, latent]; see `FrameModel.latent_noise`."""
-        return torch.randn(steps, self.config.latent_size, generator=generator)
+        zeros = zero_state(self.embed.weight, batch_size, self.config.hidden_size)
+        return LatentState(*zeros, zeros.hidden.new_zeros(batch_size, self.latent_size))
 
     def forward(
         self,
@@ -80,19 +65,11 @@ class VRNN(FrameModel):
         """Terms of the bound with one draw of z_1..z_{T-1} from the posterior; see `FrameModel.forward`."""
         batch, time, _ = frames.shape
         frames = self.output.observe(frames)
-        state = self.initial_state(batch) if state is None else VRNNState(*state)
+        state = self.initial_state(batch) if state is None else LatentState(*state)
         embedded = self.embed(frames)  # [B, T, E]
-        if noise is None:
-            noise = torch.randn(batch, time - 1, self.config.latent_size, device=frames.device)
-        noise = noise.to(state.cell.dtype)
         first = self.cell(embedded[:, 0], state.latent, State(state.hidden, state.cell))
-        if ablation == "posterior":
-            path = plain.latent_path(
-                lambda hidden, _: self.prior(hidden), self.cell, embedded[:, 1:], embedded[:, 1:], noise, first
-            )
-        else:
-            latent_path = fast.latent_path if self.config.core == "fast" else plain.latent_path
-            path = latent_path(self.posterior, self.cell, embedded[:, 1:], embedded[:, 1:], noise, first)
+        loop = self.cell, embedded[:, 1:], embedded[:, 1:], self.draws(frames, noise), first
+        path = latent_path(self.config, ablation, self.prior, self.posterior, *loop)
 
         latents = Latents(self.prior(path.before), path.posterior, path.latent)
         known = torch.zeros_like(path.before) if ablation == "state" else path.before
@@ -104,7 +81,7 @@ class VRNN(FrameModel):
             log_auxiliary=None,
             log_backward=None,
             # The path has read the last frame already; whoever carries on reads it again, with its latent.
-            state=VRNNState(*(at_end(values, lengths) for values in (path.before, cell_before, path.latent))),
+            state=LatentState(*(at_end(values, lengths - 1) for values in (path.before, cell_before, path.latent))),
             latents=latents,
             hidden=path.before,
         )
@@ -120,13 +97,13 @@ class VRNN(FrameModel):
         latent_temperature: float = 1.0,
         backward: Tensor | None = None,
         noise: Tensor | None = None,
-    ) -> tuple[FrameDistribution, VRNNState]:
+    ) -> tuple[FrameDistribution, LatentState]:
         """One step of generation; see `FrameModel.step`."""
-        before = VRNNState(*state)
+        before = LatentState(*state)
         hidden, cell = self.cell(self.embed(frame), before.latent, State(before.hidden, before.cell))
         latents = self.prior(hidden) if backward is None else self.posterior(hidden, backward)
         latent = latents.sample(latent_temperature) if noise is None else latents.at(noise, latent_temperature)
-        return self._predict(latent, hidden, frame), VRNNState(hidden, cell, latent)
+        return self._predict(latent, hidden, frame), LatentState(hidden, cell, latent)
 
     def _predict(self, latent: Tensor, hidden: Tensor, previous: Tensor) -> FrameDistribution:
         """p(x_{t+1} | z_t, h_t): [..., Z], [..., H] and x_t [..., frame_size] -> its density."""

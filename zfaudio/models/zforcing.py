@@ -14,7 +14,7 @@ Step t reads frame x_t and scores x_{t+1}:
 from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from zfaudio.distributions import Quantiser, split_gaussian
 from zfaudio.models.base import (
@@ -24,8 +24,8 @@ from zfaudio.models.base import (
     FrameTerms,
     Latents,
     RecurrentState,
-    at_end,
     build_output,
+    latent_path,
     latent_terms,
     on,
     reverse,
@@ -33,8 +33,7 @@ from zfaudio.models.base import (
 )
 from zfaudio.models.config import ModelConfig
 from zfaudio.models.outputs import FactorisedOutput
-from zfaudio.ops import fast, plain
-from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
+from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State, at_end, zero_state
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
 from zfaudio.ops.plain import LatentPath
@@ -48,7 +47,7 @@ class ZForcing(FrameModel):
 
     def __init__(self, config: ModelConfig, frame_size: int, quantiser: Quantiser) -> None:
         super().__init__()
-        self.config, self.frame_size = config, frame_size
+        self.config, self.frame_size, self.latent_size = config, frame_size, config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
         cell = ConditionalNormLSTMCell if config.conditional_layer_norm else LatentLSTMCell
 
@@ -67,12 +66,7 @@ class ZForcing(FrameModel):
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros, in float32 or better whatever the precision of the products."""
-        zeros = self.embed.weight.new_zeros(batch_size, self.config.hidden_size)
-        return State(zeros, zeros)
-
-    def latent_noise(self, steps: int, generator: Generator | None = None) -> Tensor:
-        """Draws for one sequence, [steps, latent]; see `FrameModel.latent_noise`."""
-        return torch.randn(steps, self.config.latent_size, generator=generator)
+        return zero_state(self.embed.weight, batch_size, self.config.hidden_size)
 
     def forward(
         self,
@@ -88,9 +82,8 @@ class ZForcing(FrameModel):
         frames = self.output.observe(frames)
         embedded = self.embed(frames)  # [B, T, E]
         backward = self._read_embedded_backward(embedded[:, 1:], lengths - 1)  # [B, T-1, H]
-        if noise is None:
-            noise = torch.randn(batch, time - 1, self.config.latent_size, device=frames.device)
-        path = self._latent_path(embedded[:, :-1], backward, noise.to(state.cell.dtype), state, ablation)
+        loop = self.decoder_cell, embedded[:, :-1], backward, self.draws(frames, noise), state
+        path = latent_path(self.config, ablation, self.prior, self.posterior, *loop)
 
         latents = Latents(self.prior(path.before), path.posterior, path.latent)
         hidden = path.hidden if ablation != "state" else self._forgetful(embedded[:, :-1], path.latent)
@@ -102,7 +95,7 @@ class ZForcing(FrameModel):
             log_backward=on(scored, self._log_backward(frames[:, :-1], backward))
             if self.config.backward_reconstruction
             else None,
-            state=State(at_end(path.hidden, lengths), at_end(path.cell, lengths)),
+            state=State(at_end(path.hidden, lengths - 1), at_end(path.cell, lengths - 1)),
             latents=latents,
             hidden=path.hidden,
         )
@@ -136,16 +129,6 @@ class ZForcing(FrameModel):
     def _read_embedded_backward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
         """Run LSTM_b from each sequence's own end to its start: embedded [B, S, E], lengths [B] -> [B, S, H]."""
         return reverse(self.backward_lstm.read(reverse(embedded, lengths)), lengths)
-
-    def _latent_path(
-        self, embedded: Tensor, backward: Tensor, noise: Tensor, state: State, ablation: Ablation
-    ) -> LatentPath:
-        if ablation == "posterior":
-            return plain.latent_path(
-                lambda hidden, _: self.prior(hidden), self.decoder_cell, embedded, backward, noise, state
-            )
-        latent_path = fast.latent_path if self.config.core == "fast" else plain.latent_path
-        return latent_path(self.posterior, self.decoder_cell, embedded, backward, noise, state)
 
     def _forgetful(self, embedded: Tensor, latent: Tensor) -> Tensor:
         """h_t of a decoder that starts at every frame from zero: embedded [B, S, E], latent [B, S, Z] -> [B, S, H]."""

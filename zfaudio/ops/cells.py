@@ -8,12 +8,33 @@ from torch import Tensor, nn
 
 from zfaudio.ops.networks import ClampedLeakyReLU
 
+GAIN_LIMIT = 3.0  # published clamp of gain and bias of the conditional layer norm
+
 
 class State(NamedTuple):
     """Recurrent state of the decoder LSTM, one row a sequence."""
 
     hidden: Tensor  # [batch, hidden]
     cell: Tensor  # [batch, hidden]
+
+
+class LatentState(NamedTuple):
+    """Recurrent state of an LSTM and the last latent, one row a sequence."""
+
+    hidden: Tensor  # [batch, hidden]
+    cell: Tensor  # [batch, hidden]
+    latent: Tensor  # [batch, latent]
+
+
+def zero_state(like: Tensor, rows: int, hidden_size: int) -> State:
+    """The state before a recording, in the precision and on the device of `like`."""
+    zeros = like.new_zeros(rows, hidden_size)
+    return State(zeros, zeros)
+
+
+def at_end(values: Tensor, steps: Tensor) -> Tensor:
+    """What each sequence's own last step left: values [batch, steps, size], steps [batch] -> [batch, size]."""
+    return torch.take_along_dim(values, (steps - 1).view(-1, 1, 1), dim=1).squeeze(1)
 
 
 def lstm_update(gates: Tensor, cell: Tensor) -> State:
@@ -60,7 +81,7 @@ class ConditionalNormLSTMCell(nn.Module):
 
     def forward(self, embedded: Tensor, latent: Tensor, state: State) -> State:
         """Embedded frame [batch, embedding], latent [batch, latent] and state before -> state after."""
-        gain, bias = self.gen(latent).clamp(-3, 3).chunk(2, dim=-1)  # [batch, 4 * hidden] each
+        gain, bias = self.gen(latent).clamp(-GAIN_LIMIT, GAIN_LIMIT).chunk(2, dim=-1)  # [batch, 4 * hidden] each
         recurrent = self.recurrent(state.hidden)
         normalised = F.layer_norm(recurrent, recurrent.shape[-1:])
         return lstm_update(self.input_norm(self.input(embedded)) + (1 + gain) * normalised + bias, state.cell)

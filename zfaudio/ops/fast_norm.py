@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zfaudio.ops.cells import State
+from zfaudio.ops.cells import GAIN_LIMIT, State
 from zfaudio.ops.gates import (
     clamped_leaky_relu_,
     clamped_leaky_relu_backward,
@@ -29,8 +29,6 @@ from zfaudio.ops.gates import (
 )
 from zfaudio.ops.networks import LATENT_LIMIT
 from zfaudio.ops.products import packed_product, product, weight_gradient
-
-GAIN_LIMIT = 3.0  # published clamp of what gen gives
 
 
 class NormedWeights(NamedTuple):
@@ -121,9 +119,8 @@ class _NormedLatentPath(torch.autograd.Function):
         d_gates, d_units = torch.empty_like(gates), torch.empty_like(units)
         d_clamped = (parameters.abs() < LATENT_LIMIT).to(parameters)  # then the parameters' gradient
         d_modulation = (modulation.abs() < GAIN_LIMIT).to(modulation)  # then what gen gives, its gradient
-        d_summed = gates.new_empty(
-            *gates.shape[:2], inner_size + 4 * size
-        )  # of the posterior's units, the recurrent sums
+        # Of the posterior's units and of the recurrent sums, side by side.
+        d_summed = gates.new_empty(*gates.shape[:2], inner_size + 4 * size)
         d_inner, d_recurrent = d_summed.split([inner_size, 4 * size], dim=-1)
         d_hidden, d_cell = d_hidden_all[steps], torch.zeros_like(first_cell)
         for t in reversed(range(steps)):

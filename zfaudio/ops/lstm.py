@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from zfaudio.ops.cells import State, initialise_recurrent, lstm_update
+from zfaudio.ops.cells import State, at_end, initialise_recurrent, lstm_update, zero_state
 from zfaudio.ops.gates import lstm_step, lstm_step_backward
 from zfaudio.ops.products import onednn_applies, packed_product, product, weight_gradient
 
@@ -31,7 +31,7 @@ class LSTM(nn.LSTM):
     def read(self, inputs: Tensor) -> Tensor:
         """Hidden states [batch, steps, hidden] from a zero state on."""
         if self._fast_applies(inputs):
-            return self._run(inputs, self._zeros(inputs))[0]
+            return self._run(inputs, zero_state(inputs, len(inputs), self.hidden_size))[0]
         return super().forward(inputs)[0]  # type: ignore[has-type]
 
     def run(self, inputs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
@@ -44,9 +44,7 @@ class LSTM(nn.LSTM):
         """
         if self._fast_applies(inputs):
             hidden, cell = self._run(inputs, state)
-            last = (lengths - 1).view(-1, 1, 1)
-            ends = (torch.take_along_dim(values, last, dim=1).squeeze(1) for values in (hidden, cell))
-            return hidden, State(*ends)
+            return hidden, State(at_end(hidden, lengths), at_end(cell, lengths))
         packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
         hidden, ends = super().forward(packed, (state.hidden[None], state.cell[None]))  # type: ignore[has-type]
         padded, _ = pad_packed_sequence(hidden, batch_first=True, total_length=inputs.shape[1])
@@ -61,10 +59,6 @@ class LSTM(nn.LSTM):
 
     def _fast_applies(self, inputs: Tensor) -> bool:
         return self.fast and onednn_applies(inputs, self.all_weights[0][0]) and not torch.is_autocast_enabled("cpu")
-
-    def _zeros(self, inputs: Tensor) -> State:
-        zeros = inputs.new_zeros(len(inputs), self.hidden_size)
-        return State(zeros, zeros)
 
     def _run(self, inputs: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """Hidden and cell states [batch, steps, hidden]."""
