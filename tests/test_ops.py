@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -49,10 +49,19 @@ def values_and_gradients(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> l
     return [*outputs, *torch.autograd.grad(total, inputs)]
 
 
-def assert_all_close(ours: list[Tensor], theirs: list[Tensor], dtype: torch.dtype) -> None:
+def assert_all_close(ours: list[Tensor], theirs: list[Tensor], dtype: torch.dtype, share: float = 1.0) -> None:
+    tolerance = {name: share * value for name, value in TOLERANCE[dtype].items()}
     for one, other in zip(ours, theirs, strict=True):
         scale = other.abs().max().clamp(min=1)  # float32's rounding is that of the largest terms of a sum
-        torch.testing.assert_close(one / scale, other / scale, **TOLERANCE[dtype])
+        torch.testing.assert_close(one / scale, other / scale, **tolerance)
+
+
+def assume_exact(values: list[Tensor], truth: list[Tensor], dtype: torch.dtype) -> None:
+    """Skip an example whose values are not within a tenth of the tolerance of those in float64: a fifth of them."""
+    try:
+        assert_all_close([value.double() for value in values], truth, dtype, share=0.1)
+    except AssertionError:
+        reject()
 
 
 # Not the layer norm in float32: of few, nearly equal sums it magnifies rounding without limit.
@@ -82,14 +91,24 @@ def test_fast_and_plain_paths_are_the_same(dtype, cell, batch, steps, hidden, la
     backward = torch.randn(batch, steps, hidden, dtype=dtype, requires_grad=True)
     state = State(*torch.randn(2, batch, hidden, dtype=dtype).requires_grad_())
     noise = torch.randn(batch, steps, latent, dtype=dtype)
-    inputs = [embedded, backward, *state, *infer.parameters(), *advance.parameters()]
 
-    def outcome(path) -> list[Tensor]:
-        before, after, cell, posterior, drawn = path(infer, advance, embedded, backward, noise, state)
+    def outcome(path, dtype: torch.dtype = dtype) -> list[Tensor]:
+        modules = infer.to(dtype), advance.to(dtype)  # in place
+        rows, start = (
+            (embedded.to(dtype), backward.to(dtype), noise.to(dtype)),
+            State(*(part.to(dtype) for part in state)),
+        )
+        before, after, cell, posterior, drawn = path(*modules, *rows, start)
+        inputs = [*rows[:2], *start, *modules[0].parameters(), *modules[1].parameters()]
         return values_and_gradients((before, after, cell, posterior.mean, posterior.log_variance, drawn), inputs)
 
     assert fast.applies(advance, embedded, backward, noise, *state)
-    assert_all_close(outcome(fast.latent_path), outcome(plain.latent_path), dtype)
+    theirs = outcome(plain.latent_path)
+    if dtype == torch.float32:
+        # States and clamps can magnify what was rounded, until the loop alone is further from the truth than the two
+        # may be from each other: with one random example in four hundred. Those tell nothing of the fast way.
+        assume_exact(theirs, outcome(plain.latent_path, torch.float64), dtype)
+    assert_all_close(outcome(fast.latent_path), theirs, dtype)
 
 
 @dtypes
