@@ -16,7 +16,7 @@ from zfaudio.distributions import Quantiser
 from zfaudio.manifest import FORMAT_VERSION, Manifest
 from zfaudio.models import ModelConfig
 from zfaudio.models.zforcing import ZForcing
-from zfaudio.ops.products import product
+from zfaudio.ops.products import own_products
 from zfaudio.sampling import Temperatures, sample_speech
 
 FRAME_SIZE = 200
@@ -58,7 +58,7 @@ def generate(
     square = torch.randn(2048, 2048, device=device)
     in_memory, as_large = (torch.ones(int(size), device=device) for size in (MEMORY / 4, weights))
     tasks: dict[str, Callable[[], Any]] = {
-        "large product": lambda: product(square, square)[0, 0].item(),
+        "large product": lambda: own_products(square)(square, square)[0, 0].item(),
         "reading memory": lambda: in_memory.sum().item(),
         "reading as much as the weights": lambda: as_large.sum().item(),
     }

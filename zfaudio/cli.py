@@ -1,10 +1,10 @@
 """The table of commands."""
 
 import importlib
-import os
 import sys
 
 from zfaudio.command import run_command
+from zfaudio.environment import prepare_environment
 
 # name -> (module, function, what it does). Modules are imported only when their command is called.
 COMMANDS = {
@@ -40,7 +40,6 @@ def main() -> None:
     if name not in COMMANDS:
         print(f"zfaudio: error: no command {name!r}; one of {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    # Threads that wait for work sleep: where others use the cores too, spinning ones slow a step fifty-fold.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    prepare_environment()
     module, function, _ = COMMANDS[name]
     run_command(getattr(importlib.import_module(module), function), rest, prog=f"zfaudio {name}")

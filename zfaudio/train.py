@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from zfaudio.checkpoint import (
@@ -29,9 +29,10 @@ from zfaudio.experiment import begin_experiment, check_experiment
 from zfaudio.loader import DataConfig, TrainingStream, whole_utterances
 from zfaudio.manifest import check_shards, read_manifest
 from zfaudio.metrics import Interval, MetricsLog
-from zfaudio.models import FrameModel, ModelConfig, build_model
+from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.base import RecurrentState
 from zfaudio.objective import ObjectiveConfig, training_loss, weights_at
+from zfaudio.optimiser import Adam
 from zfaudio.scoring import score_utterances
 
 
@@ -73,8 +74,9 @@ class Training:
 
         torch.manual_seed(config.train.seed)
         quantiser = Quantiser(self.manifest.mean, self.manifest.deviation)
-        model = build_model(config.model, self.manifest.frame_size, quantiser)
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.train.learning_rate, eps=config.train.adam_eps)
+        # Without what spreads it over processes.
+        self.bare_model = build_model(config.model, self.manifest.frame_size, quantiser).to(self.accelerator.device)
+        self.optimizer = Adam(list(self.bare_model.parameters()), config.train.learning_rate, config.train.adam_eps)
         self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimizer,
             mode="max",
@@ -83,7 +85,7 @@ class Training:
             threshold=0.0,
             min_lr=config.train.min_learning_rate,
         )
-        self.model = self.accelerator.prepare(model)
+        self.model = self.accelerator.prepare_model(self.bare_model, device_placement=False)
         self.stream = TrainingStream(
             config.data.shards,
             self.manifest,
@@ -108,11 +110,6 @@ class Training:
             self.metrics = MetricsLog(exp / "metrics.csv", self.step)
         self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": self.step + 1}})
         self.interval = Interval(self.accelerator.device)
-
-    @property
-    def bare_model(self) -> FrameModel:
-        """The model without what spreads it over processes."""
-        return self.accelerator.unwrap_model(self.model)
 
     def ask_to_stop(self, *_: Any) -> None:
         """Signal handler: finish the step under way, save, leave."""
@@ -177,7 +174,7 @@ class Training:
         norm = torch.tensor(float("nan"))
         if not self.agree_on_any(not torch.isfinite(loss)):
             self.accelerator.backward(loss)
-            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.train.clip_norm)
+            norm = nn.utils.clip_grad_norm_(self.bare_model.parameters(), self.config.train.clip_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -12,7 +12,7 @@ from zfaudio.models.autoregressive import AutoregressiveOutput
 from zfaudio.models.config import ModelConfig
 from zfaudio.models.outputs import FactorisedOutput
 from zfaudio.ops import fast, plain
-from zfaudio.ops.cells import State
+from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.networks import GaussianMLP
 from zfaudio.ops.plain import LatentPath
 
@@ -147,7 +147,7 @@ def latent_path(
     ablation: Ablation,
     prior: GaussianMLP,
     posterior: GaussianMLP,
-    advance: nn.Module,
+    advance: LatentLSTMCell | ConditionalNormLSTMCell,
     embedded: Tensor,
     future: Tensor,
     noise: Tensor,

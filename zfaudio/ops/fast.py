@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from zfaudio.distributions import DiagonalGaussian
-from zfaudio.ops import plain
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.fast_norm import NormedWeights, normed_latent_path
 from zfaudio.ops.gates import (
@@ -32,7 +31,7 @@ from zfaudio.ops.gates import (
 )
 from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP
 from zfaudio.ops.plain import LatentPath
-from zfaudio.ops.products import packed_product, product, weight_gradient
+from zfaudio.ops.products import Products, autocast_products
 
 
 class PathWeights(NamedTuple):
@@ -51,7 +50,7 @@ class PathWeights(NamedTuple):
 
 def latent_path(
     infer: GaussianMLP,
-    advance: nn.Module,
+    advance: LatentLSTMCell | ConditionalNormLSTMCell,
     embedded: Tensor,
     backward: Tensor,
     noise: Tensor,
@@ -59,18 +58,19 @@ def latent_path(
 ) -> LatentPath:
     """`plain.latent_path`, faster; the same arguments, except that `infer` and `advance` are the model's modules.
 
-    Goes the plain way where `applies` says so.
+    Under autocast its products, and nothing else, are less precise.
     """
-    if not applies(advance, embedded, backward, noise, *state):
-        return plain.latent_path(infer, advance, embedded, backward, noise, state)
-    rows = backward.transpose(0, 1), noise.transpose(0, 1)
+    multiply = autocast_products(state.hidden)
+    weights: PathWeights | NormedWeights
     if isinstance(advance, ConditionalNormLSTMCell):
-        entering = advance.input_norm(advance.input(embedded)).transpose(0, 1)
-        hidden, cell, parameters, latent = normed_latent_path(entering, *rows, state, _normed_weights(infer, advance))
+        entering = advance.input_norm(advance.input(embedded))
+        loop, weights = normed_latent_path, _normed_weights(infer, advance)
     else:
-        hidden, cell, parameters, latent = _LatentPath.apply(
-            embedded.transpose(0, 1), *rows, *state, *_weights(infer, advance)
-        )
+        entering = embedded
+        loop, weights = _LatentPath.apply, _weights(infer, advance)
+    rows = (values.to(multiply.given).transpose(0, 1) for values in (entering, backward, noise))
+    with torch.autocast(state.hidden.device.type, enabled=False):
+        hidden, cell, parameters, latent = loop(multiply, *rows, *state, *weights)
     mean, log_variance = parameters.transpose(0, 1).chunk(2, dim=-1)
     return LatentPath(
         before=hidden[:-1].transpose(0, 1),
@@ -81,27 +81,12 @@ def latent_path(
     )
 
 
-def applies(advance: nn.Module, *inputs: Tensor) -> bool:
-    """Whether there is a fast way: the cells of ops/cells.py, in one of float32 and float64, without autocast."""
-    dtype = inputs[0].dtype
-    return (
-        isinstance(advance, LatentLSTMCell | ConditionalNormLSTMCell)
-        and dtype in (torch.float32, torch.float64)
-        and all(tensor.dtype == dtype for tensor in (*inputs, *advance.parameters()))
-        and not torch.is_autocast_enabled(inputs[0].device.type)
-    )
-
-
-def _weights(infer: GaussianMLP, advance: nn.Module) -> PathWeights:
+def _weights(infer: GaussianMLP, advance: LatentLSTMCell) -> PathWeights:
     # As attributes, not get_parameter: torch.func.functional_call puts plain tensors there.
-    first, second, cell = (
-        cast(nn.Linear, infer.layers[0]),
-        cast(nn.Linear, infer.layers[2]),
-        cast(LatentLSTMCell, advance),
-    )
+    inner, outer = (cast(nn.Linear, infer.layers[i]) for i in (0, 2))
     return PathWeights(
-        *(first.weight, first.bias, second.weight, second.bias),
-        *(cell.gen.weight, cell.gen.bias, cell.input.weight, cell.input.bias, cell.recurrent.weight),
+        *(inner.weight, inner.bias, outer.weight, outer.bias),
+        *(advance.gen.weight, advance.gen.bias, advance.input.weight, advance.input.bias, advance.recurrent.weight),
     )
 
 
@@ -138,53 +123,58 @@ class _LatentPath(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, embedded: Tensor, backward: Tensor, noise: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, multiply: Products, embedded: Tensor, backward: Tensor, noise: Tensor, *others: Tensor
+    ) -> tuple[Tensor, ...]:
         state, weights = State(*others[:2]), PathWeights(*others[2:])
         embedded, backward, noise = embedded.contiguous(), backward.contiguous(), noise.contiguous()
         steps, batch, embedding = embedded.shape
         size, inner_size, latent_size = state.hidden.shape[-1], weights.inner.shape[0], noise.shape[-1]
 
         to_gen = weights.entering[:, embedding:]
-        folded = product(to_gen, weights.gen.t())  # W_latent, [4 H, Z]
+        folded = multiply(to_gen, weights.gen.t())  # W_latent, [4 H, Z]
+        joined_weight = torch.cat([weights.recurrent, folded], dim=1)  # for h_{t-1} and z_t
         bias = weights.entering_bias + to_gen @ weights.gen_bias
-        gates = product(embedded.flatten(0, 1), weights.entering[:, :embedding], bias).view(steps, batch, 4 * size)
-        inner = product(backward.flatten(0, 1), weights.inner[:, size:], weights.inner_bias)
+        gates = multiply(embedded.flatten(0, 1), weights.entering[:, :embedding], bias).view(steps, batch, 4 * size)
+        inner = multiply(backward.flatten(0, 1), weights.inner[:, size:], weights.inner_bias)
         inner = inner.view(steps, batch, inner_size)
 
-        hidden, cell = embedded.new_empty(steps + 1, batch, size), embedded.new_empty(steps, batch, size)
-        parameters, latent = noise.new_empty(steps, batch, 2 * latent_size), torch.empty_like(noise)
+        joined = embedded.new_zeros(steps + 1, batch, size + latent_size)  # h_{t-1} and z_t, beside one another
+        hidden, latent = joined.split([size, latent_size], dim=-1)
+        cell, parameters = embedded.new_empty(steps, batch, size), noise.new_empty(steps, batch, 2 * latent_size)
         hidden[0] = state.hidden
-        from_hidden = packed_product(torch.cat([weights.inner[:, :size], weights.recurrent]))
-        from_inner = packed_product(weights.outer)
-        from_latent = packed_product(folded)
+        from_hidden = multiply.packed(weights.inner[:, :size])
+        from_inner = multiply.packed(weights.outer)
+        from_joined = multiply.packed(joined_weight)
         before = state.cell
         for t in range(steps):
-            summed = from_hidden(hidden[t])
-            clamped_leaky_relu_(inner[t].add_(summed[:, :inner_size]))
+            clamped_leaky_relu_(inner[t].add_(from_hidden(hidden[t])))
             torch.add(from_inner(inner[t]), weights.outer_bias, out=parameters[t])
             draw_latent(parameters[t], noise[t], latent[t])
-            gates[t].add_(summed[:, inner_size:]).add_(from_latent(latent[t]))
+            gates[t].add_(from_joined(joined[t]))
             lstm_step(gates[t], before, cell[t], hidden[t + 1])
             before = cell[t]
 
+        ctx.multiply = multiply
         ctx.save_for_backward(
-            *(embedded, backward, noise, *others), *(gates, inner, hidden, cell, parameters, latent, folded)
+            *(embedded, backward, noise, *others), *(gates, inner, joined, cell, parameters, joined_weight)
         )
-        return hidden, cell, parameters, latent
+        return hidden, cell, parameters, latent[:steps]
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, d_hidden_all: Tensor, d_cell_all: Tensor, d_parameters: Tensor, d_latent: Tensor
     ) -> tuple[Tensor | None, ...]:
+        multiply: Products = ctx.multiply
         embedded, backward, noise, _, first_cell, *rest = ctx.saved_tensors
-        weights, (gates, inner, hidden, cell, parameters, latent, folded) = PathWeights(*rest[:9]), rest[9:]
+        weights, (gates, inner, joined, cell, parameters, joined_weight) = PathWeights(*rest[:9]), rest[9:]
         steps, _, embedding = embedded.shape
-        size, latent_size = hidden.shape[-1], latent.shape[-1]
+        size, latent_size = cell.shape[-1], noise.shape[-1]
 
-        to_clamped = packed_product(weights.outer.t())
-        to_before = packed_product(torch.cat([weights.recurrent, folded], dim=1).t())  # of h_{t-1} and z_t
-        to_hidden = packed_product(weights.inner[:, :size].t())
+        to_clamped = multiply.packed(weights.outer.t())
+        to_joined = multiply.packed(joined_weight.t())
+        to_hidden = multiply.packed(weights.inner[:, :size].t())
         d_gates, d_inner = torch.empty_like(gates), torch.empty_like(inner)
         d_clamped = (parameters.abs() < LATENT_LIMIT).to(parameters)  # then the parameters' gradient
         d_hidden, d_cell = d_hidden_all[steps], torch.zeros_like(first_cell)
@@ -193,31 +183,37 @@ class _LatentPath(torch.autograd.Function):
                 *(d_hidden, d_cell + d_cell_all[t], gates[t]),
                 *(cell[t - 1] if t else first_cell, cell[t], d_gates[t]),
             )
-            d_hidden, d_latent_t = to_before(d_gates[t]).split([size, latent_size], dim=-1)
+            d_hidden, d_latent_t = to_joined(d_gates[t]).split([size, latent_size], dim=-1)
             draw_latent_backward(d_latent_t + d_latent[t], d_parameters[t], parameters[t], noise[t], d_clamped[t])
             clamped_leaky_relu_backward(to_clamped(d_clamped[t]), inner[t], out=d_inner[t])
             d_hidden = to_hidden(d_inner[t]).add_(d_hidden).add_(d_hidden_all[t])
 
         # What is left is one product over all frames for each gradient.
-        d_gates, d_inner, d_clamped = d_gates.flatten(0, 1), d_inner.flatten(0, 1), d_clamped.flatten(0, 1)
-        before = hidden[:-1]
-        d_recurrent, d_folded, d_from_embedded = weight_gradient(
-            d_gates, torch.cat([before, latent, embedded], dim=-1).flatten(0, 1)
-        ).split([size, latent_size, embedding], dim=1)
-        d_bias = d_gates.sum(0)
+        d_bias, d_inner_bias, d_outer_bias = (grads.sum((0, 1)) for grads in (d_gates, d_inner, d_clamped))
+        d_gates, d_inner, d_clamped = (
+            grads.flatten(0, 1).to(multiply.computed) for grads in (d_gates, d_inner, d_clamped)
+        )
+        joined = joined[:steps].flatten(0, 1).to(multiply.computed)
+        d_recurrent, d_folded = multiply.weight_gradient(d_gates, joined).split([size, latent_size], dim=1)
         to_gen = weights.entering[:, embedding:]
-        d_to_gen = product(d_folded, weights.gen).addr_(d_bias, weights.gen_bias)
+        d_to_gen = multiply(d_folded, weights.gen).addr_(d_bias, weights.gen_bias)
         d_weights = PathWeights(
-            inner=weight_gradient(d_inner, torch.cat([before, backward], dim=-1).flatten(0, 1)),
-            inner_bias=d_inner.sum(0),
-            outer=weight_gradient(d_clamped, inner.flatten(0, 1)),
-            outer_bias=d_clamped.sum(0),
-            gen=product(to_gen.t(), d_folded.t()),
+            inner=torch.cat(
+                [
+                    multiply.weight_gradient(d_inner, joined[:, :size]),
+                    multiply.weight_gradient(d_inner, backward.flatten(0, 1)),
+                ],
+                dim=1,
+            ),
+            inner_bias=d_inner_bias,
+            outer=multiply.weight_gradient(d_clamped, inner.flatten(0, 1)),
+            outer_bias=d_outer_bias,
+            gen=multiply(to_gen.t(), d_folded.t()),
             gen_bias=d_bias @ to_gen,
-            entering=torch.cat([d_from_embedded, d_to_gen], dim=1),
+            entering=torch.cat([multiply.weight_gradient(d_gates, embedded.flatten(0, 1)), d_to_gen], dim=1),
             entering_bias=d_bias,
             recurrent=d_recurrent,
         )
-        d_embedded = product(d_gates, weights.entering[:, :embedding].t()).view_as(embedded)
-        d_backward = product(d_inner, weights.inner[:, size:].t()).view_as(backward)
-        return d_embedded, d_backward, None, d_hidden, d_cell, *d_weights
+        d_embedded = multiply(d_gates, weights.entering[:, :embedding].t()).view_as(embedded)
+        d_backward = multiply(d_inner, weights.inner[:, size:].t()).view_as(backward)
+        return None, d_embedded, d_backward, None, d_hidden, d_cell, *d_weights

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zfaudio.ops.cells import GAIN_LIMIT, State
+from zfaudio.ops.cells import GAIN_LIMIT
 from zfaudio.ops.gates import (
     clamped_leaky_relu_,
     clamped_leaky_relu_backward,
@@ -28,7 +28,7 @@ from zfaudio.ops.gates import (
     lstm_step_backward,
 )
 from zfaudio.ops.networks import LATENT_LIMIT
-from zfaudio.ops.products import packed_product, product, weight_gradient
+from zfaudio.ops.products import Products
 
 
 class NormedWeights(NamedTuple):
@@ -45,44 +45,33 @@ class NormedWeights(NamedTuple):
     recurrent: Tensor  # [4 * hidden, hidden]
 
 
-def normed_latent_path(
-    entering: Tensor, backward: Tensor, noise: Tensor, state: State, weights: NormedWeights
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The loop, time-major.
-
-    Args:
-        entering: the layer norm of what the frames give the gates, [steps, batch, 4 * hidden].
-        backward: b_t, [steps, batch, hidden].
-        noise: standard normal, [steps, batch, latent].
-        state: before the first step.
-        weights: of the loop.
-
-    Returns:
-        h_0..h_S [steps + 1, batch, hidden], c_1..c_S [steps, batch, hidden], the posterior's mean and log-variance
-        [steps, batch, 2 * latent], z [steps, batch, latent].
-    """
-    return _NormedLatentPath.apply(entering, backward, noise, *state, *weights)
-
-
 class _NormedLatentPath(torch.autograd.Function):
+    """Time-major: entering [S, B, 4 H], backward [S, B, H], noise [S, B, Z], hidden and cell [B, H], `NormedWeights`.
+
+    Gives what `fast._LatentPath` does: h_0..h_S [S + 1, B, H], c_1..c_S [S, B, H], the posterior's mean and
+    log-variance [S, B, 2 Z], z [S, B, Z].
+    """
+
     @staticmethod
-    def forward(ctx: Any, entering: Tensor, backward: Tensor, noise: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, multiply: Products, entering: Tensor, backward: Tensor, noise: Tensor, *others: Tensor
+    ) -> tuple[Tensor, ...]:
         first_hidden, before, weights = *others[:2], NormedWeights(*others[2:])
         backward, noise = backward.contiguous(), noise.contiguous()
         gates = entering.clone(memory_format=torch.contiguous_format)  # the gates' activations in the end
         steps, batch, _ = gates.shape
         size, inner_size, latent_size = first_hidden.shape[-1], len(weights.inner), noise.shape[-1]
 
-        inner = product(backward.flatten(0, 1), weights.inner[:, size:], weights.inner_bias)
+        inner = multiply(backward.flatten(0, 1), weights.inner[:, size:], weights.inner_bias)
         inner = inner.view(steps, batch, inner_size)
         hidden, cell = gates.new_empty(steps + 1, batch, size), gates.new_empty(steps, batch, size)
         parameters, latent = noise.new_empty(steps, batch, 2 * latent_size), torch.empty_like(noise)
         units, modulation = gates.new_empty(steps, batch, len(weights.first)), gates.new_empty(steps, batch, 8 * size)
         normalised, factor = torch.empty_like(gates), gates.new_empty(steps, batch, 1)
         hidden[0] = first_hidden
-        from_hidden = packed_product(torch.cat([weights.inner[:, :size], weights.recurrent]))
-        from_inner, from_latent = packed_product(weights.outer), packed_product(weights.first)
-        from_units = packed_product(weights.second)
+        from_hidden = multiply.packed(torch.cat([weights.inner[:, :size], weights.recurrent]))
+        from_inner, from_latent = multiply.packed(weights.outer), multiply.packed(weights.first)
+        from_units = multiply.packed(weights.second)
         for t in range(steps):
             summed = from_hidden(hidden[t])
             clamped_leaky_relu_(inner[t].add_(summed[:, :inner_size]))
@@ -97,6 +86,7 @@ class _NormedLatentPath(torch.autograd.Function):
             lstm_step(gates[t], before, cell[t], hidden[t + 1])
             before = cell[t]
 
+        ctx.multiply = multiply
         ctx.save_for_backward(
             *(backward, noise, *others),
             *(gates, inner, hidden, cell, parameters, latent, units, modulation, normalised, factor),
@@ -108,14 +98,15 @@ class _NormedLatentPath(torch.autograd.Function):
     def backward(
         ctx: Any, d_hidden_all: Tensor, d_cell_all: Tensor, d_parameters: Tensor, d_latent: Tensor
     ) -> tuple[Tensor | None, ...]:
+        multiply: Products = ctx.multiply
         backward, noise, _, first_cell, *rest = ctx.saved_tensors
         weights = NormedWeights(*rest[:9])
         gates, inner, hidden, cell, parameters, latent, units, modulation, normalised, factor = rest[9:]
         steps, inner_size, size = len(noise), inner.shape[-1], hidden.shape[-1]
 
-        to_units, to_latent = packed_product(weights.second.t()), packed_product(weights.first.t())
-        to_inner = packed_product(weights.outer.t())
-        to_hidden = packed_product(torch.cat([weights.inner[:, :size], weights.recurrent]).t())
+        to_units, to_latent = multiply.packed(weights.second.t()), multiply.packed(weights.first.t())
+        to_inner = multiply.packed(weights.outer.t())
+        to_hidden = multiply.packed(torch.cat([weights.inner[:, :size], weights.recurrent]).t())
         d_gates, d_units = torch.empty_like(gates), torch.empty_like(units)
         d_clamped = (parameters.abs() < LATENT_LIMIT).to(parameters)  # then the parameters' gradient
         d_modulation = (modulation.abs() < GAIN_LIMIT).to(modulation)  # then what gen gives, its gradient
@@ -146,18 +137,21 @@ class _NormedLatentPath(torch.autograd.Function):
             rows.flatten(0, 1) for rows in (d_summed, d_clamped, d_units, d_modulation)
         )
         d_inner = d_summed[:, :inner_size]
-        from_before = weight_gradient(d_summed, hidden[:-1].flatten(0, 1))
-        from_backward = weight_gradient(d_inner, backward.flatten(0, 1))
+        from_before = multiply.weight_gradient(d_summed, hidden[:-1].flatten(0, 1))
+        from_backward = multiply.weight_gradient(d_inner, backward.flatten(0, 1))
         d_weights = NormedWeights(
             inner=torch.cat([from_before[:inner_size], from_backward], dim=1),
             inner_bias=d_inner.sum(0),
-            outer=weight_gradient(d_clamped, inner.flatten(0, 1)),
+            outer=multiply.weight_gradient(d_clamped, inner.flatten(0, 1)),
             outer_bias=d_clamped.sum(0),
-            first=weight_gradient(d_units, latent.flatten(0, 1)),
+            first=multiply.weight_gradient(d_units, latent.flatten(0, 1)),
             first_bias=d_units.sum(0),
-            second=weight_gradient(d_modulation, units.flatten(0, 1)),
+            second=multiply.weight_gradient(d_modulation, units.flatten(0, 1)),
             second_bias=d_modulation.sum(0),
             recurrent=from_before[inner_size:],
         )
-        d_backward = product(d_inner, weights.inner[:, size:].t()).view_as(backward)
-        return d_gates, d_backward, None, d_hidden, d_cell, *d_weights
+        d_backward = multiply(d_inner, weights.inner[:, size:].t()).view_as(backward)
+        return None, d_gates, d_backward, None, d_hidden, d_cell, *d_weights
+
+
+normed_latent_path = _NormedLatentPath.apply

@@ -21,8 +21,7 @@ def lstm_step(gates: Tensor, before: Tensor, cell: Tensor, hidden: Tensor) -> No
         hidden: takes the hidden state after, [batch, hidden].
     """
     enter, forget, candidate, leave = gates.chunk(4, dim=-1)
-    enter.sigmoid_()
-    forget.sigmoid_()
+    gates.chunk(2, dim=-1)[0].sigmoid_()  # enter and forget
     candidate.tanh_()
     leave.sigmoid_()
     torch.mul(forget, before, out=cell).addcmul_(enter, candidate)
@@ -49,10 +48,14 @@ def lstm_step_backward(
     d_enter, d_forget, d_candidate, d_leave = d_gates.chunk(4, dim=-1)
     squashed = torch.tanh(cell)
     d_cell = torch.ops.aten.tanh_backward(d_hidden * leave, squashed).add_(d_cell)
-    sigmoid_backward(d_hidden * squashed, leave, grad_input=d_leave)
-    sigmoid_backward(d_cell * candidate, enter, grad_input=d_enter)
-    sigmoid_backward(d_cell * before, forget, grad_input=d_forget)
-    tanh_backward(d_cell * enter, candidate, grad_input=d_candidate)
+    torch.mul(d_cell, candidate, out=d_enter)
+    torch.mul(d_cell, before, out=d_forget)
+    torch.mul(d_cell, enter, out=d_candidate)
+    torch.mul(d_hidden, squashed, out=d_leave)
+    first, d_first = gates.chunk(2, dim=-1)[0], d_gates.chunk(2, dim=-1)[0]  # enter and forget
+    sigmoid_backward(d_first, first, grad_input=d_first)
+    sigmoid_backward(d_leave, leave, grad_input=d_leave)
+    tanh_backward(d_candidate, candidate, grad_input=d_candidate)
     return d_cell.mul_(forget)
 
 

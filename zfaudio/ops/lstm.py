@@ -14,13 +14,13 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from zfaudio.ops.cells import State, at_end, initialise_recurrent, lstm_update, zero_state
 from zfaudio.ops.gates import lstm_step, lstm_step_backward
-from zfaudio.ops.products import onednn_applies, packed_product, product, weight_gradient
+from zfaudio.ops.products import Products, autocast_products, onednn_applies
 
 
 class LSTM(nn.LSTM):
     """A one-layer nn.LSTM over [batch, steps, in], its recurrent matrix orthogonal at the start, as published.
 
-    With core `fast` the products on the CPU in float32 are those of ops/products.py; else everything is nn.LSTM's.
+    With core `fast` the products on the CPU are those of ops/products.py; else everything is nn.LSTM's.
     """
 
     def __init__(self, input_size: int, hidden_size: int, core: str) -> None:
@@ -58,12 +58,14 @@ class LSTM(nn.LSTM):
         )
 
     def _fast_applies(self, inputs: Tensor) -> bool:
-        return self.fast and onednn_applies(inputs, self.all_weights[0][0]) and not torch.is_autocast_enabled("cpu")
+        return self.fast and onednn_applies(inputs, self.all_weights[0][0])
 
     def _run(self, inputs: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """Hidden and cell states [batch, steps, hidden]."""
         entering, recurrent, *biases = self.all_weights[0]
-        hidden, cell = _LSTM.apply(inputs.transpose(0, 1), entering, recurrent, biases[0] + biases[1], *state)
+        rows, multiply = inputs.to(entering.dtype).transpose(0, 1), autocast_products(entering)
+        with torch.autocast("cpu", enabled=False):
+            hidden, cell = _LSTM.apply(multiply, rows, entering, recurrent, biases[0] + biases[1], *state)
         return hidden[1:].transpose(0, 1), cell.transpose(0, 1)
 
 
@@ -71,27 +73,31 @@ class _LSTM(torch.autograd.Function):
     """Time-major: inputs [S, B, I], state [B, H] -> hidden states h_0..h_S [S + 1, B, H] and cell states [S, B, H]."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, entering: Tensor, recurrent: Tensor, bias: Tensor, *state: Tensor) -> Any:
+    def forward(
+        ctx: Any, multiply: Products, inputs: Tensor, entering: Tensor, recurrent: Tensor, bias: Tensor, *state: Tensor
+    ) -> tuple[Tensor, Tensor]:
         inputs = inputs.contiguous()
         steps, batch, _ = inputs.shape
         size = recurrent.shape[1]
-        gates = product(inputs.flatten(0, 1), entering, bias).view(steps, batch, 4 * size)
+        gates = multiply(inputs.flatten(0, 1), entering, bias).view(steps, batch, 4 * size)
         hidden, cell = inputs.new_empty(steps + 1, batch, size), inputs.new_empty(steps, batch, size)
         hidden[0], before = state
-        from_hidden = packed_product(recurrent)
+        from_hidden = multiply.packed(recurrent)
         for t in range(steps):
             gates[t].add_(from_hidden(hidden[t]))
             lstm_step(gates[t], before, cell[t], hidden[t + 1])
             before = cell[t]
+        ctx.multiply = multiply
         ctx.save_for_backward(inputs, entering, recurrent, gates, hidden, cell, state[1])
         return hidden, cell
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_hidden_all: Tensor, d_cell_all: Tensor) -> tuple[Tensor | None, ...]:
+        multiply: Products = ctx.multiply
         inputs, entering, recurrent, gates, hidden, cell, first_cell = ctx.saved_tensors
         steps = len(inputs)
-        to_hidden = packed_product(recurrent.t())
+        to_hidden = multiply.packed(recurrent.t())
         d_gates = torch.empty_like(gates)
         d_hidden, d_cell = d_hidden_all[steps], torch.zeros_like(first_cell)
         for t in reversed(range(steps)):
@@ -99,12 +105,13 @@ class _LSTM(torch.autograd.Function):
                 d_hidden, d_cell + d_cell_all[t], gates[t], cell[t - 1] if t else first_cell, cell[t], d_gates[t]
             )
             d_hidden = to_hidden(d_gates[t]).add_(d_hidden_all[t])
-        rows = d_gates.flatten(0, 1)
+        d_bias, rows = d_gates.sum((0, 1)), d_gates.flatten(0, 1).to(multiply.computed)
         return (
-            product(rows, entering.t()).view_as(inputs) if ctx.needs_input_grad[0] else None,
-            weight_gradient(rows, inputs.flatten(0, 1)),
-            weight_gradient(rows, hidden[:-1].flatten(0, 1)),
-            rows.sum(0),
+            None,
+            multiply(rows, entering.t()).view_as(inputs) if ctx.needs_input_grad[1] else None,
+            multiply.weight_gradient(rows, inputs.flatten(0, 1)),
+            multiply.weight_gradient(rows, hidden[:-1].flatten(0, 1)),
+            d_bias,
             d_hidden,
             d_cell,
         )

@@ -19,7 +19,7 @@ from zfaudio.distributions import split_gaussian
 from zfaudio.ops.cells import LatentLSTMCell, State
 from zfaudio.ops.gates import clamped_leaky_relu_, lstm_step
 from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP
-from zfaudio.ops.products import packed_linear, packed_product
+from zfaudio.ops.products import own_products, packed_linear
 
 Predicted = TypeVar("Predicted")
 Step = Callable[..., tuple[Predicted, State]]
@@ -46,7 +46,8 @@ def latent_stepper(
     """
     hidden_size = cell.recurrent.in_features
     to_embedded, to_gen = cell.input.weight.split([embed.out_features, cell.gen.out_features], dim=1)
-    from_inputs = packed_product(torch.cat([to_embedded @ embed.weight, to_gen @ cell.gen.weight], dim=1))
+    packed = own_products(embed.weight).packed
+    from_inputs = packed(torch.cat([to_embedded @ embed.weight, to_gen @ cell.gen.weight], dim=1))
     gate_bias = cell.input.bias + to_embedded @ embed.bias + to_gen @ cell.gen.bias
 
     @cache  # a generation uses one of them, a continuation both
@@ -54,9 +55,9 @@ def latent_stepper(
         """(h_{t-1}, b_t) -> parameters of z_t [batch, 2 * latent], recurrent gate sums [batch, 4 * hidden]."""
         first = cast(nn.Linear, network.layers[0])
         from_inner = packed_linear(cast(nn.Linear, network.layers[2]))
-        from_hidden = packed_product(torch.cat([first.weight[:, :hidden_size], cell.recurrent.weight]))
+        from_hidden = packed(torch.cat([first.weight[:, :hidden_size], cell.recurrent.weight]))
         hidden_bias = torch.cat([first.bias, gate_bias])
-        from_backward = packed_product(first.weight[:, hidden_size:]) if first.in_features > hidden_size else None
+        from_backward = packed(first.weight[:, hidden_size:]) if first.in_features > hidden_size else None
 
         def latents(hidden: Tensor, backward: Tensor | None) -> tuple[Tensor, Tensor]:
             summed = from_hidden(hidden).add_(hidden_bias)
