@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +142,17 @@ class Training:
                         self.save(improved)
                 if stop:
                     self.say(bar, f"stopped by SIGTERM after step {self.step}; --resume continues")
-                    self.accelerator.end_training()
+                    self.end()
                     sys.exit(128 + signal.SIGTERM)
+        self.end()
+
+    def end(self) -> None:
+        """Close the log, leave the other processes."""
         self.accelerator.end_training()
+        if self.accelerator.num_processes > 1:
+            # Threads of the process group drop their last tensors only now, and wait for Python to do so; once the
+            # interpreter has begun to shut down, that would abort the process (torch 2.11; its issue 190489).
+            time.sleep(0.2)
 
     def train_step(self) -> None:
         """One step of the optimiser on the next batch."""
