@@ -122,7 +122,7 @@ def measure(size: Size, device: str, precision: str, turns: int) -> dict[str, An
         tasks["oneDNN"] = lambda: own_products(square)(square, square)
     seconds = medians_in_alternation({name: finished(task, device) for name, task in tasks.items()}, turns)
 
-    flops = flops_per_frame(size)
+    flops = flops_of_step(size) / size.frames
     gflops = {name: 2 * edge**3 / seconds[name] / 1e9 for name in ("torch.mm", "oneDNN") if name in seconds}
     pair = "time_vs_cudnn_pair" if device == "cuda" else "time_vs_lstm_pair"  # on a GPU nn.LSTM is cuDNN's
     reached = flops * size.frames / seconds["fast"] / 1e9
@@ -229,21 +229,21 @@ def check_same_loss(device: str) -> None:
         torch.testing.assert_close(losses[1:], losses[:1] * 2, rtol=tolerance, atol=0)
 
 
-def flops_per_frame(size: Size) -> float:
-    """FLOPs a frame of a training step once redundant products are gone (gen folded into the LSTM's input matrix)."""
+def flops_of_step(size: Size) -> float:
+    """FLOPs of a training step without redundant products: embed and gen are folded into the LSTMs' input matrices."""
     hidden, latent, mlp = size.hidden, size.latent, size.mlp
-    embed = FRAME_SIZE * mlp
     products = (
-        embed
-        + 4 * hidden * (mlp + hidden)  # backward LSTM
-        + 4 * hidden * (mlp + latent + hidden)  # decoder LSTM
+        4 * hidden * hidden  # backward LSTM
+        + 4 * hidden * (latent + hidden)  # decoder LSTM
         + mlp * (hidden + 2 * latent)  # prior
         + mlp * (2 * hidden + 2 * latent)  # posterior
         + mlp * (latent + 2 * hidden)  # auxiliary
         + hidden * 2 * FRAME_SIZE  # output
     )
+    entering = 2 * 4 * hidden * FRAME_SIZE  # both LSTMs' input matrices
+    folding = 2 * 4 * hidden * mlp * FRAME_SIZE + 4 * hidden * mlp * latent
     # Each once forward, once for its input's gradient, once for its weight's; frames need no gradient.
-    return 2.0 * (3 * products - embed)
+    return 2.0 * (size.frames * (3 * products + 2 * entering) + 3 * folding)
 
 
 def measure_growth(size: Size, device: str) -> dict[str, dict[str, float]]:

@@ -14,6 +14,7 @@ from zfaudio.models.zforcing import ZForcing
 from zfaudio.objective import Weights, training_loss
 from zfaudio.ops import fast, plain
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
+from zfaudio.ops.embedding import folding_pays, gate_sums
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
 from zfaudio.ops.products import Products, own_products
@@ -80,26 +81,28 @@ def assume_exact(values: list[Tensor], truth: list[Tensor], dtype: torch.dtype) 
     latent=sizes,
     mlp=sizes,
     embedding=sizes,
+    samples=sizes,
     seed=st.integers(0, 99),
 )
 @settings(max_examples=40)
-def test_fast_and_plain_paths_are_the_same(dtype, cell, batch, steps, hidden, latent, mlp, embedding, seed):
+def test_fast_and_plain_paths_are_the_same(dtype, cell, batch, steps, hidden, latent, mlp, embedding, samples, seed):
     torch.manual_seed(seed)
     infer = shaken(GaussianMLP(2 * hidden, mlp, latent), dtype)
     advance = shaken(cell(embedding, latent, mlp, hidden), dtype)
-    embedded = torch.randn(batch, steps, embedding, dtype=dtype, requires_grad=True)
+    embed = shaken(nn.Linear(samples, embedding), dtype)
+    frames = torch.randn(batch, steps, samples, dtype=dtype, requires_grad=True)
     backward = torch.randn(batch, steps, hidden, dtype=dtype, requires_grad=True)
     state = State(*torch.randn(2, batch, hidden, dtype=dtype).requires_grad_())
     noise = torch.randn(batch, steps, latent, dtype=dtype)
 
     def outcome(path, dtype: torch.dtype = dtype) -> list[Tensor]:
-        modules = infer.to(dtype), advance.to(dtype)  # in place
+        modules = infer.to(dtype), advance.to(dtype), embed.to(dtype)  # in place
         rows, start = (
-            (embedded.to(dtype), backward.to(dtype), noise.to(dtype)),
+            (frames.to(dtype), backward.to(dtype), noise.to(dtype)),
             State(*(part.to(dtype) for part in state)),
         )
         before, after, cell, posterior, drawn = path(*modules, *rows, start)
-        inputs = [*rows[:2], *start, *modules[0].parameters(), *modules[1].parameters()]
+        inputs = [*rows[:2], *start, *(weight for module in modules for weight in module.parameters())]
         return values_and_gradients((before, after, cell, posterior.mean, posterior.log_variance, drawn), inputs)
 
     theirs = outcome(plain.latent_path)
@@ -139,12 +142,12 @@ def test_the_fast_path_on_a_gpu_is_the_plain_one():
     *rows, state = (
         State(*(part.cuda() for part in one)) if isinstance(one, State) else one.cuda() for one in arguments
     )
-    modules = (model.posterior, model.decoder_cell)
+    modules = (model.posterior, model.decoder_cell, model.embed)
 
     def outcome(path) -> list[Tensor]:
         after = path(*modules, *rows, state)
         values = (after.hidden, after.cell, after.posterior.mean, after.posterior.log_variance, after.latent)
-        return values_and_gradients(values, [*model.posterior.parameters(), *model.decoder_cell.parameters()])
+        return values_and_gradients(values, [weight for module in modules for weight in module.parameters()])
 
     assert_all_close(outcome(fast.latent_path), outcome(plain.latent_path), torch.float64)
 
@@ -153,24 +156,25 @@ def small_path(dtype: torch.dtype = torch.float64, steps: int = 4) -> tuple[ZFor
     """A model, and the arguments of a path after its modules."""
     torch.manual_seed(3)
     model = shaken(build_model(SMALL, 4, Quantiser()), dtype)
-    rows = [torch.randn(2, steps, size, dtype=dtype) for size in (5, 9, 3)]
+    rows = [torch.randn(2, steps, size, dtype=dtype) for size in (4, 9, 3)]
     return model, (*rows, State(*torch.randn(2, 2, 9, dtype=dtype)))
 
 
 def test_gradients_of_the_fast_path_agree_with_finite_differences():
-    model, (embedded, backward, noise, state) = small_path()
+    model, (frames, backward, noise, state) = small_path()
 
     def latents(*values: Tensor) -> tuple[Tensor, ...]:
-        path = fast.latent_path(model.posterior, model.decoder_cell, *values[:2], noise, State(*values[2:]))
+        modules = model.posterior, model.decoder_cell, model.embed
+        path = fast.latent_path(*modules, *values[:2], noise, State(*values[2:]))
         return path.hidden, path.latent, path.posterior.log_variance
 
-    values = [value.clone().requires_grad_() for value in (embedded, backward, *state)]
+    values = [value.clone().requires_grad_() for value in (frames, backward, *state)]
     assert torch.autograd.gradcheck(latents, values)
 
 
 def test_a_path_in_two_pieces_is_the_whole():
     model, (*rows, state) = small_path()
-    modules = model.posterior, model.decoder_cell
+    modules = model.posterior, model.decoder_cell, model.embed
     whole = fast.latent_path(*modules, *rows, state)
     first = fast.latent_path(*modules, *(row[:, :1] for row in rows), state)
     carried = State(first.hidden[:, -1], first.cell[:, -1])
@@ -186,7 +190,7 @@ def test_frozen_weights_get_no_gradient_and_change_no_other(frozen):
     for freeze in (False, True):
         model.zero_grad(set_to_none=True)
         model.get_parameter(frozen).requires_grad_(not freeze)
-        fast.latent_path(model.posterior, model.decoder_cell, *arguments).hidden.sum().backward()
+        fast.latent_path(model.posterior, model.decoder_cell, model.embed, *arguments).hidden.sum().backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     assert gradients[1].pop(frozen) is None
     for name, gradient in gradients[1].items():
@@ -196,8 +200,8 @@ def test_frozen_weights_get_no_gradient_and_change_no_other(frozen):
 def test_without_gradients_nothing_is_recorded():
     model, arguments = small_path()
     with torch.no_grad():
-        path = fast.latent_path(model.posterior, model.decoder_cell, *arguments)
-    expected = plain.latent_path(model.posterior, model.decoder_cell, *arguments)
+        path = fast.latent_path(model.posterior, model.decoder_cell, model.embed, *arguments)
+    expected = plain.latent_path(model.posterior, model.decoder_cell, model.embed, *arguments)
     assert not path.hidden.requires_grad
     torch.testing.assert_close(path.hidden, expected.hidden)
 
@@ -244,31 +248,41 @@ def test_a_frame_keeps_what_is_documented_and_no_more():
 
         model, arguments = small_path(steps=steps)
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            path = fast.latent_path(model.posterior, model.decoder_cell, *arguments)
+            path = fast.latent_path(model.posterior, model.decoder_cell, model.embed, *arguments)
         assert path.hidden.requires_grad
         return sum(elements.values())
 
-    arguments = SMALL.embedding_size + SMALL.hidden_size + SMALL.latent_size
+    arguments = 4 + SMALL.hidden_size + SMALL.latent_size  # frames, b_t, noise
     documented = fast.kept_elements(SMALL.hidden_size, SMALL.latent_size, SMALL.mlp_size)
-    assert (kept(steps=5) - kept(steps=4)) / 2 == sum(documented.values()) + arguments
+    assert (kept(steps=21) - kept(steps=20)) / 2 == sum(documented.values()) + arguments
 
 
-@given(batch=sizes, steps=st.integers(1, 6), entering=sizes, hidden=sizes, seed=st.integers(0, 99))
+@given(
+    batch=sizes,
+    steps=st.integers(1, 6),
+    entering=sizes,
+    hidden=sizes,
+    samples=st.integers(0, 20),
+    seed=st.integers(0, 99),
+)
 @settings(max_examples=40)
-def test_the_lstm_without_latents_is_torchs(batch, steps, entering, hidden, seed):
+def test_the_lstm_without_latents_is_torchs(batch, steps, entering, hidden, samples, seed):
+    """Whether or not its inputs are embedded."""
     torch.manual_seed(seed)
     ours, theirs = LSTM(entering, hidden, "fast"), LSTM(entering, hidden, "plain")
     theirs.load_state_dict(ours.state_dict())
-    rows = torch.randn(batch, steps, entering, requires_grad=True)
+    embed = nn.Linear(samples, entering) if samples else None
+    rows = torch.randn(batch, steps, samples or entering, requires_grad=True)
     lengths = torch.randint(1, steps + 1, (batch,))
     lengths[0] = steps
     state = State(*torch.randn(2, batch, hidden).requires_grad_())
     scored = (torch.arange(steps) < lengths.unsqueeze(1)).unsqueeze(-1)
 
     def outcome(lstm: LSTM) -> list[Tensor]:
-        hidden, ends = lstm.run(rows, lengths, state)
-        outputs = (lstm.read(rows), torch.where(scored, hidden, 0), *ends)
-        return values_and_gradients(outputs, [rows, *state, *lstm.parameters()])
+        hidden, ends = lstm.run(rows, lengths, state, embed)
+        outputs = (lstm.read(rows, embed), torch.where(scored, hidden, 0), *ends)
+        weights = [*lstm.parameters(), *(embed.parameters() if embed else ())]
+        return values_and_gradients(outputs, [rows, *state, *weights])
 
     assert_all_close(outcome(ours), outcome(theirs), torch.float32)
 
@@ -344,3 +358,21 @@ def test_products_in_bfloat16_are_those_of_rounded_factors(n, k, m, seed):
     for ours, expected in pairs:
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, expected, rtol=2**-8, atol=1e-4)  # the result is rounded once
+
+
+@given(batch=sizes, steps=sizes, samples=sizes, units=sizes, gates=sizes, seed=st.integers(0, 99))
+@settings(max_examples=40)
+def test_embedding_and_input_matrix_in_one_or_apart_are_the_same(batch, steps, samples, units, gates, seed):
+    torch.manual_seed(seed)
+    embed, enter = nn.Linear(samples, units).double(), nn.Linear(units, gates).double()
+    frames = torch.randn(batch, steps, samples, dtype=torch.float64, requires_grad=True)
+    inputs = [frames, *embed.parameters(), *enter.parameters()]
+    ours = values_and_gradients((gate_sums(frames, embed, enter.weight, enter.bias),), inputs)
+    assert_all_close(ours, values_and_gradients((enter(embed(frames)),), inputs), torch.float64)
+
+
+def test_embedding_and_input_matrix_are_made_one_where_that_saves_products():
+    published = nn.Linear(200, 512)
+    assert folding_pays(1280, published)
+    assert not folding_pays(40, published)
+    assert not folding_pays(10**9, nn.Linear(200, 128))

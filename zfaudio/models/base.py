@@ -148,13 +148,14 @@ def latent_path(
     prior: GaussianMLP,
     posterior: GaussianMLP,
     advance: LatentLSTMCell | ConditionalNormLSTMCell,
-    embedded: Tensor,
+    embed: nn.Linear,
+    frames: Tensor,
     future: Tensor,
     noise: Tensor,
     state: State,
 ) -> LatentPath:
     """The loop of `plain.latent_path` by the configured core, from the prior where the posterior is left out."""
-    loop = advance, embedded, future, noise, state
+    loop = advance, embed, frames, future, noise, state
     if ablation == "posterior":
         return plain.latent_path(lambda hidden, _: prior(hidden), *loop)
     return (fast if config.core == "fast" else plain).latent_path(posterior, *loop)

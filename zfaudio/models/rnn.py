@@ -58,7 +58,7 @@ class RNN(FrameModel):
         batch, time, _ = frames.shape
         frames = self.output.observe(frames)
         state = self.initial_state(batch) if state is None else State(*state)
-        hidden, state = self.lstm.run(self.embed(frames[:, :-1]), lengths - 1, state)  # [B, T-1, H]
+        hidden, state = self.lstm.run(frames[:, :-1], lengths - 1, state, self.embed)  # [B, T-1, H]
         known = torch.zeros_like(hidden) if ablation == "state" else hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
         log_likelihood = on(scored, self.output(known, frames[:, :-1]).log_prob(frames[:, 1:]))

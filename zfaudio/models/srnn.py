@@ -69,9 +69,9 @@ class SRNN(FrameModel):
         batch, time, _ = frames.shape
         frames = self.output.observe(frames)
         state = self.initial_state(batch) if state is None else LatentState(*state)
-        embedded = self.embed(frames)  # [B, T, E]
-        hidden, after = self.lstm.run(embedded[:, :-1], lengths - 1, State(state.hidden, state.cell))  # [B, T-1, H]
-        future = self._read_future(hidden, embedded[:, 1:], lengths - 1)
+        before = State(state.hidden, state.cell)
+        hidden, after = self.lstm.run(frames[:, :-1], lengths - 1, before, self.embed)  # [B, T-1, H]
+        future = self._read_future(hidden, self.embed(frames[:, 1:]), lengths - 1)
         drawn_from = future if ablation != "posterior" else None
         latents = self._latent_chain(hidden, drawn_from, state.latent, self.draws(frames, noise))
 
@@ -89,8 +89,8 @@ class SRNN(FrameModel):
 
     def read_backward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """a_t from a zero state on, [batch, time - 1, size]; see `FrameModel.read_backward`."""
-        embedded = self.embed(frames)
-        return self._read_future(self.lstm.read(embedded[:, :-1]), embedded[:, 1:], lengths - 1)
+        hidden = self.lstm.read(frames[:, :-1], self.embed)
+        return self._read_future(hidden, self.embed(frames[:, 1:]), lengths - 1)
 
     def step(
         self,

@@ -66,9 +66,9 @@ class VRNN(FrameModel):
         batch, time, _ = frames.shape
         frames = self.output.observe(frames)
         state = self.initial_state(batch) if state is None else LatentState(*state)
-        embedded = self.embed(frames)  # [B, T, E]
-        first = self.cell(embedded[:, 0], state.latent, State(state.hidden, state.cell))
-        loop = self.cell, embedded[:, 1:], embedded[:, 1:], self.draws(frames, noise), first
+        first = self.cell(self.embed(frames[:, 0]), state.latent, State(state.hidden, state.cell))
+        future = self.read_backward(frames, lengths)
+        loop = self.cell, self.embed, frames[:, 1:], future, self.draws(frames, noise), first
         path = latent_path(self.config, ablation, self.prior, self.posterior, *loop)
 
         latents = Latents(self.prior(path.before), path.posterior, path.latent)

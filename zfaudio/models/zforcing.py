@@ -80,13 +80,12 @@ class ZForcing(FrameModel):
         batch, time, _ = frames.shape
         state = self.initial_state(batch) if state is None else State(*state)
         frames = self.output.observe(frames)
-        embedded = self.embed(frames)  # [B, T, E]
-        backward = self._read_embedded_backward(embedded[:, 1:], lengths - 1)  # [B, T-1, H]
-        loop = self.decoder_cell, embedded[:, :-1], backward, self.draws(frames, noise), state
+        backward = self.read_backward(frames, lengths)  # [B, T-1, H]
+        loop = self.decoder_cell, self.embed, frames[:, :-1], backward, self.draws(frames, noise), state
         path = latent_path(self.config, ablation, self.prior, self.posterior, *loop)
 
         latents = Latents(self.prior(path.before), path.posterior, path.latent)
-        hidden = path.hidden if ablation != "state" else self._forgetful(embedded[:, :-1], path.latent)
+        hidden = path.hidden if ablation != "state" else self._forgetful(frames[:, :-1], path.latent)
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
         return FrameTerms(
             log_likelihood=on(scored, self.output(hidden, frames[:, :-1]).log_prob(frames[:, 1:])),
@@ -102,7 +101,8 @@ class ZForcing(FrameModel):
 
     def read_backward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """b_t for each step, [batch, time - 1, hidden]; see `FrameModel.read_backward`."""
-        return self._read_embedded_backward(self.embed(frames[:, 1:]), lengths - 1)
+        # LSTM_b runs from each sequence's own end to its start.
+        return reverse(self.backward_lstm.read(reverse(frames[:, 1:], lengths - 1), self.embed), lengths - 1)
 
     def step(
         self,
@@ -126,15 +126,11 @@ class ZForcing(FrameModel):
         output = self.output.packed() if isinstance(self.output, FactorisedOutput) else self.output
         return latent_stepper(self.embed, self.prior, self.posterior, self.decoder_cell, output)
 
-    def _read_embedded_backward(self, embedded: Tensor, lengths: Tensor) -> Tensor:
-        """Run LSTM_b from each sequence's own end to its start: embedded [B, S, E], lengths [B] -> [B, S, H]."""
-        return reverse(self.backward_lstm.read(reverse(embedded, lengths)), lengths)
-
-    def _forgetful(self, embedded: Tensor, latent: Tensor) -> Tensor:
-        """h_t of a decoder that starts at every frame from zero: embedded [B, S, E], latent [B, S, Z] -> [B, S, H]."""
-        fresh = self.initial_state(embedded.shape[0] * embedded.shape[1])
-        after = self.decoder_cell(embedded.flatten(0, 1), latent.flatten(0, 1), fresh)
-        return after.hidden.unflatten(0, embedded.shape[:2])
+    def _forgetful(self, frames: Tensor, latent: Tensor) -> Tensor:
+        """h_t of a decoder that starts at every frame from zero: frames [B, S, F], latent [B, S, Z] -> [B, S, H]."""
+        fresh = self.initial_state(frames.shape[0] * frames.shape[1])
+        after = self.decoder_cell(self.embed(frames).flatten(0, 1), latent.flatten(0, 1), fresh)
+        return after.hidden.unflatten(0, frames.shape[:2])
 
     def _log_auxiliary(self, path: LatentPath, backward: Tensor) -> Tensor:
         """log p(b_t | z_t), [B, S]. b_t is a target held fixed; z_t keeps its gradient, as in the published code."""

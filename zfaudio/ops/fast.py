@@ -2,10 +2,10 @@
 
 What differs from the loop, in exact arithmetic nothing:
 
-- Only what waits for h_{t-1} is computed step by step. b_t's half of the posterior's first layer and embed(x_t)'s part
-  of the LSTM's input matrix are one product each over all frames.
+- Only what waits for h_{t-1} is computed step by step. What frames give the gates (ops/embedding.py) and b_t gives the
+  posterior's first layer is one product each over all frames.
 - gen is linear: its matrix and the LSTM's input matrix for it become one, W_latent = W_in[:, E:] W_gen, once a call.
-- h_{t-1} meets the posterior's first layer and the LSTM's recurrent matrix in one product.
+- h_{t-1} and z_t enter the gates in one product.
 - Weights are laid out for the step's few rows once a call (ops/products.py).
 - The backward pass leaves every weight's gradient to one product over all frames.
 
@@ -15,11 +15,13 @@ What is kept for the backward pass: see `kept_elements`.
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from zfaudio.distributions import DiagonalGaussian
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
+from zfaudio.ops.embedding import gate_sums
 from zfaudio.ops.fast_norm import NormedWeights, normed_latent_path
 from zfaudio.ops.gates import (
     clamped_leaky_relu_,
@@ -35,42 +37,41 @@ from zfaudio.ops.products import Products, autocast_products
 
 
 class PathWeights(NamedTuple):
-    """Weights of the posterior's two layers and of the decoder cell, as their modules hold them."""
+    """Weights of the loop."""
 
-    inner: Tensor  # [mlp, hidden + hidden]: for h_{t-1}, for b_t
+    inner: Tensor  # of the posterior's first layer, [mlp, hidden + hidden]: for h_{t-1}, for b_t
     inner_bias: Tensor
-    outer: Tensor  # [2 * latent, mlp]
+    outer: Tensor  # of its second, [2 * latent, mlp]
     outer_bias: Tensor
-    gen: Tensor  # [gen, latent]
-    gen_bias: Tensor
-    entering: Tensor  # [4 * hidden, embedding + gen]
-    entering_bias: Tensor
-    recurrent: Tensor  # [4 * hidden, hidden]
+    joined: Tensor  # of the gates, [4 * hidden, hidden + latent]: for h_{t-1}, for z_t
 
 
 def latent_path(
     infer: GaussianMLP,
     advance: LatentLSTMCell | ConditionalNormLSTMCell,
-    embedded: Tensor,
+    embed: nn.Linear,
+    frames: Tensor,
     backward: Tensor,
     noise: Tensor,
     state: State,
 ) -> LatentPath:
-    """`plain.latent_path`, faster; the same arguments, except that `infer` and `advance` are the model's modules.
+    """`plain.latent_path`, faster; the same arguments, except that the first three are the model's modules.
 
     Under autocast its products, and nothing else, are less precise.
     """
     multiply = autocast_products(state.hidden)
     weights: PathWeights | NormedWeights
     if isinstance(advance, ConditionalNormLSTMCell):
-        entering = advance.input_norm(advance.input(embedded))
-        loop, weights = normed_latent_path, _normed_weights(infer, advance)
+        sums = gate_sums(frames.transpose(0, 1), embed, advance.input.weight, None)
+        loop, entering, weights = normed_latent_path, advance.input_norm(sums), _normed_weights(infer, advance)
     else:
-        entering = embedded
-        loop, weights = _LatentPath.apply, _weights(infer, advance)
-    rows = (values.to(multiply.given).transpose(0, 1) for values in (entering, backward, noise))
+        to_embedded, to_gen = advance.input.weight.split([embed.out_features, advance.gen.out_features], dim=1)
+        bias = advance.input.bias + F.linear(advance.gen.bias, to_gen)
+        entering = gate_sums(frames.transpose(0, 1), embed, to_embedded, bias)
+        loop, weights = _LatentPath.apply, _weights(infer, advance, folded=to_gen @ advance.gen.weight)
+    rows = (values.to(multiply.given).transpose(0, 1) for values in (backward, noise))
     with torch.autocast(state.hidden.device.type, enabled=False):
-        hidden, cell, parameters, latent = loop(multiply, *rows, *state, *weights)
+        hidden, cell, parameters, latent = loop(multiply, entering, *rows, *state, *weights)
     mean, log_variance = parameters.transpose(0, 1).chunk(2, dim=-1)
     return LatentPath(
         before=hidden[:-1].transpose(0, 1),
@@ -81,13 +82,12 @@ def latent_path(
     )
 
 
-def _weights(infer: GaussianMLP, advance: LatentLSTMCell) -> PathWeights:
+def _weights(infer: GaussianMLP, advance: LatentLSTMCell, folded: Tensor) -> PathWeights:
+    """With `folded`, W_latent [4 * hidden, latent]."""
     # As attributes, not get_parameter: torch.func.functional_call puts plain tensors there.
     inner, outer = (cast(nn.Linear, infer.layers[i]) for i in (0, 2))
-    return PathWeights(
-        *(inner.weight, inner.bias, outer.weight, outer.bias),
-        *(advance.gen.weight, advance.gen.bias, advance.input.weight, advance.input.bias, advance.recurrent.weight),
-    )
+    joined = torch.cat([advance.recurrent.weight, folded.to(advance.recurrent.weight.dtype)], dim=1)
+    return PathWeights(inner.weight, inner.bias, outer.weight, outer.bias, joined)
 
 
 def _normed_weights(infer: GaussianMLP, advance: ConditionalNormLSTMCell) -> NormedWeights:
@@ -103,8 +103,8 @@ def _normed_weights(infer: GaussianMLP, advance: ConditionalNormLSTMCell) -> Nor
 def kept_elements(hidden: int, latent: int, mlp: int) -> dict[str, int]:
     """Elements kept for the backward pass for each frame of each sequence, by what they hold.
 
-    The arguments, which others keep too, come on top: embed(x_t), b_t and the noise. At the TIMIT size (1024, 256, 512)
-    7,424 elements, 29.7 kB a frame in float32, and 7.2 kB of arguments.
+    The arguments, which others keep too, come on top: x_t, b_t and the noise. At the TIMIT size (1024, 256, 512)
+    7,424 elements, 29.7 kB a frame in float32, and 5.9 kB of arguments.
     """
     return {
         "gates": 4 * hidden,
@@ -117,36 +117,31 @@ def kept_elements(hidden: int, latent: int, mlp: int) -> dict[str, int]:
 
 
 class _LatentPath(torch.autograd.Function):
-    """Time-major: embedded [S, B, E], backward [S, B, H], noise [S, B, Z], hidden and cell [B, H], `PathWeights`.
+    """Time-major: what frames give the gates [S, B, 4 H], backward [S, B, H], noise [S, B, Z], hidden and cell [B, H],
+    `PathWeights`.
 
     Gives h_0..h_S [S + 1, B, H], c_1..c_S [S, B, H], the posterior's mean and log-variance [S, B, 2 Z], z [S, B, Z].
     """
 
     @staticmethod
     def forward(
-        ctx: Any, multiply: Products, embedded: Tensor, backward: Tensor, noise: Tensor, *others: Tensor
+        ctx: Any, multiply: Products, entering: Tensor, backward: Tensor, noise: Tensor, *others: Tensor
     ) -> tuple[Tensor, ...]:
         state, weights = State(*others[:2]), PathWeights(*others[2:])
-        embedded, backward, noise = embedded.contiguous(), backward.contiguous(), noise.contiguous()
-        steps, batch, embedding = embedded.shape
-        size, inner_size, latent_size = state.hidden.shape[-1], weights.inner.shape[0], noise.shape[-1]
+        backward, noise = backward.contiguous(), noise.contiguous()
+        gates = entering.to(multiply.given, copy=True)  # their activations in the end
+        steps, batch, latent_size = noise.shape
+        size, inner_size = state.hidden.shape[-1], len(weights.inner)
 
-        to_gen = weights.entering[:, embedding:]
-        folded = multiply(to_gen, weights.gen.t())  # W_latent, [4 H, Z]
-        joined_weight = torch.cat([weights.recurrent, folded], dim=1)  # for h_{t-1} and z_t
-        bias = weights.entering_bias + to_gen @ weights.gen_bias
-        gates = multiply(embedded.flatten(0, 1), weights.entering[:, :embedding], bias).view(steps, batch, 4 * size)
         inner = multiply(backward.flatten(0, 1), weights.inner[:, size:], weights.inner_bias)
         inner = inner.view(steps, batch, inner_size)
-
-        joined = embedded.new_zeros(steps + 1, batch, size + latent_size)  # h_{t-1} and z_t, beside one another
+        joined = gates.new_zeros(steps + 1, batch, size + latent_size)  # h_{t-1} and z_t, beside one another
         hidden, latent = joined.split([size, latent_size], dim=-1)
-        cell, parameters = embedded.new_empty(steps, batch, size), noise.new_empty(steps, batch, 2 * latent_size)
-        hidden[0] = state.hidden
+        cell, parameters = gates.new_empty(steps, batch, size), noise.new_empty(steps, batch, 2 * latent_size)
+        hidden[0], before = state
         from_hidden = multiply.packed(weights.inner[:, :size])
         from_inner = multiply.packed(weights.outer)
-        from_joined = multiply.packed(joined_weight)
-        before = state.cell
+        from_joined = multiply.packed(weights.joined)
         for t in range(steps):
             clamped_leaky_relu_(inner[t].add_(from_hidden(hidden[t])))
             torch.add(from_inner(inner[t]), weights.outer_bias, out=parameters[t])
@@ -156,9 +151,7 @@ class _LatentPath(torch.autograd.Function):
             before = cell[t]
 
         ctx.multiply = multiply
-        ctx.save_for_backward(
-            *(embedded, backward, noise, *others), *(gates, inner, joined, cell, parameters, joined_weight)
-        )
+        ctx.save_for_backward(backward, noise, *others, gates, inner, joined, cell, parameters)
         return hidden, cell, parameters, latent[:steps]
 
     @staticmethod
@@ -167,13 +160,12 @@ class _LatentPath(torch.autograd.Function):
         ctx: Any, d_hidden_all: Tensor, d_cell_all: Tensor, d_parameters: Tensor, d_latent: Tensor
     ) -> tuple[Tensor | None, ...]:
         multiply: Products = ctx.multiply
-        embedded, backward, noise, _, first_cell, *rest = ctx.saved_tensors
-        weights, (gates, inner, joined, cell, parameters, joined_weight) = PathWeights(*rest[:9]), rest[9:]
-        steps, _, embedding = embedded.shape
-        size, latent_size = cell.shape[-1], noise.shape[-1]
+        backward, noise, _, first_cell, *rest = ctx.saved_tensors
+        weights, (gates, inner, joined, cell, parameters) = PathWeights(*rest[:5]), rest[5:]
+        steps, size = cell.shape[0], cell.shape[-1]
 
         to_clamped = multiply.packed(weights.outer.t())
-        to_joined = multiply.packed(joined_weight.t())
+        to_joined = multiply.packed(weights.joined.t())
         to_hidden = multiply.packed(weights.inner[:, :size].t())
         d_gates, d_inner = torch.empty_like(gates), torch.empty_like(inner)
         d_clamped = (parameters.abs() < LATENT_LIMIT).to(parameters)  # then the parameters' gradient
@@ -183,37 +175,27 @@ class _LatentPath(torch.autograd.Function):
                 *(d_hidden, d_cell + d_cell_all[t], gates[t]),
                 *(cell[t - 1] if t else first_cell, cell[t], d_gates[t]),
             )
-            d_hidden, d_latent_t = to_joined(d_gates[t]).split([size, latent_size], dim=-1)
-            draw_latent_backward(d_latent_t + d_latent[t], d_parameters[t], parameters[t], noise[t], d_clamped[t])
+            d_joined = to_joined(d_gates[t])
+            d_latent_t = d_joined[:, size:] + d_latent[t]
+            draw_latent_backward(d_latent_t, d_parameters[t], parameters[t], noise[t], d_clamped[t])
             clamped_leaky_relu_backward(to_clamped(d_clamped[t]), inner[t], out=d_inner[t])
-            d_hidden = to_hidden(d_inner[t]).add_(d_hidden).add_(d_hidden_all[t])
+            d_hidden = to_hidden(d_inner[t]).add_(d_joined[:, :size]).add_(d_hidden_all[t])
 
         # What is left is one product over all frames for each gradient.
-        d_bias, d_inner_bias, d_outer_bias = (grads.sum((0, 1)) for grads in (d_gates, d_inner, d_clamped))
-        d_gates, d_inner, d_clamped = (
-            grads.flatten(0, 1).to(multiply.computed) for grads in (d_gates, d_inner, d_clamped)
-        )
-        joined = joined[:steps].flatten(0, 1).to(multiply.computed)
-        d_recurrent, d_folded = multiply.weight_gradient(d_gates, joined).split([size, latent_size], dim=1)
-        to_gen = weights.entering[:, embedding:]
-        d_to_gen = multiply(d_folded, weights.gen).addr_(d_bias, weights.gen_bias)
+        d_inner_bias, d_outer_bias = d_inner.sum((0, 1)), d_clamped.sum((0, 1))
+        d_inner, before = (rows.flatten(0, 1).to(multiply.computed) for rows in (d_inner, joined[:steps]))
         d_weights = PathWeights(
             inner=torch.cat(
                 [
-                    multiply.weight_gradient(d_inner, joined[:, :size]),
+                    multiply.weight_gradient(d_inner, before[:, :size]),
                     multiply.weight_gradient(d_inner, backward.flatten(0, 1)),
                 ],
                 dim=1,
             ),
             inner_bias=d_inner_bias,
-            outer=multiply.weight_gradient(d_clamped, inner.flatten(0, 1)),
+            outer=multiply.weight_gradient(d_clamped.flatten(0, 1), inner.flatten(0, 1)),
             outer_bias=d_outer_bias,
-            gen=multiply(to_gen.t(), d_folded.t()),
-            gen_bias=d_bias @ to_gen,
-            entering=torch.cat([multiply.weight_gradient(d_gates, embedded.flatten(0, 1)), d_to_gen], dim=1),
-            entering_bias=d_bias,
-            recurrent=d_recurrent,
+            joined=multiply.weight_gradient(d_gates.flatten(0, 1), before),
         )
-        d_embedded = multiply(d_gates, weights.entering[:, :embedding].t()).view_as(embedded)
         d_backward = multiply(d_inner, weights.inner[:, size:].t()).view_as(backward)
-        return None, d_embedded, d_backward, None, d_hidden, d_cell, *d_weights
+        return None, d_gates, d_backward, None, d_hidden, d_cell, *d_weights

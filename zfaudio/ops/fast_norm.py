@@ -5,7 +5,7 @@
     [gain_t, bias_t] = clamp(gen(z_t))                    two layers
     gates_t = entering_t + (1 + gain_t) layer_norm(r_t) + bias_t
 
-entering_t, the layer norm of what the frames give, waits for nothing: autograd computes it over all frames before.
+entering_t, the layer norm of what frames give, waits for nothing: autograd computes it over all frames before.
 Kept for the backward pass beside what ops/fast.py keeps: the normalised sums, gain and bias, and gen's inner layer,
 12 * hidden + mlp elements a frame.
 """
@@ -58,7 +58,7 @@ class _NormedLatentPath(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         first_hidden, before, weights = *others[:2], NormedWeights(*others[2:])
         backward, noise = backward.contiguous(), noise.contiguous()
-        gates = entering.clone(memory_format=torch.contiguous_format)  # the gates' activations in the end
+        gates = entering.to(multiply.given, copy=True)  # their activations in the end
         steps, batch, _ = gates.shape
         size, inner_size, latent_size = first_hidden.shape[-1], len(weights.inner), noise.shape[-1]
 

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from zfaudio.ops.cells import State, at_end, initialise_recurrent, lstm_update, zero_state
+from zfaudio.ops.embedding import gate_sums
 from zfaudio.ops.gates import lstm_step, lstm_step_backward
 from zfaudio.ops.products import Products, autocast_products, onednn_applies
 
@@ -28,24 +29,28 @@ class LSTM(nn.LSTM):
         self.fast = core == "fast"
         initialise_recurrent(self.get_parameter("weight_hh_l0"))
 
-    def read(self, inputs: Tensor) -> Tensor:
-        """Hidden states [batch, steps, hidden] from a zero state on."""
+    def read(self, inputs: Tensor, embed: nn.Linear | None = None) -> Tensor:
+        """Hidden states [batch, steps, hidden] from a zero state on; for `embed` see `run`."""
         if self._fast_applies(inputs):
-            return self._run(inputs, zero_state(inputs, len(inputs), self.hidden_size))[0]
-        return super().forward(inputs)[0]  # type: ignore[has-type]
+            return self._run(inputs, zero_state(self.all_weights[0][0], len(inputs), self.hidden_size), embed)[0]
+        return super().forward(embed(inputs) if embed else inputs)[0]  # type: ignore[has-type]
 
-    def run(self, inputs: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+    def run(
+        self, inputs: Tensor, lengths: Tensor, state: State, embed: nn.Linear | None = None
+    ) -> tuple[Tensor, State]:
         """Hidden states [batch, steps, hidden] from `state` on, and the state after each sequence's own last step.
 
         Args:
             inputs: [batch, steps, in].
             lengths: steps of each sequence, [batch].
             state: before the first step.
+            embed: what inputs pass before they enter.
         """
         if self._fast_applies(inputs):
-            hidden, cell = self._run(inputs, state)
+            hidden, cell = self._run(inputs, state, embed)
             return hidden, State(at_end(hidden, lengths), at_end(cell, lengths))
-        packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        rows = embed(inputs) if embed else inputs
+        packed = pack_padded_sequence(rows, lengths.cpu(), batch_first=True, enforce_sorted=False)
         hidden, ends = super().forward(packed, (state.hidden[None], state.cell[None]))  # type: ignore[has-type]
         padded, _ = pad_packed_sequence(hidden, batch_first=True, total_length=inputs.shape[1])
         return padded, State(*(end[0] for end in ends))
@@ -58,29 +63,32 @@ class LSTM(nn.LSTM):
         )
 
     def _fast_applies(self, inputs: Tensor) -> bool:
-        return self.fast and onednn_applies(inputs, self.all_weights[0][0])
+        return self.fast and bool(inputs.numel()) and onednn_applies(self.all_weights[0][0])
 
-    def _run(self, inputs: Tensor, state: State) -> tuple[Tensor, Tensor]:
+    def _run(self, inputs: Tensor, state: State, embed: nn.Linear | None) -> tuple[Tensor, Tensor]:
         """Hidden and cell states [batch, steps, hidden]."""
-        entering, recurrent, *biases = self.all_weights[0]
-        rows, multiply = inputs.to(entering.dtype).transpose(0, 1), autocast_products(entering)
+        weight, recurrent, *biases = self.all_weights[0]
+        rows, bias = inputs.transpose(0, 1), biases[0] + biases[1]
+        entering = gate_sums(rows, embed, weight, bias) if embed else F.linear(rows, weight, bias)
+        multiply = autocast_products(recurrent)
         with torch.autocast("cpu", enabled=False):
-            hidden, cell = _LSTM.apply(multiply, rows, entering, recurrent, biases[0] + biases[1], *state)
+            hidden, cell = _LSTM.apply(multiply, entering, recurrent, *state)
         return hidden[1:].transpose(0, 1), cell.transpose(0, 1)
 
 
 class _LSTM(torch.autograd.Function):
-    """Time-major: inputs [S, B, I], state [B, H] -> hidden states h_0..h_S [S + 1, B, H] and cell states [S, B, H]."""
+    """Time-major: gate sums of the inputs [S, B, 4 H], state [B, H] -> hidden states h_0..h_S [S + 1, B, H] and cell
+    states [S, B, H].
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, multiply: Products, inputs: Tensor, entering: Tensor, recurrent: Tensor, bias: Tensor, *state: Tensor
+        ctx: Any, multiply: Products, entering: Tensor, recurrent: Tensor, *state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        inputs = inputs.contiguous()
-        steps, batch, _ = inputs.shape
+        gates = entering.to(multiply.given, copy=True)  # their activations in the end
+        steps, batch, _ = gates.shape
         size = recurrent.shape[1]
-        gates = multiply(inputs.flatten(0, 1), entering, bias).view(steps, batch, 4 * size)
-        hidden, cell = inputs.new_empty(steps + 1, batch, size), inputs.new_empty(steps, batch, size)
+        hidden, cell = gates.new_empty(steps + 1, batch, size), gates.new_empty(steps, batch, size)
         hidden[0], before = state
         from_hidden = multiply.packed(recurrent)
         for t in range(steps):
@@ -88,15 +96,15 @@ class _LSTM(torch.autograd.Function):
             lstm_step(gates[t], before, cell[t], hidden[t + 1])
             before = cell[t]
         ctx.multiply = multiply
-        ctx.save_for_backward(inputs, entering, recurrent, gates, hidden, cell, state[1])
+        ctx.save_for_backward(recurrent, gates, hidden, cell, state[1])
         return hidden, cell
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_hidden_all: Tensor, d_cell_all: Tensor) -> tuple[Tensor | None, ...]:
         multiply: Products = ctx.multiply
-        inputs, entering, recurrent, gates, hidden, cell, first_cell = ctx.saved_tensors
-        steps = len(inputs)
+        recurrent, gates, hidden, cell, first_cell = ctx.saved_tensors
+        steps = len(gates)
         to_hidden = multiply.packed(recurrent.t())
         d_gates = torch.empty_like(gates)
         d_hidden, d_cell = d_hidden_all[steps], torch.zeros_like(first_cell)
@@ -105,13 +113,5 @@ class _LSTM(torch.autograd.Function):
                 d_hidden, d_cell + d_cell_all[t], gates[t], cell[t - 1] if t else first_cell, cell[t], d_gates[t]
             )
             d_hidden = to_hidden(d_gates[t]).add_(d_hidden_all[t])
-        d_bias, rows = d_gates.sum((0, 1)), d_gates.flatten(0, 1).to(multiply.computed)
-        return (
-            None,
-            multiply(rows, entering.t()).view_as(inputs) if ctx.needs_input_grad[1] else None,
-            multiply.weight_gradient(rows, inputs.flatten(0, 1)),
-            multiply.weight_gradient(rows, hidden[:-1].flatten(0, 1)),
-            d_bias,
-            d_hidden,
-            d_cell,
-        )
+        d_recurrent = multiply.weight_gradient(d_gates.flatten(0, 1), hidden[:-1].flatten(0, 1))
+        return None, d_gates, d_recurrent, d_hidden, d_cell

@@ -23,7 +23,8 @@ class LatentPath(NamedTuple):
 def latent_path(
     infer: Callable[[Tensor, Tensor], DiagonalGaussian],
     advance: Callable[[Tensor, Tensor, State], State],
-    embedded: Tensor,
+    embed: Callable[[Tensor], Tensor],
+    frames: Tensor,
     backward: Tensor,
     noise: Tensor,
     state: State,
@@ -33,13 +34,15 @@ def latent_path(
     Args:
         infer: (h_{t-1}, b_t) -> q(z_t | h_{t-1}, b_t).
         advance: (embed(x_t), z_t, state) -> state.
-        embedded: embed(x_t), [batch, steps, embedding].
+        embed: x_t -> embed(x_t).
+        frames: x_t, [batch, steps, frame_size].
         backward: b_t, [batch, steps, hidden].
         noise: standard normal, [batch, steps, latent].
         state: before the first step.
     """
     before, hidden, cell, mean, log_variance, latent = [], [], [], [], [], []
-    for embedded_t, backward_t, noise_t in zip(embedded.unbind(1), backward.unbind(1), noise.unbind(1), strict=True):
+    rows = embed(frames).unbind(1), backward.unbind(1), noise.unbind(1)
+    for embedded_t, backward_t, noise_t in zip(*rows, strict=True):
         before.append(state.hidden)
         posterior = infer(state.hidden, backward_t)
         latent_t = posterior.at(noise_t)
