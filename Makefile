@@ -1,4 +1,4 @@
-# make demo   speak a corpus, train on it, report: about ten minutes after installation
+# make demo   speak a corpus, train on it, report: four to ten minutes after installation
 # make test   ruff, then the whole test suite
 # make lint   ruff, formatting, mypy
 #
