@@ -28,7 +28,8 @@ class TrainConfig:
         clip_norm: the gradient's norm is clipped here; the loss is in nats a sequence.
         seed: of the initial weights, the order of the data and every draw.
         device: where to train; auto takes a GPU where there is one.
-        precision: of the products: float32, TF32, or bfloat16 (weights and densities stay in float32).
+        precision: of the products: float32, TF32 (on a GPU), or bfloat16 (weights and densities stay in float32; on a
+            CPU faster only where it multiplies bfloat16: AVX512-BF16 or AMX).
         log_every: steps between lines of the log.
         validate_every: steps between validations on whole utterances.
         save_every: steps between checkpoints.
