@@ -152,12 +152,12 @@ def test_the_fast_path_on_a_gpu_is_the_plain_one():
     assert_all_close(outcome(fast.latent_path), outcome(plain.latent_path), torch.float64)
 
 
-def small_path(dtype: torch.dtype = torch.float64, steps: int = 4) -> tuple[ZForcing, tuple[Tensor, ...]]:
+def small_path(steps: int = 4) -> tuple[ZForcing, tuple[Tensor, ...]]:
     """A model, and the arguments of a path after its modules."""
     torch.manual_seed(3)
-    model = shaken(build_model(SMALL, 4, Quantiser()), dtype)
-    rows = [torch.randn(2, steps, size, dtype=dtype) for size in (4, 9, 3)]
-    return model, (*rows, State(*torch.randn(2, 2, 9, dtype=dtype)))
+    model = shaken(build_model(SMALL, 4, Quantiser()), torch.float64)
+    rows = [torch.randn(2, steps, size, dtype=torch.float64) for size in (4, 9, 3)]
+    return model, (*rows, State(*torch.randn(2, 2, 9, dtype=torch.float64)))
 
 
 def test_gradients_of_the_fast_path_agree_with_finite_differences():

@@ -16,3 +16,9 @@ def pick_device(name: DeviceName) -> torch.device:
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda")
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether float32 products on a GPU may be computed in TF32."""
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed

@@ -23,7 +23,7 @@ from zfaudio.checkpoint import (
 )
 from zfaudio.collapse import collapse_warning, has_collapsed
 from zfaudio.config import RunConfig, TrainConfig
-from zfaudio.device import pick_device
+from zfaudio.device import allow_tf32, pick_device
 from zfaudio.distributions import Quantiser
 from zfaudio.errors import UserError
 from zfaudio.experiment import begin_experiment, check_experiment
@@ -340,8 +340,7 @@ def seed_everything(seed: int, step: int, rank: int) -> None:
 def start_accelerator(options: TrainConfig, exp: Path) -> Accelerator:
     """Accelerate set to the device and precision asked for."""
     device = pick_device(options.device)
-    torch.set_float32_matmul_precision("high" if options.precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = options.precision == "tf32"
+    allow_tf32(options.precision == "tf32")
     return Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="bf16" if options.precision == "bf16" else "no",

@@ -60,6 +60,15 @@ class LatentLSTMCell(nn.Module):
         self.recurrent = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
         initialise_recurrent(self.recurrent.weight)
 
+    def folded(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The input matrix with gen, which is linear, folded in.
+
+        Its part for embed(x_t) [4 * hidden, embedding], that for z_t [4 * hidden, latent], its bias [4 * hidden].
+        """
+        gen = self.gen.out_features
+        to_embedded, to_gen = self.input.weight.split([self.input.in_features - gen, gen], dim=1)
+        return to_embedded, to_gen @ self.gen.weight, self.input.bias + to_gen @ self.gen.bias
+
     def forward(self, embedded: Tensor, latent: Tensor, state: State) -> State:
         """Embedded frame [batch, embedding], latent [batch, latent] and state before -> state after."""
         entering = self.input(torch.cat([embedded, self.gen(latent)], dim=-1))

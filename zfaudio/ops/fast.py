@@ -15,7 +15,6 @@ What is kept for the backward pass: see `kept_elements`.
 from typing import Any, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -65,10 +64,9 @@ def latent_path(
         sums = gate_sums(frames.transpose(0, 1), embed, advance.input.weight, None)
         loop, entering, weights = normed_latent_path, advance.input_norm(sums), _normed_weights(infer, advance)
     else:
-        to_embedded, to_gen = advance.input.weight.split([embed.out_features, advance.gen.out_features], dim=1)
-        bias = advance.input.bias + F.linear(advance.gen.bias, to_gen)
+        to_embedded, to_latent, bias = advance.folded()
         entering = gate_sums(frames.transpose(0, 1), embed, to_embedded, bias)
-        loop, weights = _LatentPath.apply, _weights(infer, advance, folded=to_gen @ advance.gen.weight)
+        loop, weights = _LatentPath.apply, _weights(infer, advance, to_latent)
     rows = (values.to(multiply.given).transpose(0, 1) for values in (backward, noise))
     with torch.autocast(state.hidden.device.type, enabled=False):
         hidden, cell, parameters, latent = loop(multiply, entering, *rows, *state, *weights)
@@ -82,11 +80,11 @@ def latent_path(
     )
 
 
-def _weights(infer: GaussianMLP, advance: LatentLSTMCell, folded: Tensor) -> PathWeights:
-    """With `folded`, W_latent [4 * hidden, latent]."""
+def _weights(infer: GaussianMLP, advance: LatentLSTMCell, to_latent: Tensor) -> PathWeights:
+    """With W_latent, [4 * hidden, latent]."""
     # As attributes, not get_parameter: torch.func.functional_call puts plain tensors there.
     inner, outer = (cast(nn.Linear, infer.layers[i]) for i in (0, 2))
-    joined = torch.cat([advance.recurrent.weight, folded.to(advance.recurrent.weight.dtype)], dim=1)
+    joined = torch.cat([advance.recurrent.weight, to_latent.to(advance.recurrent.weight.dtype)], dim=1)
     return PathWeights(inner.weight, inner.bias, outer.weight, outer.bias, joined)
 
 

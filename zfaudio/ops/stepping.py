@@ -45,10 +45,10 @@ def latent_stepper(
         predict: (h_t [batch, hidden], x_t) -> the distribution of the next frame.
     """
     hidden_size = cell.recurrent.in_features
-    to_embedded, to_gen = cell.input.weight.split([embed.out_features, cell.gen.out_features], dim=1)
+    to_embedded, to_latent, bias = cell.folded()
     packed = own_products(embed.weight).packed
-    from_inputs = packed(torch.cat([to_embedded @ embed.weight, to_gen @ cell.gen.weight], dim=1))
-    gate_bias = cell.input.bias + to_embedded @ embed.bias + to_gen @ cell.gen.bias
+    from_inputs = packed(torch.cat([to_embedded @ embed.weight, to_latent], dim=1))
+    gate_bias = bias + to_embedded @ embed.bias
 
     @cache  # a generation uses one of them, a continuation both
     def latents_of(network: GaussianMLP) -> Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]:
