@@ -1,5 +1,6 @@
 """Any folder of audio -> utterances, in training, validation and test parts."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -114,14 +115,13 @@ def find_audio(folder: Path) -> tuple[list[str], list[str]]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if not path.name.startswith(".") and not path.is_dir()
-    )
-    suffixes = {name: Path(name).suffix.lower() for name in names}
-    audio = [name for name in names if suffixes[name] in AUDIO_SUFFIXES]
-    return audio, [name for name in names if suffixes[name] in FOREIGN_SUFFIXES]
+    names = []
+    for parent, _, files in os.walk(folder):
+        below = "" if parent == str(folder) else os.path.relpath(parent, folder) + "/"
+        names += [below + name for name in files if not name.startswith(".")]
+    suffixes = {name: os.path.splitext(name)[1].lower() for name in sorted(names)}
+    audio = [name for name, suffix in suffixes.items() if suffix in AUDIO_SUFFIXES]
+    return audio, [name for name, suffix in suffixes.items() if suffix in FOREIGN_SUFFIXES]
 
 
 def read_lists(lists: Path, files: Sequence[str]) -> dict[str, list[str]]:

@@ -8,9 +8,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from zfaudio.errors import UserError
 
 FORMAT_VERSION = 1
@@ -107,6 +104,9 @@ def open_file(location: str, name: str) -> Iterator[IO[bytes]]:
     Raises:
         UserError: the file is not there or cannot be opened.
     """
+    import fsspec  # here, since those that make shards open none
+    from fsspec.implementations.local import LocalFileSystem
+
     url = f"{location.rstrip('/')}/{name}"
     try:
         filesystem, path = fsspec.url_to_fs(url)
