@@ -186,6 +186,8 @@ def reverse(values: Tensor, lengths: Tensor) -> Tensor:
 
     Padding stays where it is, after the end. Twice is once not at all.
     """
-    steps = torch.arange(values.shape[1], device=values.device)
-    order = torch.where(steps < lengths.unsqueeze(1), lengths.unsqueeze(1) - 1 - steps, steps).unsqueeze(-1)
-    return torch.take_along_dim(values, order, dim=1)
+    batch, length, _ = values.shape
+    steps, ends = torch.arange(length, device=values.device), lengths.unsqueeze(1)
+    order = torch.where(steps < ends, ends - 1 - steps, steps)  # [batch, steps]
+    order = order + length * torch.arange(batch, device=values.device).unsqueeze(1)  # rows of all sequences
+    return values.flatten(0, 1).index_select(0, order.flatten()).view_as(values)
