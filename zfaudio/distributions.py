@@ -62,7 +62,7 @@ def floor_deviation(log_variance: Tensor, min_deviation: float) -> Tensor:
     """Log-variances with a floor: the variance grows by min_deviation ** 2, which keeps a gradient where it binds."""
     if min_deviation <= 0:
         return log_variance
-    return torch.logaddexp(log_variance, log_variance.new_tensor(2 * math.log(min_deviation)))
+    return torch.logaddexp(log_variance, log_variance.new_full((), 2 * math.log(min_deviation)))
 
 
 @dataclass(frozen=True)

@@ -98,9 +98,9 @@ class Interval:
         """Count a step."""
         parts = (elbo(terms), terms.log_likelihood, terms.kl, terms.log_auxiliary, terms.log_backward)
         # Terms that the model does not have become NaN, which the log leaves empty.
-        missing = loss.new_tensor(float("nan"))
+        missing = loss.new_full((), float("nan"))
         self.sums += torch.stack([missing if part is None else part.sum() for part in parts])
-        self.frames += (batch.lengths - 1).sum().to(self.frames.device)
+        self.frames += int((batch.lengths - 1).sum())
         self.loss += loss
         self.norm += norm
         self.steps += 1

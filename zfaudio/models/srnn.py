@@ -126,10 +126,11 @@ class SRNN(FrameModel):
             noise: standard normal, [B, S, Z].
         """
         priors, posteriors, drawn = [], [], []
-        for t in range(hidden.shape[1]):
-            prior = self.prior(hidden[:, t], latent)
-            posterior = prior if future is None else self._infer(prior, future[:, t], latent)
-            latent = posterior.at(noise[:, t])
+        futures = hidden.shape[1] * [None] if future is None else future.unbind(1)
+        for hidden_t, future_t, noise_t in zip(hidden.unbind(1), futures, noise.unbind(1), strict=True):
+            prior = self.prior(hidden_t, latent)
+            posterior = prior if future_t is None else self._infer(prior, future_t, latent)
+            latent = posterior.at(noise_t)
             priors.append(prior)
             posteriors.append(posterior)
             drawn.append(latent)

@@ -1,0 +1,187 @@
+"""Where models compute on a GPU, told without one: by tensors that have a device and a shape, and no values.
+
+torch's fake tensors obey the rules of every operator, those of devices too: a tensor forgotten on the CPU is an error.
+What they cannot tell is values (tests that need a GPU do), nor can autograd's engine run with them, which asks the
+driver: backward passes written by hand are called by hand.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import FRAME_SIZE, LATENT_SIZE, QUANTISER, every_combination, tiny
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from zfaudio.metrics import Interval
+from zfaudio.models import FrameModel, ModelConfig, build_model
+from zfaudio.objective import Weights, training_loss
+from zfaudio.ops.fast import PathWeights, _LatentPath
+from zfaudio.ops.fast_norm import NormedWeights, _NormedLatentPath
+from zfaudio.ops.products import Products
+from zfaudio.optimiser import Adam
+
+CONFIGS = every_combination() | {
+    "zforcing plain": tiny(core="plain"),
+    "zforcing conditional layer norm": tiny(conditional_layer_norm=True),
+    "zforcing all costs": tiny(auxiliary="latent_and_state", backward_reconstruction=True),
+    "srnn filtering": tiny("srnn", smoothing=False),
+}
+
+
+class Crossings(TorchDispatchMode):
+    """Names of the operators that make the CPU and a GPU wait for one another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        result = operator(*args, **(kwargs or {}))
+        devices = {one.device.type for one in (*args, result) if isinstance(one, Tensor)}
+        copies = operator.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_)
+        reads = operator.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
+        if (copies and len(devices) > 1) or (reads and "cuda" in devices):
+            self.seen.append(str(operator))
+        return result
+
+
+@pytest.fixture
+def no_gpu(monkeypatch) -> Iterator[FakeTensorMode]:
+    """Fake tensors, and in place of cuDNN's LSTM, which asks the driver, one of the same arguments and shapes."""
+
+    def lstm(self: nn.LSTM, rows: Tensor, state: tuple[Tensor, Tensor] | None = None):
+        weights = sum(weight.sum() for weight in self.all_weights[0])
+        hidden = rows.sum(-1, keepdim=True).expand(*rows.shape[:2], self.hidden_size) + weights
+        before = hidden.new_zeros(1, len(rows), self.hidden_size) if state is None else state[0]
+        return hidden, (before + hidden[:, -1], before + hidden[:, -1])
+
+    def pack(rows: Tensor, lengths: Tensor, **_) -> Tensor:
+        assert lengths.device.type == "cpu"  # as torch asks
+        return rows
+
+    monkeypatch.setattr(nn.LSTM, "forward", lstm)
+    monkeypatch.setattr("zfaudio.ops.lstm.pack_padded_sequence", pack)
+    monkeypatch.setattr("zfaudio.ops.lstm.pad_packed_sequence", lambda hidden, **_: (hidden, None))
+    with FakeTensorMode() as mode:
+        yield mode
+
+
+def on_gpu(config: ModelConfig) -> FrameModel:
+    with torch.device("cuda"):
+        return build_model(config, FRAME_SIZE, QUANTISER)
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    return torch.randn(3, 6, FRAME_SIZE, device="cuda"), torch.full((3,), 6, device="cuda")
+
+
+def tensors(values: object) -> Iterator[Tensor]:
+    if isinstance(values, Tensor):
+        yield values
+    elif dataclasses.is_dataclass(values):
+        yield from tensors([getattr(values, field.name) for field in dataclasses.fields(values)])
+    elif isinstance(values, (tuple, list)):
+        for value in values:
+            yield from tensors(value)
+
+
+def places(values: object) -> set[str]:
+    return {tensor.device.type for tensor in tensors(values)}
+
+
+def test_a_tensor_forgotten_on_the_cpu_is_an_error(no_gpu):
+    with pytest.raises(RuntimeError, match="device"):
+        torch.ones(3, device="cuda") + torch.ones(3)
+
+
+def test_a_copy_between_the_two_is_seen(no_gpu):
+    values = torch.ones(3, device="cuda")
+    with Crossings() as crossings:
+        values.cpu()
+        torch.ones(3).to("cuda")
+        values * values.new_full((), 2.0)
+    assert len(crossings.seen) == 2
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_pass_stays_on_the_gpu(no_gpu, name):
+    model, (frames, lengths) = on_gpu(CONFIGS[name]).eval(), batch()
+    with Crossings() as crossings:
+        terms = model(frames, lengths)
+        loss = training_loss(terms, Weights(kl=0.2, auxiliary=0.1, backward=0.1))
+    assert places([terms, loss]) == {"cuda"}
+    packing = ["aten._to_copy.default"] * CONFIGS[name].name.endswith(("rnn",))  # lengths, for cuDNN
+    assert crossings.seen in ([], packing)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_step_of_generation_stays_on_the_gpu(no_gpu, name):
+    model, (frames, _) = on_gpu(CONFIGS[name]).eval(), batch()
+    step, state = model.stepper(), model.initial_state(3)
+    noise = torch.randn(3, model.frame_noise_size, device="cuda")
+    with Crossings() as crossings, torch.no_grad():
+        density, state = step(frames[:, 0], state)
+        drawn = density.at(noise)
+    assert places([drawn, *state]) == {"cuda"}
+    assert drawn.shape == (3, FRAME_SIZE)
+    assert not crossings.seen
+
+
+def loop_weights(kind: type, hidden: int = 5, latent: int = 3, mlp: int = 6) -> list[Tensor]:
+    inner = {"inner": (mlp, 2 * hidden), "inner_bias": (mlp,), "outer": (2 * latent, mlp), "outer_bias": (2 * latent,)}
+    shapes = inner | {
+        "joined": (4 * hidden, hidden + latent),
+        "first": (mlp, latent),
+        "first_bias": (mlp,),
+        "second": (8 * hidden, mlp),
+        "second_bias": (8 * hidden,),
+        "recurrent": (4 * hidden, hidden),
+    }
+    return [torch.randn(shapes[name], device="cuda") for name in kind._fields]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [(_LatentPath, PathWeights), (_NormedLatentPath, NormedWeights)], ids=["fast", "normed"]
+)
+@pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16], ids=str)
+def test_backward_passes_written_by_hand_stay_on_the_gpu(no_gpu, path, kind, computed):
+    shapes = (4, 2, 20), (4, 2, 5), (4, 2, LATENT_SIZE), (2, 5), (2, 5)
+    arguments = [*(torch.randn(shape, device="cuda") for shape in shapes), *loop_weights(kind)]
+    kept = SimpleNamespace(save_for_backward=lambda *saved: setattr(kept, "saved_tensors", saved))
+    with Crossings() as crossings:
+        outputs = path.forward(kept, Products(computed, torch.float32), *arguments)
+        gradients = path.backward(kept, *map(torch.ones_like, outputs))
+    assert places(outputs) == places(gradients) == {"cuda"}
+    expected = [None, *arguments]
+    expected[3] = None  # the noise's
+    assert [one if one is None else (one.shape, one.dtype) for one in gradients] == [
+        one if one is None else (one.shape, one.dtype) for one in expected
+    ]
+    assert not crossings.seen
+
+
+def test_a_step_of_the_optimiser_waits_for_nothing(no_gpu):
+    model = on_gpu(tiny())
+    optimizer = Adam(list(model.parameters()), learning_rate=1e-3, eps=1e-5)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    with Crossings() as crossings:
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    assert places([norm, *model.parameters(), *optimizer.state[model.embed.weight].values()]) == {"cuda"}
+    assert not crossings.seen
+
+
+def test_the_log_counts_a_step_without_waiting_for_it(no_gpu):
+    model, (frames, lengths) = on_gpu(tiny("rnn")), batch()
+    terms = model(frames, lengths)
+    loss = training_loss(terms, Weights(kl=0.2, auxiliary=0.1, backward=0.1))
+    interval = Interval(torch.device("cuda"))
+    with Crossings() as crossings:
+        interval.add(SimpleNamespace(lengths=np.array([6, 6, 6])), terms, loss, loss)
+    assert not crossings.seen
