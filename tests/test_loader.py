@@ -17,7 +17,8 @@ from speech import make_shards
 from zfaudio.errors import UserError
 from zfaudio.frames import standardise
 from zfaudio.loader import Batch, DataConfig, TrainingStream, whole_utterances
-from zfaudio.manifest import read_manifest
+from zfaudio.manifest import Shard, read_manifest
+from zfaudio.segments import deal_out
 from zfaudio.shard_reading import read_utterances
 
 FRAMES = [30, 7, 1, 41, 2, 9, 25]
@@ -201,7 +202,7 @@ def test_reading_order_is_shuffled_beyond_the_shard(tmp_path):
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
-@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("shards", [1, 2, 4, 6])
 def test_every_utterance_goes_to_one_rank_in_each_epoch(tmp_path, world, shards):
     location = make_shards(tmp_path, utterances=12, frames=[9, 30, 4], utterances_per_shard=12 // shards)
     for carry_state in (True, False):
@@ -212,6 +213,16 @@ def test_every_utterance_goes_to_one_rank_in_each_epoch(tmp_path, world, shards)
             assert len(own) in (12 // world, -(-12 // world))
             names += sorted(own)
         assert sorted(names) == sorted(standardised(location))
+
+
+def test_shards_of_like_size_are_dealt_out_and_the_others_shared():
+    sizes = [256, 256, 17, 250, 256, 256, 256, 256]  # one recording or another is always left out
+    shards = [Shard(f"train-{i}.tar", "", size, 9 * size) for i, size in enumerate(sizes)]
+    dealt, shared = deal_out(shards, 3)
+    assert [shard.utterances for shard in dealt] == [256, 256, 250, 256, 256, 256]
+    assert [shard.utterances for shard in shared] == [17, 256]
+    assert deal_out(shards, 8) == ([], shards)
+    assert deal_out(shards, 1) == (shards, [])
 
 
 def test_more_ranks_than_utterances_are_refused(tmp_path):

@@ -1,7 +1,8 @@
 """Shards to batches: an endless stream of training segments, and whole utterances for scoring.
 
-Every rank reads all shards and keeps every world-th utterance. That costs some reading, which is cheap, and in
-return it works for any number of shards and ranks, and a run resumes on the very batch where it stopped.
+In training a rank reads its share of the shards, where there are enough of like size; the others, and in scoring all,
+every rank reads and keeps every world-th utterance of. So it works for any number of shards and ranks, all have as much
+to do, and a run resumes on the very batch where it stopped.
 """
 
 import copy

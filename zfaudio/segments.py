@@ -18,6 +18,9 @@ from zfaudio.streams import hash64, rank_share, shuffled
 
 Place = tuple[int, int]  # epoch, position in the epoch's order
 
+# Shards with at least this share of the utterances of the largest are of like size: some recordings are left out.
+LIKE_SIZE = 0.9
+
 
 @dataclass
 class Lane:
@@ -140,7 +143,11 @@ class TrainingSegments:
         rng = random.Random(hash64(self.seed, epoch))
         shards = list(self.manifest.split("train").shards)
         rng.shuffle(shards)  # the first draw of the generator: all ranks see the same order of shards
-        own = rank_share(self._scorable(shards), self.rank, self.world)
+        dealt, shared = deal_out(shards, self.world)
+        own = itertools.chain(
+            self._scorable(dealt[self.rank :: self.world]),
+            rank_share(self._scorable(shared), self.rank, self.world),
+        )
         utterances = shuffled(own, self.config.shuffle_utterances, rng)
         if self.config.carry_state:
             for utterance in utterances:
@@ -168,3 +175,17 @@ class TrainingSegments:
 
     def _noise_seed(self, utterance: FramedUtterance, epoch: int) -> int:
         return hash64(self.seed, epoch, utterance.id)
+
+
+def deal_out(shards: list[Shard], world: int) -> tuple[list[Shard], list[Shard]]:
+    """Shards that ranks take in turn, as many each, and those that all of them read, to share their utterances.
+
+    Only shards of like size are dealt out: a rank with little to read would give its recordings too often.
+    """
+    if world == 1:
+        return shards, []
+    most = max(shard.utterances for shard in shards)
+    large = [shard for shard in shards if shard.utterances >= LIKE_SIZE * most]
+    dealt = large[: len(large) // world * world]
+    names = {shard.name for shard in dealt}
+    return dealt, [shard for shard in shards if shard.name not in names]
