@@ -43,7 +43,7 @@ def shard_folder(folder: str = "", json: str = "", hours: float = 16.0, turns: i
         times = len(links) // len(paths)
         size = 2 * times * sum(info.frames for info in lengths)
         tasks: dict[str, Callable[[], Any]] = {
-            "decoding": lambda: [soundfile.read(link, dtype="int16") for link in links],
+            "decoding": lambda: decode(links),
             "hashing": lambda: hash_bytes(size),
             "writing": lambda: write_bytes(work / "samples", size),
             "one process": lambda: make_shards(work / "folder", work / "shards", 1),
@@ -69,6 +69,12 @@ def shard_folder(folder: str = "", json: str = "", hours: float = 16.0, turns: i
     }
     rows = [(name, value, round(spoken / value), f"{decoding / value:.2f}") for name, value in seconds.items()]
     report(results, [("", "s", "times real time", "of decoding's speed"), *rows], json)
+
+
+def decode(paths: list[Path]) -> None:
+    """Read every file, one after another, and let go of it."""
+    for path in paths:
+        soundfile.read(path, dtype="int16")
 
 
 def make_shards(folder: Path, out: Path, processes: int) -> None:
