@@ -29,7 +29,7 @@ def keep_freed_memory() -> None:
     """Keep for the next tensors the memory that tensors leave, instead of giving it back to the system.
 
     Memory fresh from the system costs more than what is computed in it: the kernel clears it page by page. Training on
-    the CPU takes 4 to 6 % less time, scoring 20 %, for up to half as much memory again. Only glibc knows how.
+    the CPU takes 2 to 6 % less time, scoring up to 20 %, for up to half as much memory again. Only glibc knows how.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
