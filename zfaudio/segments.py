@@ -18,7 +18,7 @@ from zfaudio.streams import hash64, rank_share, shuffled
 
 Place = tuple[int, int]  # epoch, position in the epoch's order
 
-# Shards with at least this share of the utterances of the largest are of like size: some recordings are left out.
+# Shards with at least this share of the frames of the largest are of like size.
 LIKE_SIZE = 0.9
 
 
@@ -184,8 +184,8 @@ def deal_out(shards: list[Shard], world: int) -> tuple[list[Shard], list[Shard]]
     """
     if world == 1:
         return shards, []
-    most = max(shard.utterances for shard in shards)
-    large = [shard for shard in shards if shard.utterances >= LIKE_SIZE * most]
+    most = max(shard.frames for shard in shards)
+    large = [shard for shard in shards if shard.frames >= LIKE_SIZE * most]
     dealt = large[: len(large) // world * world]
     names = {shard.name for shard in dealt}
     return dealt, [shard for shard in shards if shard.name not in names]

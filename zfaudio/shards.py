@@ -138,7 +138,8 @@ def fingerprint(settings: Sequence[int], splits: Mapping[str, Sequence[Utterance
 
     def size(recording: str) -> int | None:
         if recording not in sizes:
-            sizes[recording] = None if is_pipe(recording) else file_size(recording)
+            is_file = not is_pipe(recording) and os.path.isfile(recording)
+            sizes[recording] = os.path.getsize(recording) if is_file else None
         return sizes[recording]
 
     digest = hashlib.sha256(json.dumps(list(settings)).encode())
@@ -148,14 +149,6 @@ def fingerprint(settings: Sequence[int], splits: Mapping[str, Sequence[Utterance
             row = [split, one.id, one.speaker, one.start, one.end, name, size(one.recording)]
             digest.update(json.dumps(row).encode())
     return digest.hexdigest()
-
-
-def file_size(path: str) -> int | None:
-    """Bytes of a file, None where there is no such file."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return None
 
 
 def plan_shards(splits: Mapping[str, Sequence[Utterance]], utterances_per_shard: int, seed: int) -> list[ShardPlan]:
