@@ -2,11 +2,12 @@
 
 torch's fake tensors obey the rules of every operator, those of devices too: a tensor forgotten on the CPU is an error.
 What they cannot tell is values (tests that need a GPU do), nor can autograd's engine run with them, which asks the
-driver: backward passes written by hand are called by hand.
+driver: backward passes written by hand are called by hand. Triton's kernels are not run but asked where their tensors
+are.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,7 @@ from zfaudio.models import FrameModel, ModelConfig, build_model
 from zfaudio.objective import Weights, training_loss
 from zfaudio.ops.fast import PathWeights, _LatentPath
 from zfaudio.ops.fast_norm import NormedWeights, _NormedLatentPath
+from zfaudio.ops.kernels import triton_runs
 from zfaudio.ops.products import Products
 from zfaudio.optimiser import Adam
 
@@ -67,8 +69,14 @@ def no_gpu(monkeypatch) -> Iterator[FakeTensorMode]:
     monkeypatch.setattr(nn.LSTM, "forward", lstm)
     monkeypatch.setattr("zfaudio.ops.lstm.pack_padded_sequence", pack)
     monkeypatch.setattr("zfaudio.ops.lstm.pad_packed_sequence", lambda hidden, **_: (hidden, None))
+    if triton_runs():
+        monkeypatch.setattr("zfaudio.ops.triton_gates.launch", launched)
     with FakeTensorMode() as mode:
         yield mode
+
+
+def launched(kernel: object, tensors: Sequence[Tensor], size: int, **_) -> None:
+    assert {one.device.type for one in tensors} == {"cuda"}
 
 
 def on_gpu(config: ModelConfig) -> FrameModel:
@@ -149,7 +157,9 @@ def loop_weights(kind: type, hidden: int = 5, latent: int = 3, mlp: int = 6) -> 
     ("path", "kind"), [(_LatentPath, PathWeights), (_NormedLatentPath, NormedWeights)], ids=["fast", "normed"]
 )
 @pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16], ids=str)
-def test_backward_passes_written_by_hand_stay_on_the_gpu(no_gpu, path, kind, computed):
+@pytest.mark.parametrize("triton", [True, False], ids=["triton", "torch"])
+def test_backward_passes_written_by_hand_stay_on_the_gpu(no_gpu, monkeypatch, path, kind, computed, triton):
+    monkeypatch.setattr("zfaudio.ops.kernels.triton_runs", lambda: triton and triton_runs())
     shapes = (4, 2, 20), (4, 2, 5), (4, 2, LATENT_SIZE), (2, 5), (2, 5)
     arguments = [*(torch.randn(shape, device="cuda") for shape in shapes), *loop_weights(kind)]
     kept = SimpleNamespace(save_for_backward=lambda *saved: setattr(kept, "saved_tensors", saved))

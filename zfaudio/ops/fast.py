@@ -8,6 +8,7 @@ What differs from the loop, in exact arithmetic nothing:
 - h_{t-1} and z_t enter the gates in one product.
 - Weights are laid out for the step's few rows once a call (ops/products.py).
 - The backward pass leaves every weight's gradient to one product over all frames.
+- On a GPU what stands between two products is one kernel (ops/triton_gates.py).
 
 What is kept for the backward pass: see `kept_elements`.
 """
@@ -22,14 +23,8 @@ from zfaudio.distributions import DiagonalGaussian
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.embedding import gate_sums
 from zfaudio.ops.fast_norm import NormedWeights, normed_latent_path
-from zfaudio.ops.gates import (
-    clamped_leaky_relu_,
-    clamped_leaky_relu_backward,
-    draw_latent,
-    draw_latent_backward,
-    lstm_step,
-    lstm_step_backward,
-)
+from zfaudio.ops.gates import total
+from zfaudio.ops.kernels import gates_for
 from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP
 from zfaudio.ops.plain import LatentPath
 from zfaudio.ops.products import Products, autocast_products
@@ -135,17 +130,17 @@ class _LatentPath(torch.autograd.Function):
         inner = inner.view(steps, batch, inner_size)
         joined = gates.new_zeros(steps + 1, batch, size + latent_size)  # h_{t-1} and z_t, beside one another
         hidden, latent = joined.split([size, latent_size], dim=-1)
-        cell, parameters = gates.new_empty(steps, batch, size), noise.new_empty(steps, batch, 2 * latent_size)
+        cell = gates.new_empty(steps, batch, size)
+        parameters = weights.outer_bias.to(noise).repeat(steps, batch, 1)
         hidden[0], before = state
         from_hidden = multiply.packed(weights.inner[:, :size])
         from_inner = multiply.packed(weights.outer)
         from_joined = multiply.packed(weights.joined)
+        arithmetic = gates_for(noise)
         for t in range(steps):
-            clamped_leaky_relu_(inner[t].add_(from_hidden(hidden[t])))
-            torch.add(from_inner(inner[t]), weights.outer_bias, out=parameters[t])
-            draw_latent(parameters[t], noise[t], latent[t])
-            gates[t].add_(from_joined(joined[t]))
-            lstm_step(gates[t], before, cell[t], hidden[t + 1])
+            arithmetic.activate(inner[t], from_hidden(hidden[t]))
+            arithmetic.draw_latent(parameters[t], from_inner(inner[t]), noise[t], latent[t])
+            arithmetic.lstm_step(gates[t], from_joined(joined[t]), before, cell[t], hidden[t + 1])
             before = cell[t]
 
         ctx.multiply = multiply
@@ -167,17 +162,19 @@ class _LatentPath(torch.autograd.Function):
         to_hidden = multiply.packed(weights.inner[:, :size].t())
         d_gates, d_inner = torch.empty_like(gates), torch.empty_like(inner)
         d_clamped = (parameters.abs() < LATENT_LIMIT).to(parameters)  # then the parameters' gradient
-        d_hidden, d_cell = d_hidden_all[steps], torch.zeros_like(first_cell)
+        d_hidden, d_cell = [d_hidden_all[steps]], torch.zeros_like(first_cell)
+        arithmetic = gates_for(noise)
         for t in reversed(range(steps)):
-            d_cell = lstm_step_backward(
-                *(d_hidden, d_cell + d_cell_all[t], gates[t]),
+            d_cell = arithmetic.lstm_step_backward(
+                *(d_hidden, (d_cell, d_cell_all[t]), gates[t]),
                 *(cell[t - 1] if t else first_cell, cell[t], d_gates[t]),
             )
-            d_joined = to_joined(d_gates[t])
-            d_latent_t = d_joined[:, size:] + d_latent[t]
-            draw_latent_backward(d_latent_t, d_parameters[t], parameters[t], noise[t], d_clamped[t])
-            clamped_leaky_relu_backward(to_clamped(d_clamped[t]), inner[t], out=d_inner[t])
-            d_hidden = to_hidden(d_inner[t]).add_(d_joined[:, :size]).add_(d_hidden_all[t])
+            d_before, d_drawn = to_joined(d_gates[t]).split([size, noise.shape[-1]], dim=-1)
+            arithmetic.draw_latent_backward(
+                (d_drawn, d_latent[t]), d_parameters[t], parameters[t], noise[t], d_clamped[t]
+            )
+            arithmetic.activate_backward(to_clamped(d_clamped[t]), inner[t], out=d_inner[t])
+            d_hidden = [to_hidden(d_inner[t]), d_before, d_hidden_all[t]]
 
         # What is left is one product over all frames for each gradient.
         d_inner_bias, d_outer_bias = d_inner.sum((0, 1)), d_clamped.sum((0, 1))
@@ -196,4 +193,4 @@ class _LatentPath(torch.autograd.Function):
             joined=multiply.weight_gradient(d_gates.flatten(0, 1), before),
         )
         d_backward = multiply(d_inner, weights.inner[:, size:].t()).view_as(backward)
-        return None, d_gates, d_backward, None, d_hidden, d_cell, *d_weights
+        return None, d_gates, d_backward, None, total(d_hidden), d_cell, *d_weights

@@ -17,16 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zfaudio.ops.cells import GAIN_LIMIT
-from zfaudio.ops.gates import (
-    clamped_leaky_relu_,
-    clamped_leaky_relu_backward,
-    draw_latent,
-    draw_latent_backward,
-    layer_norm_,
-    layer_norm_backward,
-    lstm_step,
-    lstm_step_backward,
-)
+from zfaudio.ops.gates import total
+from zfaudio.ops.kernels import gates_for
 from zfaudio.ops.networks import LATENT_LIMIT
 from zfaudio.ops.products import Products
 
@@ -60,30 +52,31 @@ class _NormedLatentPath(torch.autograd.Function):
         backward, noise = backward.contiguous(), noise.contiguous()
         gates = entering.to(multiply.given, copy=True)  # their activations in the end
         steps, batch, _ = gates.shape
-        size, inner_size, latent_size = first_hidden.shape[-1], len(weights.inner), noise.shape[-1]
+        size, inner_size = first_hidden.shape[-1], len(weights.inner)
 
         inner = multiply(backward.flatten(0, 1), weights.inner[:, size:], weights.inner_bias)
         inner = inner.view(steps, batch, inner_size)
         hidden, cell = gates.new_empty(steps + 1, batch, size), gates.new_empty(steps, batch, size)
-        parameters, latent = noise.new_empty(steps, batch, 2 * latent_size), torch.empty_like(noise)
-        units, modulation = gates.new_empty(steps, batch, len(weights.first)), gates.new_empty(steps, batch, 8 * size)
+        parameters, units, modulation = (
+            bias.to(noise).repeat(steps, batch, 1)
+            for bias in (weights.outer_bias, weights.first_bias, weights.second_bias)
+        )
+        latent = torch.empty_like(noise)
         normalised, factor = torch.empty_like(gates), gates.new_empty(steps, batch, 1)
         hidden[0] = first_hidden
         from_hidden = multiply.packed(torch.cat([weights.inner[:, :size], weights.recurrent]))
         from_inner, from_latent = multiply.packed(weights.outer), multiply.packed(weights.first)
         from_units = multiply.packed(weights.second)
+        arithmetic = gates_for(noise)
         for t in range(steps):
             summed = from_hidden(hidden[t])
-            clamped_leaky_relu_(inner[t].add_(summed[:, :inner_size]))
-            torch.add(from_inner(inner[t]), weights.outer_bias, out=parameters[t])
-            draw_latent(parameters[t], noise[t], latent[t])
-            clamped_leaky_relu_(torch.add(from_latent(latent[t]), weights.first_bias, out=units[t]))
-            torch.add(from_units(units[t]), weights.second_bias, out=modulation[t]).clamp_(-GAIN_LIMIT, GAIN_LIMIT)
-            gain, bias = modulation[t].chunk(2, dim=-1)
-            normalised[t] = summed[:, inner_size:]
-            factor[t] = layer_norm_(normalised[t])
-            gates[t].add_(normalised[t]).addcmul_(gain, normalised[t]).add_(bias)
-            lstm_step(gates[t], before, cell[t], hidden[t + 1])
+            arithmetic.activate(inner[t], summed[:, :inner_size])
+            arithmetic.draw_latent(parameters[t], from_inner(inner[t]), noise[t], latent[t])
+            arithmetic.activate(units[t], from_latent(latent[t]))
+            arithmetic.modulate(
+                gates[t], summed[:, inner_size:], modulation[t], from_units(units[t]), normalised[t], factor[t]
+            )
+            arithmetic.lstm_step(gates[t], None, before, cell[t], hidden[t + 1])
             before = cell[t]
 
         ctx.multiply = multiply
@@ -113,24 +106,22 @@ class _NormedLatentPath(torch.autograd.Function):
         # Of the posterior's units and of the recurrent sums, side by side.
         d_summed = gates.new_empty(*gates.shape[:2], inner_size + 4 * size)
         d_inner, d_recurrent = d_summed.split([inner_size, 4 * size], dim=-1)
-        d_hidden, d_cell = d_hidden_all[steps], torch.zeros_like(first_cell)
+        d_hidden, d_cell = [d_hidden_all[steps]], torch.zeros_like(first_cell)
+        arithmetic = gates_for(noise)
         for t in reversed(range(steps)):
-            d_cell = lstm_step_backward(
-                *(d_hidden, d_cell + d_cell_all[t], gates[t]),
+            d_cell = arithmetic.lstm_step_backward(
+                *(d_hidden, (d_cell, d_cell_all[t]), gates[t]),
                 *(cell[t - 1] if t else first_cell, cell[t], d_gates[t]),
             )
-            gain = modulation[t].chunk(2, dim=-1)[0]
-            d_gain, d_bias = d_modulation[t].chunk(2, dim=-1)
-            d_gain.mul_(d_gates[t]).mul_(normalised[t])
-            d_bias.mul_(d_gates[t])
-            layer_norm_backward(
-                torch.addcmul(d_gates[t], gain, d_gates[t]), normalised[t], factor[t], out=d_recurrent[t]
+            arithmetic.modulate_backward(
+                d_gates[t], modulation[t], normalised[t], factor[t], d_modulation[t], d_recurrent[t]
             )
-            clamped_leaky_relu_backward(to_units(d_modulation[t]), units[t], out=d_units[t])
-            d_latent_t = to_latent(d_units[t]).add_(d_latent[t])
-            draw_latent_backward(d_latent_t, d_parameters[t], parameters[t], noise[t], d_clamped[t])
-            clamped_leaky_relu_backward(to_inner(d_clamped[t]), inner[t], out=d_inner[t])
-            d_hidden = to_hidden(d_summed[t]).add_(d_hidden_all[t])
+            arithmetic.activate_backward(to_units(d_modulation[t]), units[t], out=d_units[t])
+            arithmetic.draw_latent_backward(
+                (to_latent(d_units[t]), d_latent[t]), d_parameters[t], parameters[t], noise[t], d_clamped[t]
+            )
+            arithmetic.activate_backward(to_inner(d_clamped[t]), inner[t], out=d_inner[t])
+            d_hidden = [to_hidden(d_summed[t]), d_hidden_all[t]]
 
         # What is left is one product over all frames for each gradient.
         d_summed, d_clamped, d_units, d_modulation = (
@@ -151,7 +142,7 @@ class _NormedLatentPath(torch.autograd.Function):
             recurrent=from_before[inner_size:],
         )
         d_backward = multiply(d_inner, weights.inner[:, size:].t()).view_as(backward)
-        return None, d_gates, d_backward, None, d_hidden, d_cell, *d_weights
+        return None, d_gates, d_backward, None, total(d_hidden), d_cell, *d_weights
 
 
 normed_latent_path = _NormedLatentPath.apply

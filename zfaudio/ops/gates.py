@@ -1,8 +1,15 @@
-"""What stands between the products of a step, forward and backward, in place where it can be."""
+"""What stands between the products of a step, forward and backward, in place where it can be.
+
+Where a step's sums have two sources, what is known before it and a product of the step, they are added here.
+ops/triton_gates.py has functions of the same names and arguments, each of them one kernel of a GPU.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from zfaudio.ops.cells import GAIN_LIMIT
 from zfaudio.ops.networks import LATENT_LIMIT
 
 LAYER_NORM_EPS = 1e-5  # torch's
@@ -11,15 +18,18 @@ sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
-def lstm_step(gates: Tensor, before: Tensor, cell: Tensor, hidden: Tensor) -> None:
+def lstm_step(gates: Tensor, product: Tensor | None, before: Tensor, cell: Tensor, hidden: Tensor) -> None:
     """One LSTM update.
 
     Args:
-        gates: sums in, activations out, [batch, 4 * hidden] (input, forget, cell, output).
+        gates: sums without `product` in, activations out, [batch, 4 * hidden] (input, forget, cell, output).
+        product: what is missing in them, [batch, 4 * hidden].
         before: cell state before, [batch, hidden].
         cell: takes the cell state after, [batch, hidden].
         hidden: takes the hidden state after, [batch, hidden].
     """
+    if product is not None:
+        gates.add_(product)
     enter, forget, candidate, leave = gates.chunk(4, dim=-1)
     gates.chunk(2, dim=-1)[0].sigmoid_()  # enter and forget
     candidate.tanh_()
@@ -29,13 +39,13 @@ def lstm_step(gates: Tensor, before: Tensor, cell: Tensor, hidden: Tensor) -> No
 
 
 def lstm_step_backward(
-    d_hidden: Tensor, d_cell: Tensor, gates: Tensor, before: Tensor, cell: Tensor, d_gates: Tensor
+    d_hidden: Sequence[Tensor], d_cell: Sequence[Tensor], gates: Tensor, before: Tensor, cell: Tensor, d_gates: Tensor
 ) -> Tensor:
     """Gradients of one LSTM update.
 
     Args:
-        d_hidden: gradient of the hidden state after, [batch, hidden].
-        d_cell: gradient of the cell state after, [batch, hidden].
+        d_hidden: one to three tensors whose sum is the gradient of the hidden state after, [batch, hidden].
+        d_cell: two whose sum is the gradient of the cell state after, [batch, hidden].
         gates: activations that `lstm_step` left, [batch, 4 * hidden].
         before: cell state before, [batch, hidden].
         cell: cell state after, [batch, hidden].
@@ -46,62 +56,69 @@ def lstm_step_backward(
     """
     enter, forget, candidate, leave = gates.chunk(4, dim=-1)
     d_enter, d_forget, d_candidate, d_leave = d_gates.chunk(4, dim=-1)
-    squashed = torch.tanh(cell)
-    d_cell = torch.ops.aten.tanh_backward(d_hidden * leave, squashed).add_(d_cell)
-    torch.mul(d_cell, candidate, out=d_enter)
-    torch.mul(d_cell, before, out=d_forget)
-    torch.mul(d_cell, enter, out=d_candidate)
-    torch.mul(d_hidden, squashed, out=d_leave)
+    d_state, squashed = total(d_hidden), torch.tanh(cell)
+    d_before = torch.ops.aten.tanh_backward(d_state * leave, squashed).add_(total(d_cell))
+    torch.mul(d_before, candidate, out=d_enter)
+    torch.mul(d_before, before, out=d_forget)
+    torch.mul(d_before, enter, out=d_candidate)
+    torch.mul(d_state, squashed, out=d_leave)
     first, d_first = gates.chunk(2, dim=-1)[0], d_gates.chunk(2, dim=-1)[0]  # enter and forget
     sigmoid_backward(d_first, first, grad_input=d_first)
     sigmoid_backward(d_leave, leave, grad_input=d_leave)
     tanh_backward(d_candidate, candidate, grad_input=d_candidate)
-    return d_cell.mul_(forget)
+    return d_before.mul_(forget)
 
 
-def draw_latent(parameters: Tensor, noise: Tensor, latent: Tensor) -> None:
+def total(parts: Sequence[Tensor]) -> Tensor:
+    """Sum of one tensor or more, as precise as the last of them; not to be written to."""
+    result = parts[0].to(parts[-1].dtype)
+    for other in parts[1:]:
+        result = result + other
+    return result
+
+
+def draw_latent(parameters: Tensor, product: Tensor, noise: Tensor, latent: Tensor) -> None:
     """A latent from a Gaussian's parameters.
 
     Args:
-        parameters: mean and log-variance, [batch, 2 * latent]; clamped in place.
+        parameters: mean and log-variance without `product` in, with it and clamped out, [batch, 2 * latent].
+        product: what is missing in them.
         noise: standard normal, [batch, latent].
         latent: takes the draw, [batch, latent].
     """
-    mean, log_variance = parameters.clamp_(-LATENT_LIMIT, LATENT_LIMIT).chunk(2, dim=-1)
+    mean, log_variance = parameters.add_(product).clamp_(-LATENT_LIMIT, LATENT_LIMIT).chunk(2, dim=-1)
     torch.mul(log_variance, 0.5, out=latent).exp_().mul_(noise).add_(mean)
 
 
 def draw_latent_backward(
-    d_latent: Tensor, d_parameters: Tensor, parameters: Tensor, noise: Tensor, d_sums: Tensor
+    d_latent: Sequence[Tensor], d_parameters: Tensor, parameters: Tensor, noise: Tensor, d_sums: Tensor
 ) -> None:
     """Gradient of what the clamped parameters were before.
 
     Args:
-        d_latent: gradient of the draw, [batch, latent].
+        d_latent: two tensors whose sum is the gradient of the draw, [batch, latent].
         d_parameters: gradient of the clamped parameters from elsewhere, [batch, 2 * latent].
         parameters: as `draw_latent` left them.
         noise: that it was given.
         d_sums: 1 where nothing was clamped and 0 elsewhere, in; the gradient, out; [batch, 2 * latent].
     """
+    d_draw = total(d_latent)
     d_mean, d_log_variance = d_parameters.chunk(2, dim=-1)
     left, right = d_sums.chunk(2, dim=-1)
-    left.mul_(d_latent + d_mean)
+    left.mul_(d_draw + d_mean)
     spread = torch.exp(0.5 * parameters.chunk(2, dim=-1)[1]).mul_(noise).mul_(0.5)
-    right.mul_(torch.addcmul(d_log_variance, spread, d_latent))
+    right.mul_(torch.addcmul(d_log_variance, spread, d_draw))
 
 
-def layer_norm_(sums: Tensor) -> Tensor:
-    """Layer norm without gain and bias, in place: [batch, size]; the factor of each row, [batch, 1]."""
-    variance, mean = torch.var_mean(sums, dim=-1, correction=0, keepdim=True)
-    factor = torch.rsqrt(variance + LAYER_NORM_EPS)
-    sums.sub_(mean).mul_(factor)
-    return factor
+def activate(values: Tensor, product: Tensor) -> None:
+    """`ClampedLeakyReLU` of values + product, both [batch, units], in place of values."""
+    clamped_leaky_relu_(values.add_(product))
 
 
-def layer_norm_backward(grad: Tensor, normalised: Tensor, factor: Tensor, out: Tensor) -> None:
-    """Gradient of the sums from that of what `layer_norm_` made of them, [batch, size]."""
-    projection = (grad * normalised).mean(dim=-1, keepdim=True)
-    torch.addcmul(grad - grad.mean(dim=-1, keepdim=True), normalised, projection, value=-1, out=out).mul_(factor)
+def activate_backward(grad: Tensor, activation: Tensor, out: Tensor) -> None:
+    """Gradient of the clamped leaky ReLU from what it gave: 1 above zero, 1/3 below, 0 where it was clamped."""
+    torch.ops.aten.leaky_relu_backward.grad_input(grad, activation, 1 / 3, True, grad_input=out)
+    out.mul_(activation.abs() < 3)
 
 
 def clamped_leaky_relu_(values: Tensor) -> Tensor:
@@ -109,7 +126,43 @@ def clamped_leaky_relu_(values: Tensor) -> Tensor:
     return torch.nn.functional.leaky_relu_(values, 1 / 3).clamp_(-3, 3)
 
 
-def clamped_leaky_relu_backward(grad: Tensor, activation: Tensor, out: Tensor) -> None:
-    """Gradient of the clamped leaky ReLU from what it gave: 1 above zero, 1/3 below, 0 where it was clamped."""
-    torch.ops.aten.leaky_relu_backward.grad_input(grad, activation, 1 / 3, True, grad_input=out)
-    out.mul_(activation.abs() < 3)
+def modulate(
+    gates: Tensor, sums: Tensor, modulation: Tensor, product: Tensor, normalised: Tensor, factor: Tensor
+) -> None:
+    """Layer norm of the recurrent sums, scaled and shifted: gates += (1 + gain) * layer_norm(sums) + bias.
+
+    Args:
+        gates: added to, [batch, size].
+        sums: recurrent, [batch, size].
+        modulation: gain and bias without `product` in, with it and clamped out, [batch, 2 * size].
+        product: what is missing in them.
+        normalised: takes layer_norm(sums), [batch, size].
+        factor: takes what each row's sums, less their mean, were multiplied by, [batch, 1].
+    """
+    gain, bias = modulation.add_(product).clamp_(-GAIN_LIMIT, GAIN_LIMIT).chunk(2, dim=-1)
+    sums = sums.to(gates.dtype)  # a product may be less precise
+    variance, mean = torch.var_mean(sums, dim=-1, correction=0, keepdim=True)
+    torch.rsqrt(variance.add_(LAYER_NORM_EPS), out=factor)
+    torch.sub(sums, mean, out=normalised).mul_(factor)
+    gates.add_(normalised).addcmul_(gain, normalised).add_(bias)
+
+
+def modulate_backward(
+    d_gates: Tensor, modulation: Tensor, normalised: Tensor, factor: Tensor, d_modulation: Tensor, d_sums: Tensor
+) -> None:
+    """Gradients of `modulate`.
+
+    Args:
+        d_gates: gradient of the gates, [batch, size].
+        modulation: as `modulate` left it, [batch, 2 * size].
+        normalised: the same, [batch, size].
+        factor: the same, [batch, 1].
+        d_modulation: 1 where nothing was clamped and 0 elsewhere, in; the gradient, out; [batch, 2 * size].
+        d_sums: takes the gradient of the recurrent sums, [batch, size].
+    """
+    d_gain, d_bias = d_modulation.chunk(2, dim=-1)
+    d_gain.mul_(d_gates).mul_(normalised)
+    d_bias.mul_(d_gates)
+    grad = torch.addcmul(d_gates, modulation.chunk(2, dim=-1)[0], d_gates)
+    projection = (grad * normalised).mean(dim=-1, keepdim=True)
+    torch.addcmul(grad - grad.mean(dim=-1, keepdim=True), normalised, projection, value=-1, out=d_sums).mul_(factor)

@@ -14,7 +14,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from zfaudio.ops.cells import State, at_end, initialise_recurrent, lstm_update, zero_state
 from zfaudio.ops.embedding import gate_sums
-from zfaudio.ops.gates import lstm_step, lstm_step_backward
+from zfaudio.ops.gates import total
+from zfaudio.ops.kernels import gates_for
 from zfaudio.ops.products import Products, autocast_products, onednn_applies
 
 
@@ -91,9 +92,9 @@ class _LSTM(torch.autograd.Function):
         hidden, cell = gates.new_empty(steps + 1, batch, size), gates.new_empty(steps, batch, size)
         hidden[0], before = state
         from_hidden = multiply.packed(recurrent)
+        arithmetic = gates_for(gates)
         for t in range(steps):
-            gates[t].add_(from_hidden(hidden[t]))
-            lstm_step(gates[t], before, cell[t], hidden[t + 1])
+            arithmetic.lstm_step(gates[t], from_hidden(hidden[t]), before, cell[t], hidden[t + 1])
             before = cell[t]
         ctx.multiply = multiply
         ctx.save_for_backward(recurrent, gates, hidden, cell, state[1])
@@ -107,11 +108,13 @@ class _LSTM(torch.autograd.Function):
         steps = len(gates)
         to_hidden = multiply.packed(recurrent.t())
         d_gates = torch.empty_like(gates)
-        d_hidden, d_cell = d_hidden_all[steps], torch.zeros_like(first_cell)
+        d_hidden, d_cell = [d_hidden_all[steps]], torch.zeros_like(first_cell)
+        arithmetic = gates_for(gates)
         for t in reversed(range(steps)):
-            d_cell = lstm_step_backward(
-                d_hidden, d_cell + d_cell_all[t], gates[t], cell[t - 1] if t else first_cell, cell[t], d_gates[t]
+            d_cell = arithmetic.lstm_step_backward(
+                *(d_hidden, (d_cell, d_cell_all[t]), gates[t]),
+                *(cell[t - 1] if t else first_cell, cell[t], d_gates[t]),
             )
-            d_hidden = to_hidden(d_gates[t]).add_(d_hidden_all[t])
+            d_hidden = [to_hidden(d_gates[t]), d_hidden_all[t]]
         d_recurrent = multiply.weight_gradient(d_gates.flatten(0, 1), hidden[:-1].flatten(0, 1))
-        return None, d_gates, d_recurrent, d_hidden, d_cell
+        return None, d_gates, d_recurrent, total(d_hidden), d_cell

@@ -34,8 +34,13 @@ class Products:
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "").to(self.given)
 
     def packed(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
-        """A function that multiplies [n, k] by weight [m, k] transposed, the weight laid out once for all its calls."""
+        """A function that multiplies [n, k] by weight [m, k] transposed, the weight laid out once for all its calls.
+
+        On a GPU, where a conversion is a kernel more, its products stay in the precision they are computed in.
+        """
         weight = weight.to(self.computed)
+        if weight.is_cuda:
+            return lambda rows: rows.to(self.computed) @ weight.t()
         if not onednn_applies(weight):
             return lambda rows: (rows.to(self.computed) @ weight.t()).to(self.given)
         # Not told the number of rows, it chooses a layout twice as fast for 32 of them as when told (oneDNN 3.10).

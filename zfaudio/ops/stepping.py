@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from zfaudio.distributions import split_gaussian
 from zfaudio.ops.cells import LatentLSTMCell, State
-from zfaudio.ops.gates import clamped_leaky_relu_, lstm_step
+from zfaudio.ops.gates import clamped_leaky_relu_
+from zfaudio.ops.kernels import gates_for
 from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP
 from zfaudio.ops.products import own_products, packed_linear
 
@@ -80,9 +81,9 @@ def latent_stepper(
         parameters, gates = latents_of(prior if backward is None else posterior)(hidden_before, backward)
         latents = split_gaussian(parameters, limit=LATENT_LIMIT)
         noise = torch.randn_like(latents.mean) if noise is None else noise
-        gates = from_inputs(torch.cat([frame, latents.at(noise, latent_temperature)], dim=-1)).add_(gates)
+        entering = from_inputs(torch.cat([frame, latents.at(noise, latent_temperature)], dim=-1))
         after = State(torch.empty_like(hidden_before), torch.empty_like(cell_before))
-        lstm_step(gates, cell_before, after.cell, after.hidden)
+        gates_for(frame).lstm_step(entering, gates, cell_before, after.cell, after.hidden)
         return predict(after.hidden, frame), after
 
     return step

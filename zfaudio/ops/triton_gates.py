@@ -1,0 +1,358 @@
+"""What ops/gates.py computes, on a GPU: functions of the same names and arguments, each of them one Triton kernel.
+
+Where a step of 32 sequences is launched operator by operator, launching takes longer than computing. A kernel reads
+its factors once, in whatever precision they are, computes in that of what it writes, and writes each result once.
+Rows may lie apart (a slice of a wider tensor); columns must not, and are copied where they do.
+"""
+
+# Kernels are Triton's language, in which arguments have no types.
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from zfaudio.ops.cells import GAIN_LIMIT
+from zfaudio.ops.gates import LAYER_NORM_EPS
+from zfaudio.ops.networks import LATENT_LIMIT
+
+COLUMNS = 256  # of a row that one program computes
+
+
+def lstm_step(gates: Tensor, product: Tensor | None, before: Tensor, cell: Tensor, hidden: Tensor) -> None:
+    """See `gates.lstm_step`."""
+    added = gates if product is None else product
+    launch(_lstm_step, (gates, added, before, cell, hidden), cell.shape[-1], ADDED=product is not None)
+
+
+def lstm_step_backward(
+    d_hidden: Sequence[Tensor], d_cell: Sequence[Tensor], gates: Tensor, before: Tensor, cell: Tensor, d_gates: Tensor
+) -> Tensor:
+    """See `gates.lstm_step_backward`."""
+    d_before = torch.empty_like(cell)
+    three = (*d_hidden, *(3 - len(d_hidden)) * [d_hidden[0]])  # those past PARTS are not read
+    tensors = (*three, *d_cell, gates, before, cell, d_gates, d_before)
+    launch(_lstm_step_backward, tensors, cell.shape[-1], PARTS=len(d_hidden))
+    return d_before
+
+
+def draw_latent(parameters: Tensor, product: Tensor, noise: Tensor, latent: Tensor) -> None:
+    """See `gates.draw_latent`."""
+    launch(_draw_latent, (parameters, product, noise, latent), latent.shape[-1], LIMIT=LATENT_LIMIT)
+
+
+def draw_latent_backward(
+    d_latent: Sequence[Tensor], d_parameters: Tensor, parameters: Tensor, noise: Tensor, d_sums: Tensor
+) -> None:
+    """See `gates.draw_latent_backward`."""
+    launch(_draw_latent_backward, (*d_latent, d_parameters, parameters, noise, d_sums), noise.shape[-1])
+
+
+def activate(values: Tensor, product: Tensor) -> None:
+    """See `gates.activate`."""
+    launch(_activate, (values, product), values.shape[-1])
+
+
+def activate_backward(grad: Tensor, activation: Tensor, out: Tensor) -> None:
+    """See `gates.activate_backward`."""
+    launch(_activate_backward, (grad, activation, out), out.shape[-1])
+
+
+def modulate(
+    gates: Tensor, sums: Tensor, modulation: Tensor, product: Tensor, normalised: Tensor, factor: Tensor
+) -> None:
+    """See `gates.modulate`."""
+    tensors = gates, sums, modulation, product, normalised, factor
+    launch(_modulate, tensors, **whole_rows(gates), LIMIT=GAIN_LIMIT, EPS=LAYER_NORM_EPS)
+
+
+def modulate_backward(
+    d_gates: Tensor, modulation: Tensor, normalised: Tensor, factor: Tensor, d_modulation: Tensor, d_sums: Tensor
+) -> None:
+    """See `gates.modulate_backward`."""
+    tensors = d_gates, modulation, normalised, factor, d_modulation, d_sums
+    launch(_modulate_backward, tensors, **whole_rows(d_gates))
+
+
+def whole_rows(gates: Tensor) -> dict[str, int]:
+    """How to launch a kernel whose programs need their whole rows of gates [batch, size]."""
+    block = triton.next_power_of_2(gates.shape[-1])
+    return {"size": gates.shape[-1], "block": block, "num_warps": min(max(block // 512, 1), 16)}
+
+
+def launch(kernel: Any, tensors: Sequence[Tensor], size: int, block: int = COLUMNS, **constants: Any) -> None:
+    """Run a kernel over rows and blocks of `size` columns: kernel(*tensors, *distances of their rows, size)."""
+    rows = [values if values.stride(-1) == 1 else values.contiguous() for values in tensors]
+    grid = len(rows[0]), triton.cdiv(size, block)
+    kernel[grid](*rows, *(values.stride(0) for values in rows), size, BLOCK=block, **constants)
+
+
+@triton.jit
+def _sigmoid(sums):
+    return 1 / (1 + tl.exp(-sums))
+
+
+@triton.jit
+def _tanh(sums):
+    return 2 * _sigmoid(2 * sums) - 1
+
+
+@triton.jit
+def _plus(one, other):
+    return one + other
+
+
+@triton.jit
+def _clamp(values, limit):
+    # Not tl.clamp, which of NaN makes the limit: a step that has gone wrong must show it.
+    return tl.where(values > limit, limit, tl.where(values < -limit, -limit, values))
+
+
+@triton.jit
+def _lstm_step(
+    gates,
+    product,
+    before,
+    cell,
+    hidden,
+    gates_row,
+    product_row,
+    before_row,
+    cell_row,
+    hidden_row,
+    size,
+    ADDED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    there = column < size
+    kind = gates.dtype.element_ty
+    gate = gates + row * gates_row + column
+    enter = tl.load(gate, there)
+    forget = tl.load(gate + size, there)
+    candidate = tl.load(gate + 2 * size, there)
+    leave = tl.load(gate + 3 * size, there)
+    if ADDED:
+        added = product + row * product_row + column
+        enter += tl.load(added, there).to(kind)
+        forget += tl.load(added + size, there).to(kind)
+        candidate += tl.load(added + 2 * size, there).to(kind)
+        leave += tl.load(added + 3 * size, there).to(kind)
+    enter, forget, candidate, leave = _sigmoid(enter), _sigmoid(forget), _tanh(candidate), _sigmoid(leave)
+    after = forget * tl.load(before + row * before_row + column, there) + enter * candidate
+    tl.store(gate, enter, there)
+    tl.store(gate + size, forget, there)
+    tl.store(gate + 2 * size, candidate, there)
+    tl.store(gate + 3 * size, leave, there)
+    tl.store(cell + row * cell_row + column, after, there)
+    tl.store(hidden + row * hidden_row + column, leave * _tanh(after), there)
+
+
+@triton.jit
+def _lstm_step_backward(
+    d_hidden,
+    d_hidden_2,
+    d_hidden_3,
+    d_cell,
+    d_cell_2,
+    gates,
+    before,
+    cell,
+    d_gates,
+    d_before,
+    d_hidden_row,
+    d_hidden_2_row,
+    d_hidden_3_row,
+    d_cell_row,
+    d_cell_2_row,
+    gates_row,
+    before_row,
+    cell_row,
+    d_gates_row,
+    d_before_row,
+    size,
+    PARTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    there = column < size
+    kind = d_gates.dtype.element_ty
+    d_state = tl.load(d_hidden + row * d_hidden_row + column, there).to(kind)
+    if PARTS > 1:
+        d_state += tl.load(d_hidden_2 + row * d_hidden_2_row + column, there).to(kind)
+    if PARTS > 2:
+        d_state += tl.load(d_hidden_3 + row * d_hidden_3_row + column, there).to(kind)
+    gate = gates + row * gates_row + column
+    enter = tl.load(gate, there)
+    forget = tl.load(gate + size, there)
+    candidate = tl.load(gate + 2 * size, there)
+    leave = tl.load(gate + 3 * size, there)
+    squashed = _tanh(tl.load(cell + row * cell_row + column, there))
+    d_after = d_state * leave * (1 - squashed * squashed)
+    d_after += tl.load(d_cell + row * d_cell_row + column, there)
+    d_after += tl.load(d_cell_2 + row * d_cell_2_row + column, there)
+    d_gate = d_gates + row * d_gates_row + column
+    earlier = tl.load(before + row * before_row + column, there)
+    tl.store(d_gate, d_after * candidate * enter * (1 - enter), there)
+    tl.store(d_gate + size, d_after * earlier * forget * (1 - forget), there)
+    tl.store(d_gate + 2 * size, d_after * enter * (1 - candidate * candidate), there)
+    tl.store(d_gate + 3 * size, d_state * squashed * leave * (1 - leave), there)
+    tl.store(d_before + row * d_before_row + column, d_after * forget, there)
+
+
+@triton.jit
+def _draw_latent(
+    parameters,
+    product,
+    noise,
+    latent,
+    parameters_row,
+    product_row,
+    noise_row,
+    latent_row,
+    size,
+    LIMIT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    there = column < size
+    kind = parameters.dtype.element_ty
+    parameter = parameters + row * parameters_row + column
+    added = product + row * product_row + column
+    mean = _clamp(tl.load(parameter, there) + tl.load(added, there).to(kind), LIMIT)
+    log_variance = _clamp(tl.load(parameter + size, there) + tl.load(added + size, there).to(kind), LIMIT)
+    draw = mean + tl.exp(0.5 * log_variance) * tl.load(noise + row * noise_row + column, there)
+    tl.store(parameter, mean, there)
+    tl.store(parameter + size, log_variance, there)
+    tl.store(latent + row * latent_row + column, draw, there)
+
+
+@triton.jit
+def _draw_latent_backward(
+    d_latent,
+    d_latent_2,
+    d_parameters,
+    parameters,
+    noise,
+    d_sums,
+    d_latent_row,
+    d_latent_2_row,
+    d_parameters_row,
+    parameters_row,
+    noise_row,
+    d_sums_row,
+    size,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    there = column < size
+    kind = d_sums.dtype.element_ty
+    d_draw = tl.load(d_latent + row * d_latent_row + column, there).to(kind)
+    d_draw += tl.load(d_latent_2 + row * d_latent_2_row + column, there).to(kind)
+    d_parameter = d_parameters + row * d_parameters_row + column
+    d_sum = d_sums + row * d_sums_row + column
+    log_variance = tl.load(parameters + row * parameters_row + size + column, there)
+    spread = 0.5 * tl.exp(0.5 * log_variance) * tl.load(noise + row * noise_row + column, there)
+    free, free_variance = tl.load(d_sum, there), tl.load(d_sum + size, there)
+    tl.store(d_sum, free * (tl.load(d_parameter, there) + d_draw), there)
+    tl.store(d_sum + size, free_variance * (tl.load(d_parameter + size, there) + spread * d_draw), there)
+
+
+@triton.jit
+def _activate(values, product, values_row, product_row, size, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    there = column < size
+    value = values + row * values_row + column
+    sums = tl.load(value, there) + tl.load(product + row * product_row + column, there).to(values.dtype.element_ty)
+    tl.store(value, _clamp(tl.where(sums > 0, sums, sums * (1 / 3)), 3.0), there)
+
+
+@triton.jit
+def _activate_backward(grad, activation, out, grad_row, activation_row, out_row, size, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    there = column < size
+    passed = tl.load(grad + row * grad_row + column, there).to(out.dtype.element_ty)
+    active = tl.load(activation + row * activation_row + column, there)
+    slope = tl.where(active > 0, passed, passed * (1 / 3))
+    tl.store(out + row * out_row + column, tl.where(tl.abs(active) < 3, slope, slope * 0), there)
+
+
+@triton.jit
+def _modulate(
+    gates,
+    sums,
+    modulation,
+    product,
+    normalised,
+    factor,
+    gates_row,
+    sums_row,
+    modulation_row,
+    product_row,
+    normalised_row,
+    factor_row,
+    size,
+    LIMIT: tl.constexpr,
+    EPS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0)
+    column = tl.arange(0, BLOCK)
+    there = column < size
+    kind = gates.dtype.element_ty
+    entry = modulation + row * modulation_row + column
+    added = product + row * product_row + column
+    gain = _clamp(tl.load(entry, there) + tl.load(added, there).to(kind), LIMIT)
+    bias = _clamp(tl.load(entry + size, there) + tl.load(added + size, there).to(kind), LIMIT)
+    sum_ = tl.load(sums + row * sums_row + column, there, other=0.0).to(kind)
+    centred = tl.where(there, sum_ - tl.reduce(sum_, 0, _plus) / size, 0.0)
+    scale = 1 / tl.sqrt(tl.reduce(centred * centred, 0, _plus) / size + EPS)
+    gate = gates + row * gates_row + column
+    tl.store(entry, gain, there)
+    tl.store(entry + size, bias, there)
+    tl.store(factor + row * factor_row, scale)
+    tl.store(normalised + row * normalised_row + column, centred * scale, there)
+    tl.store(gate, tl.load(gate, there) + (1 + gain) * (centred * scale) + bias, there)
+
+
+@triton.jit
+def _modulate_backward(
+    d_gates,
+    modulation,
+    normalised,
+    factor,
+    d_modulation,
+    d_sums,
+    d_gates_row,
+    modulation_row,
+    normalised_row,
+    factor_row,
+    d_modulation_row,
+    d_sums_row,
+    size,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0)
+    column = tl.arange(0, BLOCK)
+    there = column < size
+    d_gate = tl.load(d_gates + row * d_gates_row + column, there, other=0.0)
+    gain = tl.load(modulation + row * modulation_row + column, there, other=0.0)
+    normal = tl.load(normalised + row * normalised_row + column, there, other=0.0)
+    entry = d_modulation + row * d_modulation_row + column
+    tl.store(entry, tl.load(entry, there) * d_gate * normal, there)
+    tl.store(entry + size, tl.load(entry + size, there) * d_gate, there)
+    grad = (1 + gain) * d_gate
+    mean = tl.reduce(grad, 0, _plus) / size
+    projection = tl.reduce(grad * normal, 0, _plus) / size
+    scale = tl.load(factor + row * factor_row)
+    tl.store(d_sums + row * d_sums_row + column, (grad - mean - normal * projection) * scale, there)
