@@ -1,6 +1,5 @@
 """Training through its command, in processes of its own that are killed, stopped, resumed and spread."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -11,48 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from small_runs import FRAME_SIZE, assert_same_weights, log_rows, run_here, small_run, small_shards, weights
 from speech import make_shards
 
 from zfaudio.checkpoint import find_checkpoint, load_checkpoint, load_training_state
-from zfaudio.config import RunConfig, TrainConfig, write_config
+from zfaudio.config import RunConfig, write_config
 from zfaudio.errors import UserError
-from zfaudio.loader import DataConfig
-from zfaudio.models import ModelConfig
-from zfaudio.objective import ObjectiveConfig
 from zfaudio.train import Training, train
-
-FRAME_SIZE = 20
-
-
-def small_run(shards: str, **options: object) -> RunConfig:
-    """A run that takes a second; `options` are settings by dotted name."""
-    config = RunConfig(
-        model=ModelConfig(hidden_size=12, latent_size=4, embedding_size=8, mlp_size=8),
-        objective=ObjectiveConfig(aux_weight_step=1e-3),
-        data=DataConfig(shards=shards),
-        train=TrainConfig(
-            max_steps=12,
-            batch_size=3,
-            segment_frames=10,
-            validate_every=5,
-            save_every=4,
-            log_every=3,
-            patience=0,
-            device="cpu",
-        ),
-    )
-    for name, value in options.items():
-        section, key = name.split("__")
-        assert hasattr(getattr(config, section), key)
-        setattr(getattr(config, section), key, value)
-    return config
-
-
-def run_here(config: RunConfig, exp: Path, resume: bool = False) -> Training:
-    training = Training(config, exp, resume)
-    training.run()
-    return training
 
 
 def command(config: RunConfig, exp: Path, *options: str, launcher: tuple[str, ...] = ()) -> list[str]:
@@ -66,28 +30,13 @@ def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def weights(exp: Path) -> dict[str, torch.Tensor]:
-    return load_file(find_checkpoint(exp / "last") / "model.safetensors")
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    first, second = weights(one), weights(other)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def log_rows(exp: Path) -> list[dict[str, str]]:
-    with (exp / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
 def last_step(exp: Path) -> int:
     return int((exp / "last").resolve().name.removeprefix("step-")) if (exp / "last").exists() else 0
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> str:
-    return make_shards(tmp_path_factory.mktemp("shards"), utterances=9, frames=[35, 12, 50], frame_size=FRAME_SIZE)
+    return small_shards(tmp_path_factory.mktemp("shards"))
 
 
 def test_training_raises_the_bound_and_writes_what_an_experiment_holds(shards, tmp_path):

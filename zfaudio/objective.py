@@ -30,11 +30,11 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the objective's terms at one step."""
+    """Weights of the objective's terms at one step: numbers, or scalars on the device."""
 
-    kl: float
-    auxiliary: float
-    backward: float
+    kl: float | Tensor
+    auxiliary: float | Tensor
+    backward: float | Tensor
 
 
 def weights_at(config: ObjectiveConfig, step: int) -> Weights:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from zfaudio.checkpoint import (
@@ -27,12 +27,13 @@ from zfaudio.device import allow_tf32, pick_device
 from zfaudio.distributions import Quantiser
 from zfaudio.errors import UserError
 from zfaudio.experiment import begin_experiment, check_experiment
+from zfaudio.gradients import Gradients, clipped_gradients, recorded
 from zfaudio.loader import DataConfig, TrainingStream, whole_utterances
 from zfaudio.manifest import check_shards, read_manifest
 from zfaudio.metrics import Interval, MetricsLog
 from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.base import RecurrentState
-from zfaudio.objective import ObjectiveConfig, training_loss, weights_at
+from zfaudio.objective import ObjectiveConfig, weights_at
 from zfaudio.optimiser import Adam
 from zfaudio.scoring import score_utterances
 
@@ -87,6 +88,7 @@ class Training:
             min_lr=config.train.min_learning_rate,
         )
         self.model = self.accelerator.prepare_model(self.bare_model, device_placement=False)
+        self.gradients = self.start_gradients()
         self.stream = TrainingStream(
             config.data.shards,
             self.manifest,
@@ -167,27 +169,18 @@ class Training:
 
         inputs = batch.frames.to(device), batch.lengths.to(device), restart(self.state, batch.starts.to(device))
         with self.interval.timed("computing"):
-            terms = self.model(*inputs)
-            loss = training_loss(terms, weights)
-            norm = self.descend(loss)
-        if torch.isfinite(norm):
+            terms, loss, norm = self.gradients(*inputs, weights)
+            usable = not self.agree_on_any(~torch.isfinite(norm))
+            if usable:
+                self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        if usable:
             self.state = tuple(part.detach() for part in terms.state)
             self.interval.add(batch, terms, loss, norm)
             self.skipped_in_a_row = 0
         else:
             self.skip()
         self.step += 1
-
-    def descend(self, loss: Tensor) -> Tensor:
-        """One step down the clipped gradient. Returns its norm; where that is not finite, no weight has moved."""
-        norm = torch.tensor(float("nan"))
-        if not self.agree_on_any(not torch.isfinite(loss)):
-            self.accelerator.backward(loss)
-            norm = nn.utils.clip_grad_norm_(self.bare_model.parameters(), self.config.train.clip_norm)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return norm
 
     def skip(self) -> None:
         """Count a step that cannot be used; its sequences start afresh. Too many in a row end the run."""
@@ -200,6 +193,21 @@ class Training:
                 "that is not finite; try a lower train.learning_rate, a higher model.min_deviation, "
                 "data.dequantize true, or train.precision fp32"
             )
+
+    def start_gradients(self) -> Gradients:
+        """What computes the gradients of each step."""
+        parameters, options = list(self.bare_model.parameters()), self.config.train
+        gradients = clipped_gradients(self.model, parameters, options.clip_norm, self.accelerator.backward)
+        if not options.cuda_graph:
+            return gradients
+        if not self.bare_model.same_work:
+            raise UserError(
+                f"train.cuda_graph is not for model {self.config.model.name}, whose passes differ with the lengths of "
+                "sequences; set it to false"
+            )
+        if self.accelerator.device.type != "cuda" or self.accelerator.num_processes > 1:
+            raise UserError("train.cuda_graph is for training by one process on a GPU; set it to false")
+        return recorded(gradients, parameters)
 
     def log_interval(self) -> str:
         """Write the averages since the last call to the log; returns them in short for the progress bar."""
@@ -247,7 +255,7 @@ class Training:
             self.schedule.step(value)
         row = {"frames": frames, "nats_per_frame": value, "kl": kl / frames}
         if self.bare_model.bound == "elbo":  # it has latents
-            was, kl_weight = self.collapsed, weights_at(self.config.objective, self.step - 1).kl
+            was, kl_weight = self.collapsed, float(weights_at(self.config.objective, self.step - 1).kl)
             self.collapsed = has_collapsed(kl / frames, kl_weight)
             row["collapsed"] = int(self.collapsed)
             if self.collapsed and not was:

@@ -97,12 +97,15 @@ class AutoregressiveFrame:
     def log_prob(self, frames: Tensor) -> Tensor:
         """Log-density of frames [..., frame_size]: [...] in nats; in training an estimate, see `head_stride`."""
         stride = self.head.stride if self.head.training else 1
-        first = int(torch.randint(stride, ())) if stride > 1 else 0
         samples = torch.cat([self.before, frames], dim=-1).flatten(0, -2)  # [rows, window + frame_size]
+        scored: slice | Tensor = slice(None)
+        if stride > 1:
+            scored = torch.arange(0, self.head.frame_size, stride, device=samples.device)
+            scored = scored + torch.randint(stride, (), device=samples.device)
         log_probs = []
         for part, adaptation in zip(samples.split(ROWS), self._adaptation_of_parts(len(samples)), strict=True):
-            windows = part[:, :-1].unfold(-1, self.head.window, 1)[:, first::stride]  # [rows, n, window]
-            targets = part[:, self.head.window :][:, first::stride].unsqueeze(-1)  # [rows, n, 1]
+            windows = part[:, :-1].unfold(-1, self.head.window, 1)[:, scored]  # [rows, n, window]
+            targets = part[:, self.head.window :][:, scored].unsqueeze(-1)  # [rows, n, 1]
             log_probs.append(stride * self.head.density(windows, adaptation).log_prob(targets).sum(-1))
         return torch.cat(log_probs).view(frames.shape[:-1])
 

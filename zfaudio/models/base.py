@@ -69,6 +69,7 @@ class FrameModel(nn.Module):
     frame_noise_size: int  # standard normal numbers that a frame's draw takes
     latent_size: int = 0  # dimensions of z_t; none without latents
     bound: Literal["elbo", "exact"]  # what the sum of log_likelihood - kl is
+    same_work: bool = True  # whether a pass is the same operators on the same shapes, whatever the lengths
 
     def initial_state(self, batch_size: int) -> RecurrentState:
         """State before the first frame: zeros."""
