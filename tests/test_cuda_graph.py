@@ -1,59 +1,21 @@
-"""Recorded steps of training, without a GPU: a recorder that repeats what a CUDA graph repeats, on the CPU.
+"""Recorded steps of training and generation: repeated on the CPU by operators.py, on a GPU as CUDA graphs."""
 
-It notes every operator below autograd with the very tensors it read and wrote, and runs them again on these tensors:
-no Python of the model's, no new memory that another could see. What a graph would miss, it misses too.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from experiment import make_experiment
+from operators import record_operators
 from small_runs import assert_same_weights, log_rows, run_here, small_run, small_shards
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from tiny_models import FRAME_SIZE, build, every_combination, sequences
 
 from zfaudio.cuda_graph import Recorded
 from zfaudio.errors import UserError
+from zfaudio.generate import generate
 from zfaudio.gradients import recorded
+from zfaudio.sampling import Temperatures, draw_noise, free_run
 from zfaudio.train import Training
-
-
-class Operators(TorchDispatchMode):
-    """Notes what is computed, to do it again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple] = []
-
-    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        # A number of Python's would be the recording's for ever.
-        assert operator.overloadpacket != torch.ops.aten._local_scalar_dense, "the CPU asks for a value"
-        result = operator(*args, **(kwargs or {}))
-        self.seen.append((operator, args, kwargs or {}, result))
-        return result
-
-    @torch.no_grad()
-    def replay(self) -> None:
-        for operator, args, kwargs, result in self.seen:
-            for kept, again in zip(tensors(result), tensors(operator(*args, **kwargs)), strict=True):
-                if kept.untyped_storage().data_ptr() != again.untyped_storage().data_ptr():  # else a view, or in place
-                    kept.copy_(again)
-
-
-def tensors(values: object) -> list[Tensor]:
-    if isinstance(values, Tensor):
-        return [values]
-    return [one for value in values for one in tensors(value)] if isinstance(values, (list, tuple)) else []
-
-
-def record_operators(work: Callable, inputs: tuple[Tensor, ...]) -> tuple[object, Callable[[], None]]:
-    draws = torch.get_rng_state()
-    operators = Operators()
-    with operators:
-        result = work(*inputs)
-    torch.set_rng_state(draws)
-    return result, operators.replay
 
 
 def test_a_recording_follows_its_inputs_and_draws_anew():
@@ -73,6 +35,8 @@ def test_work_that_asks_for_a_value_cannot_be_recorded():
     with pytest.raises(AssertionError, match="asks for a value"):
         Recorded(lambda one: one if one.sum() > 0 else -one, record_operators)(torch.ones(2))
 
+
+pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")  # torch, of the flag that switches oneDNN off
 
 VARIANTS = {
     "zforcing": {},
@@ -170,3 +134,26 @@ def test_a_cuda_graph_trains_as_steps_without_it_do(shards, tmp_path, variant, p
         run_here(config, tmp_path / name)
         rows.append([float(row["nats_per_frame"]) for row in log_rows(tmp_path / name)])
     assert rows[0] == pytest.approx(rows[1], rel=1e-2, abs=1e-2)
+
+
+@pytest.mark.parametrize("name", every_combination())
+@pytest.mark.parametrize("from_posterior", [False, True])
+def test_recorded_frames_are_those_made_one_by_one(torch_products, name, from_posterior):
+    model, (frames, lengths, _) = build(every_combination()[name]).eval(), sequences(9)
+    backward = model.read_backward(frames, lengths) if from_posterior else None
+    runs = []
+    for record in (None, record_operators):
+        noise = draw_noise(model, seed=3, first=0, lanes=2)
+        noise = ((latent.double(), frame.double()) for latent, frame in noise)
+        start = torch.zeros(2, FRAME_SIZE).double(), model.initial_state(2)
+        future = None if backward is None else backward[0]
+        with torch.inference_mode():
+            runs.append(list(free_run(model.stepper(), *start, noise, Temperatures(0.7, 0.9), 8, future, record)))
+    assert all(map(torch.equal, *runs))
+    assert not torch.equal(runs[1][0], runs[1][1])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_asking_for_a_graph_of_generation_without_a_gpu_is_a_users_mistake(tmp_path):
+    with pytest.raises(UserError, match="is for a GPU"):
+        generate(make_experiment(tmp_path), out=tmp_path / "out", cuda_graph=True)

@@ -11,7 +11,7 @@ from zfaudio.audio import read_audio
 from zfaudio.checkpoint import load_checkpoint
 from zfaudio.errors import UserError
 from zfaudio.generate import generate, read_sample_list
-from zfaudio.sampling import LANES, REFERENCE, Temperatures, record, sample_speech, side_by_side
+from zfaudio.sampling import LANES, REFERENCE, Temperatures, sample_speech, side_by_side, to_waveforms
 
 
 @pytest.fixture(scope="module")
@@ -178,15 +178,15 @@ def test_clipped_samples_are_counted(tmp_path, capsys):
 def test_clipped_samples_past_the_end_do_not_count(exp):
     manifest = load_checkpoint(exp).manifest
     frames = [torch.full((2, FRAME_SIZE), 1e9), torch.zeros(2, FRAME_SIZE)]
-    assert record(frames, 2, 25, manifest)[0].clipped == FRAME_SIZE
-    assert record(frames[::-1], 2, 25, manifest)[0].clipped == 5
+    assert to_waveforms(frames, 2, 25, manifest)[0].clipped == FRAME_SIZE
+    assert to_waveforms(frames[::-1], 2, 25, manifest)[0].clipped == 5
 
 
 def test_a_lane_that_diverges_is_told_apart_from_the_others(exp):
     manifest = load_checkpoint(exp).manifest
     frames = torch.zeros(3, 4, FRAME_SIZE)
     frames[1, 2, 5] = float("nan")
-    takes = record(frames.unbind(), 4, 60, manifest)
+    takes = to_waveforms(frames.unbind(), 4, 60, manifest)
     assert [take.diverged_at for take in takes[1:4]] == [None, FRAME_SIZE + 5, None]
 
 

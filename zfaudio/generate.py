@@ -16,6 +16,7 @@ from tqdm import tqdm
 from zfaudio.audio import RejectedRecording, read_audio, resample, to_mono, write_wav
 from zfaudio.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.command import command_line
+from zfaudio.cuda_graph import record_cuda_graph
 from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
 from zfaudio.figures import draw_speech
@@ -62,6 +63,7 @@ def generate(
     prompt: Path | None = None,
     reconstruct: Path | None = None,
     device: DeviceName = "auto",
+    cuda_graph: bool = False,
 ) -> None:
     """Generate speech: WAV files, a picture of each, and samples.json, which says how each was made.
 
@@ -82,13 +84,17 @@ def generate(
         reconstruct: a recording to reconstruct: the latents are drawn from the posterior, which has heard it; the
             decoder hears its own output only.
         device: where to compute.
+        cuda_graph: launch the kernels of each frame as one CUDA graph. On a GPU; it has not run on one yet.
     """
     temperatures = Temperatures(
         temperature if latent_temperature is None else latent_temperature,
         temperature if observation_temperature is None else observation_temperature,
     )
     check_options(num, seconds, temperatures, seed, prompt, reconstruct)
-    trained = load_checkpoint(checkpoint, pick_device(device))
+    place = pick_device(device)
+    if cuda_graph and place.type != "cuda":
+        raise UserError("--cuda_graph is for a GPU, and this runs on the CPU; leave it out")
+    trained = load_checkpoint(checkpoint, place)
     manifest, source = trained.manifest, prompt or reconstruct
     recording = None if source is None else read_recording(source, manifest)
     samples = read_sample_list(out)
@@ -108,7 +114,7 @@ def generate(
         write_sample_list(out, samples)
 
     made, speech, computing = [], 0.0, 0.0
-    takes = run_model(trained, about.kind, recording, seconds, temperatures, seed, num)
+    takes = run_model(trained, about.kind, recording, seconds, temperatures, seed, num, cuda_graph)
     for index in range(num):
         began = time.perf_counter()
         take = next(takes)
@@ -181,14 +187,16 @@ def run_model(
     temperatures: Temperatures,
     seed: int,
     count: int,
+    cuda_graph: bool,
 ) -> Iterator[Take]:
     """Takes 0..count-1 of the seed, several made side by side."""
     model, manifest = trained.model, trained.manifest
     progress = partial(tqdm, desc=kind, unit="frame", disable=None)
+    record = record_cuda_graph if cuda_graph else None
     if kind == "reconstruction" and recording is not None:
-        return reconstruct_speech(model, manifest, recording, temperatures, seed, count, progress)
+        return reconstruct_speech(model, manifest, recording, temperatures, seed, count, progress, record)
     samples = max(1, round(seconds * manifest.sample_rate / manifest.frame_size)) * manifest.frame_size
-    return sample_speech(model, manifest, samples, temperatures, seed, count, recording, progress)
+    return sample_speech(model, manifest, samples, temperatures, seed, count, recording, progress, record)
 
 
 def with_prompt(

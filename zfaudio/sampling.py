@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from zfaudio.cuda_graph import Recorded, Recorder
 from zfaudio.frames import standardise, to_frames
 from zfaudio.manifest import Manifest
 from zfaudio.models import FrameModel
@@ -55,6 +56,7 @@ def sample_speech(
     count: int,
     prompt: np.ndarray | None = None,
     progress: Progress = lambda steps, total: steps,
+    record: Recorder | None = None,
 ) -> Iterator[Take]:
     """Ancestral samples 0..count-1 of a seed, after a prompt if there is one.
 
@@ -67,6 +69,7 @@ def sample_speech(
         count: how many.
         prompt: int16 [n], at least one frame. The model reads its last whole frames, with latents from the posterior.
         progress: wraps the steps of those made side by side, to show how far they are.
+        record: makes one recording of the steps that are made side by side, see cuda_graph.py.
     """
     device = next(model.parameters()).device
     steps = -(-samples // model.frame_size)
@@ -80,8 +83,8 @@ def sample_speech(
         frame, state = model_start(model, lanes)
         if frames is not None:
             frame, state = read_in(step, frames, backward, state, noise, temperatures.latent, lanes)
-        run = free_run(step, frame, state, noise, temperatures, steps)
-        yield from record(progress(run, total=steps), lanes, samples, manifest)[: count - first]
+        run = free_run(step, frame, state, noise, temperatures, steps, record=record)
+        yield from to_waveforms(progress(run, total=steps), lanes, samples, manifest)[: count - first]
 
 
 @torch.inference_mode()
@@ -93,6 +96,7 @@ def reconstruct_speech(
     seed: int,
     count: int,
     progress: Progress = lambda steps, total: steps,
+    record: Recorder | None = None,
 ) -> Iterator[Take]:
     """Reconstructions 0..count-1 of a recording, int16 [n], at least one frame, each as long as it is.
 
@@ -105,8 +109,8 @@ def reconstruct_speech(
     step = model.stepper()
     for first, lanes in side_by_side(model, step, count, backward):
         noise = draw_noise(model, seed, first, lanes)
-        run = free_run(step, *model_start(model, lanes), noise, temperatures, len(frames), backward)
-        yield from record(progress(run, total=len(frames)), lanes, len(recording), manifest)[: count - first]
+        run = free_run(step, *model_start(model, lanes), noise, temperatures, len(frames), backward, record)
+        yield from to_waveforms(progress(run, total=len(frames)), lanes, len(recording), manifest)[: count - first]
 
 
 def side_by_side(model: FrameModel, step: Step, count: int, backward: Tensor | None) -> Iterator[tuple[int, int]]:
@@ -162,6 +166,7 @@ def free_run(
     temperatures: Temperatures,
     steps: int,
     backward: Tensor | None = None,
+    record: Recorder | None = None,
 ) -> Iterator[Tensor]:
     """Frames [lanes, frame_size] that follow `frame`, each drawn from the model that has read those before.
 
@@ -173,12 +178,21 @@ def free_run(
         temperatures: of latents and frames.
         steps: how many frames.
         backward: b_t of each step, [steps, hidden]; latents are drawn from the posterior with it, else from the prior.
+        record: makes a recording of a step, see cuda_graph.py.
     """
-    for t, (latent_noise, frame_noise) in zip(range(steps), noise, strict=False):
-        future = None if backward is None else backward[t].expand(len(frame), -1)
-        distribution, state = step(frame, state, temperatures.latent, future, latent_noise)
-        frame = distribution.at(frame_noise, temperatures.observation)
-        yield frame
+    size = len(state)
+
+    def advance(frame: Tensor, latent_noise: Tensor, frame_noise: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        before, future = others[:size], next(iter(others[size:]), None)
+        distribution, after = step(frame, before, temperatures.latent, future, latent_noise)
+        return distribution.at(frame_noise, temperatures.observation), *after
+
+    advanced = advance if record is None else Recorded(advance, record)
+    for t, draws in zip(range(steps), noise, strict=False):
+        future = () if backward is None else (backward[t].expand(len(frame), -1),)
+        frame, *after = advanced(frame, *draws, *state, *future)
+        state = tuple(after)
+        yield frame if record is None else frame.clone()
 
 
 def read_in(
@@ -241,7 +255,7 @@ def standardised_frames(waveform: np.ndarray, manifest: Manifest, device: torch.
     return torch.from_numpy(frames).to(device)
 
 
-def record(frames: Iterable[Tensor], lanes: int, samples: int, manifest: Manifest) -> list[Take]:
+def to_waveforms(frames: Iterable[Tensor], lanes: int, samples: int, manifest: Manifest) -> list[Take]:
     """Turn steps of standardised frames [lanes, frame_size] into waveforms of so many samples, a block at a time."""
     waveforms = np.zeros((lanes, samples), np.int16)
     clipped = np.zeros(lanes, np.int64)
