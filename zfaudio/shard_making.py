@@ -6,11 +6,13 @@ that is done, with all that the manifest needs to know of it, and makes the othe
 """
 
 import errno
+import io
 import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from zfaudio.audio import RejectedRecording
 from zfaudio.corpus import Reject, Utterance, load_utterances
@@ -18,6 +20,8 @@ from zfaudio.errors import UserError
 from zfaudio.frames import Moments, moments, to_frames
 from zfaudio.manifest import sha256
 from zfaudio.shard_files import FramedUtterance, write_shard
+
+STRETCH = 16 << 20  # bytes of a shard that are sent to the disk at once
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,23 @@ class ShardRecord:
         return cls(**fields)
 
 
+class WrittenBack(io.FileIO):
+    """A file that is on its way to the disk while more of it is made, which leaves fsync little to wait for."""
+
+    written = 0  # bytes
+    sent = 0  # of them, those on their way
+
+    def write(self, content: Any) -> int:
+        """As of any file."""
+        count = super().write(content)
+        self.written += count
+        if self.written - self.sent >= STRETCH and hasattr(os, "posix_fadvise"):
+            # Linux starts to write what is dirty, and lets go only of what is not.
+            os.posix_fadvise(self.fileno(), self.sent, self.written - self.sent, os.POSIX_FADV_DONTNEED)
+            self.sent = self.written
+        return count
+
+
 def make_shard(plan: ShardPlan, out: Path, unfinished: Path, cutting: Cutting) -> ShardRecord:
     """Write OUT/NAME unless it is there already, and return its record.
 
@@ -80,7 +101,7 @@ def make_shard(plan: ShardPlan, out: Path, unfinished: Path, cutting: Cutting) -
     # A process that outlived a killed run may still be at the same shard: each writes to a file of its own.
     part = unfinished / f"{plan.name}.{os.getpid()}.part"
     try:
-        with part.open("wb") as stream:
+        with io.BufferedWriter(WrittenBack(part, "w")) as stream:
             digest = write_shard(stream, framed_utterances(plan.utterances, cutting, record))
             stream.flush()
             os.fsync(stream.fileno())
