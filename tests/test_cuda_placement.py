@@ -22,6 +22,7 @@ from zfaudio.metrics import Interval
 from zfaudio.models import FrameModel, ModelConfig, build_model
 from zfaudio.objective import Weights, training_loss
 from zfaudio.ops.fast import PathWeights, _LatentPath
+from zfaudio.ops.fast_chain import _LatentChain
 from zfaudio.ops.fast_norm import NormedWeights, _NormedLatentPath
 from zfaudio.ops.kernels import triton_runs
 from zfaudio.ops.products import Products
@@ -172,6 +173,22 @@ def test_backward_passes_written_by_hand_stay_on_the_gpu(no_gpu, monkeypatch, pa
     assert [one if one is None else (one.shape, one.dtype) for one in gradients] == [
         one if one is None else (one.shape, one.dtype) for one in expected
     ]
+    assert not crossings.seen
+
+
+@pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16], ids=str)
+def test_the_backward_pass_of_a_chain_of_latents_stays_on_the_gpu(no_gpu, computed):
+    """6 units a network."""
+    z = LATENT_SIZE
+    shapes = (4, 2, 12), (4, 2, z), (2, z), (12, z), (2 * z, 6), (2 * z,), (2 * z, 6), (2 * z,)
+    arguments = [torch.randn(shape, device="cuda") for shape in shapes]
+    kept = SimpleNamespace(save_for_backward=lambda *saved: setattr(kept, "saved_tensors", saved))
+    with Crossings() as crossings:
+        outputs = _LatentChain.forward(kept, Products(computed, torch.float32), True, *arguments)
+        gradients = _LatentChain.backward(kept, *map(torch.ones_like, outputs))
+    assert places(outputs) == places(gradients) == {"cuda"}
+    given = [one for i, one in enumerate(arguments) if i != 1]  # not the noise
+    assert [(one.shape, one.dtype) for one in tensors(gradients)] == [(one.shape, one.dtype) for one in given]
     assert not crossings.seen
 
 

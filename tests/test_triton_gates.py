@@ -13,9 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import build, sequences, tiny
 from torch import Tensor, nn
 
-from zfaudio.ops import fast, fast_norm, gates, plain
+from zfaudio.ops import fast, fast_chain, fast_norm, gates, plain
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.networks import GaussianMLP
 
@@ -173,6 +174,21 @@ def test_a_path_of_kernels_is_the_plain_one(interpreted, cell, batch, steps, hid
     for one, other in zip(ours, outcome(plain.latent_path), strict=True):
         scale = other.abs().max().clamp(min=1)
         torch.testing.assert_close(one / scale, other / scale, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_a_chain_of_kernels_is_the_loop(interpreted, monkeypatch, residual):
+    model, (frames, lengths, noise) = build(tiny("srnn", residual_posterior=residual)), sequences(5, 3)
+
+    def outcome(core: str) -> list[Tensor]:
+        model.config.core = core
+        terms = model(frames, lengths, None, noise)
+        loss = (terms.log_likelihood - terms.kl).sum() + terms.latents.drawn.sum()
+        return [terms.log_likelihood, terms.kl, *torch.autograd.grad(loss, list(model.parameters()))]
+
+    monkeypatch.setattr(fast_chain, "gates_for", lambda like: interpreted)
+    for ours, theirs in zip(outcome("fast"), outcome("plain"), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-9)
 
 
 class Compiled:

@@ -13,7 +13,7 @@ Step t reads frame x_t and scores x_{t+1}. The LSTM does not see the latents, wh
 import torch
 from torch import Tensor, nn
 
-from zfaudio.distributions import DiagonalGaussian, Quantiser
+from zfaudio.distributions import DiagonalGaussian, Quantiser, split_gaussian
 from zfaudio.models.base import (
     Ablation,
     FrameDistribution,
@@ -28,6 +28,7 @@ from zfaudio.models.base import (
     scored_steps,
 )
 from zfaudio.models.config import ModelConfig
+from zfaudio.ops import fast_chain
 from zfaudio.ops.cells import LatentState, State, at_end, zero_state
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
@@ -126,6 +127,10 @@ class SRNN(FrameModel):
             latent: z_0, [B, Z].
             noise: standard normal, [B, S, Z].
         """
+        if self.config.core == "fast" and future is not None:
+            networks = self.prior, self.posterior, self.config.residual_posterior
+            chain = fast_chain.latent_chain(*networks, hidden, future, latent, noise)
+            return Latents(split_gaussian(chain.prior), split_gaussian(chain.posterior), chain.drawn)
         priors, posteriors, drawn = [], [], []
         futures = hidden.shape[1] * [None] if future is None else future.unbind(1)
         for hidden_t, future_t, noise_t in zip(hidden.unbind(1), futures, noise.unbind(1), strict=True):
