@@ -176,6 +176,43 @@ def test_backward_passes_written_by_hand_stay_on_the_gpu(no_gpu, monkeypatch, pa
     assert not crossings.seen
 
 
+class Kernels(TorchDispatchMode):
+    """Counts the operators that compute something, and what Triton launches."""
+
+    FREE = ("view", "select", "slice", "split", "split_with_sizes", "t", "transpose", "device", "detach", "as_strided")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        name = operator.overloadpacket.__name__
+        self.count += name not in self.FREE and "empty" not in name
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.skipif(not triton_runs(), reason="needs Triton and a C compiler")
+@pytest.mark.parametrize(("computed", "documented"), [(torch.float32, [6, 6]), (torch.bfloat16, [9, 9])], ids=str)
+def test_a_frame_launches_as_many_kernels_as_documented(no_gpu, monkeypatch, computed, documented):
+    def launches(steps: int) -> list[int]:
+        shapes = (steps, 2, 20), (steps, 2, 5), (steps, 2, LATENT_SIZE), (2, 5), (2, 5)
+        arguments = [*(torch.randn(shape, device="cuda") for shape in shapes), *loop_weights(PathWeights)]
+        kept = SimpleNamespace(save_for_backward=lambda *saved: setattr(kept, "saved_tensors", saved))
+        with Kernels() as forward:
+            monkeypatch.setattr("zfaudio.ops.triton_gates.launch", lambda *_, **__: count(forward))
+            outputs = _LatentPath.forward(kept, Products(computed, torch.float32), *arguments)
+        gradients = list(map(torch.ones_like, outputs))
+        with Kernels() as backward:
+            monkeypatch.setattr("zfaudio.ops.triton_gates.launch", lambda *_, **__: count(backward))
+            _LatentPath.backward(kept, *gradients)
+        return [forward.count, backward.count]
+
+    def count(kernels: Kernels) -> None:
+        kernels.count += 1
+
+    assert [longer - shorter for longer, shorter in zip(launches(5), launches(4), strict=True)] == documented
+
+
 @pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16], ids=str)
 def test_the_backward_pass_of_a_chain_of_latents_stays_on_the_gpu(no_gpu, computed):
     """6 units a network."""
