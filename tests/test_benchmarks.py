@@ -43,7 +43,9 @@ def test_the_benchmark_of_starting_runs(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("benchmarks.startup.medians_in_alternation", once)
     startup(json=str(tmp_path / "result.json"))
     results = json.loads((tmp_path / "result.json").read_text())
-    assert results["help_s"] < results["seconds"]["import torch"] < results["seconds"]["first step"]
+    # The others are timed once and beside other tests: which of them takes longer is for the benchmark to tell.
+    assert results["help_s"] < results["seconds"]["import torch"]
+    assert {"first_batch_vs_torch_import", "first_step_vs_torch_import"} <= results.keys()
 
 
 def test_the_first_turn_is_not_counted_and_what_lies_between_is_not_timed():

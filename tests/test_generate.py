@@ -73,6 +73,20 @@ def test_a_sample_depends_on_its_number_but_not_on_how_many_are_made(exp, tmp_pa
     assert len(set(many)) == len(many)
 
 
+@pytest.mark.parametrize("model", ["zforcing", "rnn", "vrnn", "srnn"])
+def test_products_in_bfloat16_make_nearly_the_same_speech(tmp_path, model):
+    exp = make_experiment(tmp_path, model=model)
+    waveforms = []
+    for precision, num in (("fp32", 2), ("bf16", 1), ("bf16", 2)):
+        out = tmp_path / f"{precision}-{num}"
+        generate(exp, out=out, num=num, seconds=0.05, precision=precision)
+        waveforms.append(wav(out / "sample-000.wav").astype(float))
+    exact, alone, beside_another = waveforms
+    assert np.array_equal(alone, beside_another)
+    assert not np.array_equal(exact, alone)
+    assert np.abs(exact - alone).max() < 0.05 * np.abs(exact).max()
+
+
 @pytest.mark.parametrize("prompted", [False, True])
 def test_any_number_of_samples_made_side_by_side_are_the_same(exp, prompted):
     options = {"samples": 2000, "prompt": speech(300, seed=1) if prompted else None}

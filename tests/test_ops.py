@@ -344,6 +344,21 @@ def test_generations_step_is_the_models(dtype, batch, hidden, latent, mlp, embed
         assert all(map(torch.equal, before, (frame, noise, *state)))
 
 
+def test_generations_step_under_autocast_is_as_near_as_its_products():
+    torch.manual_seed(6)
+    model = build_model(ModelConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32), 8, Quantiser())
+    frame, noise, state = torch.randn(5, 8), torch.randn(5, 16), State(*torch.randn(2, 5, 64))
+    for backward in (None, torch.randn(5, 64)):
+        outcomes = []
+        for low in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                density, after = model.stepper()(frame, state, 1.0, backward, noise)
+            outcomes.append([density.mean, density.log_variance, *after])
+        assert all(value.dtype == torch.float32 for value in outcomes[1])
+        assert not torch.equal(outcomes[0][0], outcomes[1][0])
+        assert max(relative_errors(outcomes[1], outcomes[0])) < 0.02
+
+
 def test_generations_step_covers_what_it_can():
     for config, head in ((VARIANTS["conditional layer norm"], "factorised"), (SMALL, "autoregressive")):
         torch.manual_seed(0)

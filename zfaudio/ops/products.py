@@ -81,7 +81,11 @@ def _onednn_knows(dtype: torch.dtype) -> bool:
 
 
 def packed_linear(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
-    """The layer [n, in] -> [n, out] with its weights as they are now, laid out once; without gradients."""
+    """The layer [n, in] -> [n, out] with its weights as they are now, laid out once; without gradients.
+
+    Products in autocast's precision where it is on.
+    """
     weight, bias = linear.weight.detach(), linear.bias.detach()
-    multiply = own_products(weight).packed(weight)
-    return lambda rows: multiply(rows).add_(bias)
+    products = autocast_products(weight)
+    multiply = products.packed(weight)
+    return lambda rows: multiply(rows).to(products.given).add_(bias)

@@ -20,7 +20,7 @@ from zfaudio.ops.cells import LatentLSTMCell, State
 from zfaudio.ops.gates import clamped_leaky_relu_
 from zfaudio.ops.kernels import gates_for
 from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP
-from zfaudio.ops.products import own_products, packed_linear
+from zfaudio.ops.products import autocast_products, packed_linear
 
 Predicted = TypeVar("Predicted")
 Step = Callable[..., tuple[Predicted, State]]
@@ -37,6 +37,7 @@ def latent_stepper(
     """A function (frame, state, latent_temperature, backward, noise) -> (prediction, state): `FrameModel.step`.
 
     It computes with the weights as they are now; later changes to them do not reach it. No gradient passes through it.
+    Under autocast its products, and nothing else, are less precise.
 
     Args:
         embed: of frames.
@@ -46,10 +47,17 @@ def latent_stepper(
         predict: (h_t [batch, hidden], x_t) -> the distribution of the next frame.
     """
     hidden_size = cell.recurrent.in_features
-    to_embedded, to_latent, bias = cell.folded()
-    packed = own_products(embed.weight).packed
-    from_inputs = packed(torch.cat([to_embedded @ embed.weight, to_latent], dim=1))
-    gate_bias = bias + to_embedded @ embed.bias
+    products = autocast_products(embed.weight)
+    with torch.autocast(embed.weight.device.type, enabled=False):
+        to_embedded, to_latent, bias = cell.folded()
+        inputs = torch.cat([to_embedded @ embed.weight, to_latent], dim=1)
+        gate_bias = bias + to_embedded @ embed.bias
+
+    def packed(weight: Tensor) -> Callable[[Tensor], Tensor]:
+        multiply = products.packed(weight)
+        return lambda rows: multiply(rows).to(products.given)
+
+    from_inputs = packed(inputs)
 
     @cache  # a generation uses one of them, a continuation both
     def latents_of(network: GaussianMLP) -> Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]:
