@@ -128,6 +128,16 @@ def test_a_pass_stays_on_the_gpu(no_gpu, name):
     assert crossings.seen == (["aten._to_copy.default"] if packs else [])
 
 
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "rnn" in name])
+def test_a_pass_of_fixed_work_asks_for_no_lengths(no_gpu, name):
+    model, (frames, lengths) = on_gpu(CONFIGS[name]).eval(), batch()
+    model.fix_work()
+    with Crossings() as crossings:
+        terms = model(frames, lengths)
+    assert places(terms) == {"cuda"}
+    assert not crossings.seen
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_step_of_generation_stays_on_the_gpu(no_gpu, name):
     model, (frames, _) = on_gpu(CONFIGS[name]).eval(), batch()

@@ -30,8 +30,7 @@ class TrainConfig:
         device: where to train; auto takes a GPU where there is one.
         precision: of the products: float32, TF32 (on a GPU), or bfloat16 (weights and densities stay in float32; on a
             CPU faster only where it multiplies bfloat16: AVX512-BF16 or AMX).
-        cuda_graph: launch each step's kernels as one CUDA graph. On one GPU, for models other than rnn and srnn. It has
-            not run on a GPU yet.
+        cuda_graph: launch each step's kernels as one CUDA graph. On one GPU; it has not run on one yet.
         log_every: steps between lines of the log.
         validate_every: steps between validations on whole utterances.
         save_every: steps between checkpoints.

@@ -48,11 +48,13 @@ class Recorded(Generic[Result]):
         self._inputs: tuple[Tensor, ...] | None = None
 
     def __call__(self, *inputs: Tensor) -> Result:
-        """The result for inputs of the shapes and types of the first call's."""
+        """The result for inputs of the shapes of the first call's. Raises ValueError for others."""
         if self._inputs is None:
             self._inputs = tuple(one.detach().clone() for one in inputs)
             self._result, self._replay = self._record(self._work, self._inputs)
         for kept, given in zip(self._inputs, inputs, strict=True):
+            if kept.shape != given.shape:
+                raise ValueError(f"recorded with {tuple(kept.shape)}, called with {tuple(given.shape)}")
             kept.copy_(given)
         self._replay()
         return self._result

@@ -200,13 +200,9 @@ class Training:
         gradients = clipped_gradients(self.model, parameters, options.clip_norm, self.accelerator.backward)
         if not options.cuda_graph:
             return gradients
-        if not self.bare_model.same_work:
-            raise UserError(
-                f"train.cuda_graph is not for model {self.config.model.name}, whose passes differ with the lengths of "
-                "sequences; set it to false"
-            )
         if self.accelerator.device.type != "cuda" or self.accelerator.num_processes > 1:
             raise UserError("train.cuda_graph is for training by one process on a GPU; set it to false")
+        self.bare_model.fix_work()
         return recorded(gradients, parameters)
 
     def log_interval(self) -> str:

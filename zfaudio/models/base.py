@@ -13,6 +13,7 @@ from zfaudio.models.config import ModelConfig
 from zfaudio.models.outputs import FactorisedOutput
 from zfaudio.ops import fast, plain
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
+from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
 from zfaudio.ops.plain import LatentPath
 
@@ -69,7 +70,6 @@ class FrameModel(nn.Module):
     frame_noise_size: int  # standard normal numbers that a frame's draw takes
     latent_size: int = 0  # dimensions of z_t; none without latents
     bound: Literal["elbo", "exact"]  # what the sum of log_likelihood - kl is
-    same_work: bool = True  # whether a pass is the same operators on the same shapes, whatever the lengths
 
     def initial_state(self, batch_size: int) -> RecurrentState:
         """State before the first frame: zeros."""
@@ -129,6 +129,12 @@ class FrameModel(nn.Module):
             noise: what z_t is drawn with, [batch, latent]; torch's random state when left out.
         """
         raise NotImplementedError
+
+    def fix_work(self) -> None:
+        """From now on a pass is the same operators on the same shapes, whatever the lengths: see cuda_graph.py."""
+        for module in self.modules():
+            if isinstance(module, LSTM):
+                module.same_work = True
 
     def stepper(self) -> Callable[..., tuple[FrameDistribution, RecurrentState]]:
         """A function with the arguments of `step`, for many steps with the weights as they are now and no gradient."""

@@ -33,7 +33,6 @@ class RNN(FrameModel):
     """The model of this file's docstring."""
 
     bound = "exact"
-    same_work = False  # cuDNN reads packed sequences
 
     def __init__(self, config: ModelConfig, frame_size: int, quantiser: Quantiser) -> None:
         super().__init__()

@@ -38,7 +38,6 @@ class SRNN(FrameModel):
     """The model of this file's docstring."""
 
     bound = "elbo"
-    same_work = False  # cuDNN reads packed sequences
 
     def __init__(self, config: ModelConfig, frame_size: int, quantiser: Quantiser) -> None:
         super().__init__()

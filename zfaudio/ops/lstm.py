@@ -22,8 +22,12 @@ from zfaudio.ops.products import Products, autocast_products, onednn_applies
 class LSTM(nn.LSTM):
     """A one-layer nn.LSTM over [batch, steps, in], its recurrent matrix orthogonal at the start, as published.
 
-    With core `fast` the products on the CPU are those of ops/products.py; else everything is nn.LSTM's.
+    With core `fast` the products on the CPU are those of ops/products.py; else everything is nn.LSTM's, on a GPU
+    cuDNN's. That reads sequences of different lengths packed, in shapes that follow the lengths; with `same_work` the
+    loop below reads them padded.
     """
+
+    same_work = False
 
     def __init__(self, input_size: int, hidden_size: int, core: str) -> None:
         super().__init__(input_size, hidden_size, batch_first=True)
@@ -47,7 +51,7 @@ class LSTM(nn.LSTM):
             state: before the first step.
             embed: what inputs pass before they enter.
         """
-        if self._fast_applies(inputs):
+        if self._fast_applies(inputs) or self.same_work:
             hidden, cell = self._run(inputs, state, embed)
             return hidden, State(at_end(hidden, lengths), at_end(cell, lengths))
         rows = embed(inputs) if embed else inputs
@@ -72,7 +76,7 @@ class LSTM(nn.LSTM):
         rows, bias = inputs.transpose(0, 1), biases[0] + biases[1]
         entering = gate_sums(rows, embed, weight, bias) if embed else F.linear(rows, weight, bias)
         multiply = autocast_products(recurrent)
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(inputs.device.type, enabled=False):
             hidden, cell = _LSTM.apply(multiply, entering, recurrent, *state)
         return hidden[1:].transpose(0, 1), cell.transpose(0, 1)
 
