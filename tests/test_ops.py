@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
+from tiny_models import build, every_combination, sequences, tiny
 from torch import Tensor, nn
 
 from zfaudio.distributions import Quantiser
@@ -17,6 +18,7 @@ from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.embedding import folding_pays, gate_sums
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
+from zfaudio.ops.packing import PackedLinear, PackedLSTM, packed
 from zfaudio.ops.products import Products, own_products
 
 SMALL = ModelConfig(hidden_size=9, latent_size=3, embedding_size=5, mlp_size=7)
@@ -342,6 +344,40 @@ def test_generations_step_is_the_models(dtype, batch, hidden, latent, mlp, embed
         )
         assert not ours.mean.requires_grad
         assert all(map(torch.equal, before, (frame, noise, *state)))
+
+
+PACKED = every_combination() | {
+    "conditional layer norm": tiny(conditional_layer_norm=True),
+    "srnn filtering": tiny("srnn", smoothing=False),
+}
+
+
+@dtypes
+@pytest.mark.parametrize("from_posterior", [False, True])
+@pytest.mark.parametrize("name", PACKED)
+def test_every_models_step_is_the_same_with_packed_layers(monkeypatch, name, from_posterior, dtype):
+    monkeypatch.setattr("zfaudio.ops.packing.LARGE", 0)
+    model, (frames, lengths, _) = build(PACKED[name]).to(dtype).eval(), sequences(3, 3)
+    frames = frames.to(dtype)
+    backward = model.read_backward(frames, lengths) if from_posterior else None
+    future = None if backward is None else backward[:, 1].detach()
+    state = tuple(part.add(torch.randn_like(part)) for part in model.initial_state(2))
+    noise, drawn = torch.randn(2, model.latent_size).to(dtype), torch.randn(2, model.frame_noise_size).to(dtype)
+    outcomes = []
+    for step in (model.stepper(), model.step):
+        density, after = step(frames[:, 0], state, 0.7, future, noise)
+        outcomes.append([density.log_prob(frames[:, 1]), density.at(drawn), *after])
+    assert not outcomes[0][0].requires_grad
+    assert_all_close(*outcomes, dtype)
+
+
+def test_only_large_layers_are_packed():
+    model = build_model(ModelConfig("rnn", hidden_size=512, embedding_size=8), 16, Quantiser())
+    step = packed(model)
+    assert isinstance(step.lstm, PackedLSTM)
+    assert isinstance(step.embed, nn.Linear)  # 128 weights
+    assert isinstance(packed(nn.Sequential(nn.Linear(256, 256)))[0], PackedLinear)
+    assert isinstance(model.lstm, LSTM)
 
 
 def test_generations_step_under_autocast_is_as_near_as_its_products():

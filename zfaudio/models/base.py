@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -15,6 +15,7 @@ from zfaudio.ops import fast, plain
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
+from zfaudio.ops.packing import packed
 from zfaudio.ops.plain import LatentPath
 
 # What a model carries from frame to frame: tensors [batch, ...], zeros before a recording.
@@ -138,7 +139,8 @@ class FrameModel(nn.Module):
 
     def stepper(self) -> Callable[..., tuple[FrameDistribution, RecurrentState]]:
         """A function with the arguments of `step`, for many steps with the weights as they are now and no gradient."""
-        return self.step
+        with torch.no_grad():
+            return torch.no_grad()(cast(FrameModel, packed(self)).step)
 
 
 def build_output(

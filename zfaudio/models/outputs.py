@@ -1,7 +1,6 @@
 """From a state to the density of the next frame: the frame likelihoods, as every model can have them."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,6 @@ from zfaudio.distributions import (
     floor_deviation,
 )
 from zfaudio.models.config import ModelConfig
-from zfaudio.ops.products import packed_linear
 
 SampleDensity = DiagonalGaussian | GaussianMixture | LogisticMixture
 
@@ -104,8 +102,3 @@ class FactorisedOutput(nn.Module):
     def forward(self, condition: Tensor, previous: Tensor) -> SampleDensity:
         """Density of the frame that follows: condition [..., condition_size]; the frame before it is not read."""
         return self.layout.read(self.linear(condition))
-
-    def packed(self) -> Callable[[Tensor, Tensor], SampleDensity]:
-        """`forward` for many steps of generation, with the weights as they are now."""
-        linear = packed_linear(self.linear)
-        return lambda condition, previous: self.layout.read(linear(condition))

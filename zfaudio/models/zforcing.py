@@ -32,10 +32,10 @@ from zfaudio.models.base import (
     scored_steps,
 )
 from zfaudio.models.config import ModelConfig
-from zfaudio.models.outputs import FactorisedOutput
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State, at_end, zero_state
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
+from zfaudio.ops.packing import packed
 from zfaudio.ops.plain import LatentPath
 from zfaudio.ops.stepping import latent_stepper
 
@@ -122,9 +122,8 @@ class ZForcing(FrameModel):
     def stepper(self) -> Callable[..., tuple[FrameDistribution, RecurrentState]]:
         """`step` for generation; see `FrameModel.stepper` and ops/stepping.py."""
         if not isinstance(self.decoder_cell, LatentLSTMCell):
-            return self.step
-        output = self.output.packed() if isinstance(self.output, FactorisedOutput) else self.output
-        return latent_stepper(self.embed, self.prior, self.posterior, self.decoder_cell, output)
+            return super().stepper()
+        return latent_stepper(self.embed, self.prior, self.posterior, self.decoder_cell, packed(self.output))
 
     def _forgetful(self, frames: Tensor, latent: Tensor) -> Tensor:
         """h_t of a decoder that starts at every frame from zero: frames [B, S, F], latent [B, S, Z] -> [B, S, H]."""

@@ -85,7 +85,10 @@ def packed_linear(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
 
     Products in autocast's precision where it is on.
     """
-    weight, bias = linear.weight.detach(), linear.bias.detach()
+    weight = linear.weight.detach()
     products = autocast_products(weight)
     multiply = products.packed(weight)
+    if linear.bias is None:
+        return lambda rows: multiply(rows).to(products.given)
+    bias = linear.bias.detach()
     return lambda rows: multiply(rows).to(products.given).add_(bias)
