@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import sysconfig
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 from torch import Tensor
@@ -22,5 +24,7 @@ def gates_for(like: Tensor) -> ModuleType:
 
 @cache
 def triton_runs() -> bool:
-    """Whether Triton is installed and finds the C compiler with which it makes its launchers."""
-    return bool(find_spec("triton") and (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")))
+    """Whether Triton is installed and finds the C compiler and Python's headers, with which it makes its launchers."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    return bool(find_spec("triton") and compiler and headers.exists())
