@@ -1,9 +1,13 @@
 """The autoregressive head: a density over frames, sample by sample, and the draws that belong to it."""
 
+import dataclasses
 import math
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from zfaudio.distributions import Quantiser
@@ -242,3 +246,53 @@ def test_a_window_or_stride_that_a_frame_does_not_hold_is_a_users_mistake(settin
 
 def test_a_window_as_long_as_a_frame_is_none():
     build_model(ModelConfig(name="sample_ar", head="autoregressive", head_window=10), 10, Quantiser())
+
+
+@likelihoods
+@given(
+    lanes=st.integers(1, 5),
+    window=st.integers(2, 6),
+    min_deviation=st.sampled_from([0.0, 0.001]),
+    temperature=st.floats(0, 2),
+    conditioned=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@hypothesis.settings(max_examples=25)
+def test_the_compiled_loop_draws_what_the_operators_do(
+    likelihood, lanes, window, min_deviation, temperature, conditioned, seed
+):
+    config = dataclasses.replace(settings(likelihood, window), min_deviation=min_deviation)
+    head = build(config, quantiser=Quantiser(3.0, 700.0), condition_size=CONDITION_SIZE if conditioned else 0)
+    torch.manual_seed(seed)
+    previous = torch.randn(lanes, head.frame_size, dtype=torch.float64)
+    noise = torch.randn(lanes, head.noise_size, dtype=torch.float64)
+    condition = torch.randn(lanes, CONDITION_SIZE if conditioned else 0, dtype=torch.float64)
+    with torch.no_grad():
+        density = head(condition, previous)
+        drawn = density.at(noise, temperature)
+        head.compiled = False
+        torch.testing.assert_close(drawn, density.at(noise, temperature), rtol=1e-9, atol=1e-9)
+
+
+@likelihoods
+def test_a_lane_of_the_compiled_loop_is_the_same_alone_and_beside_others(likelihood):
+    head = build(settings(likelihood)).float()
+    noise = torch.randn(2, 3, head.noise_size)
+    with torch.inference_mode():
+        density = head(torch.randn(2, 3, CONDITION_SIZE), torch.randn(2, 3, head.frame_size))
+        together = density.at(noise)
+        gain, shift = density.adaptation
+        alone = AutoregressiveFrame(head, (gain[1, 2], shift[1, 2]), density.before[1, 2]).at(noise[1, 2])
+    assert together.shape == (2, 3, head.frame_size)
+    assert together.dtype == torch.float32
+    assert torch.equal(together[1, 2], alone)
+
+
+@likelihoods
+def test_the_compiled_loop_hides_no_draw_that_diverged(likelihood):
+    head = build(settings(likelihood))
+    with torch.no_grad():
+        drawn = head(torch.full((1, CONDITION_SIZE), float("nan")).double(), torch.randn(1, 6).double()).at(
+            torch.zeros(1, head.noise_size).double()
+        )
+    assert drawn.isnan().all()

@@ -13,6 +13,7 @@ samples of speech, are hardly correlated (after 500 steps of training this is wo
 """
 
 import itertools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,7 +24,8 @@ from torch import Tensor, nn
 from zfaudio.distributions import Quantiser
 from zfaudio.errors import UserError
 from zfaudio.models.config import ModelConfig
-from zfaudio.models.outputs import DensityLayout, SampleDensity
+from zfaudio.models.outputs import NARROWEST, DensityLayout, SampleDensity
+from zfaudio.ops import sample_loop
 
 SLOPE = 0.1  # of the head's leaky ReLU
 
@@ -45,7 +47,7 @@ class AutoregressiveOutput(nn.Module):
         if frame_size % config.head_stride:
             raise UserError(f"model.head_stride is {config.head_stride}; it must divide the frame size, {frame_size}")
         self.frame_size, self.window, self.stride = frame_size, config.head_window, config.head_stride
-        self.quantiser = quantiser
+        self.quantiser, self.compiled = quantiser, config.core == "fast"
         self.layout = DensityLayout(config, 1, quantiser)
         self.filters = nn.Linear(self.window + 2, config.head_size)  # of the window and the logarithm of its level
         self.condition = nn.Linear(condition_size, 2 * config.head_size) if condition_size else None
@@ -116,11 +118,35 @@ class AutoregressiveFrame:
         return zip(gain, shift, strict=True)
 
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """The frame [..., frame_size] that standard normal `noise` [..., noise_size] stands for, sample by sample."""
+        """The frame [..., frame_size] that standard normal `noise` [..., noise_size] stands for, sample by sample.
+
+        On a CPU and without a gradient, with core `fast`, by the compiled loop of ops/sample_loop.py.
+        """
         noise = noise.unflatten(-1, (self.head.frame_size, self.head.layout.noise_size))
+        if self.head.compiled and noise.device.type == "cpu" and not torch.is_grad_enabled():
+            return self._at_once(noise, temperature)
         window, samples = self.before, []
         for draw in noise.unbind(-2):
             density = self.head.density(window.unsqueeze(-2), self.adaptation)
             samples.append(density.at(draw.unsqueeze(-2), temperature).squeeze(-1))  # [..., 1]
             window = torch.cat([window[..., 1:], samples[-1]], dim=-1)
         return torch.cat(samples, dim=-1)
+
+    def _at_once(self, noise: Tensor, temperature: float) -> Tensor:
+        """`at` in one compiled loop, without a gradient: noise [..., frame_size, noise numbers of a sample]."""
+        head, layout = self.head, self.head.layout
+        reading = sample_loop.Reading(
+            *(layout.kind, layout.components, layout.min_deviation, NARROWEST * head.quantiser.step),
+            *(head.quantiser.mean, head.quantiser.deviation),
+        )
+        rows = noise.shape[:-2]
+        adaptation = None
+        if self.adaptation is not None:
+            gain, shift = (part.squeeze(-2).reshape(math.prod(rows), -1) for part in self.adaptation)
+            adaptation = gain, shift
+        samples = sample_loop.draw_samples(
+            sample_loop.layers_of(head.filters, head.inner, head.outer, head.linear),
+            *(reading, SLOPE, self.before.reshape(math.prod(rows), -1), adaptation),
+            *(noise.reshape(math.prod(rows), *noise.shape[-2:]), temperature),
+        )
+        return samples.view(*rows, -1)

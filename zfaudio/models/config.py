@@ -35,7 +35,8 @@ class ModelConfig:
         conditional_layer_norm: zforcing: z_t enters the decoder as gain and bias of a layer norm.
         smoothing: srnn: whether the posterior reads the future, or x_{t+1} alone.
         residual_posterior: srnn: whether the posterior's mean is a correction of the prior's.
-        core: how loops over frames are computed: fast (ops/fast.py) where it applies, or plain, as the equations read.
+        core: how loops over frames and samples are computed: fast (ops/fast.py) where it applies, or plain, as the
+            equations read.
     """
 
     name: ModelName = "zforcing"
