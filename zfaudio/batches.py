@@ -82,8 +82,10 @@ class FrameWriter:
         length = min(len(row), sequence.length - offset)
         first = sequence.first + offset - self.leading_zeros  # index into the utterance's own frames
         zeros = 1 if first < 0 else 0
-        row[:zeros] = 0.0
-        row[length:] = 0.0
+        if zeros:
+            row[0] = 0.0
+        if length < len(row):
+            row[length:] = 0.0
         frames, out = sequence.utterance.frames[first + zeros : first + length], row[zeros:length]
         if self.dequantize:
             dequantise(frames, self.mean, self.deviation, sequence.noise_seed, first + zeros, out)

@@ -10,6 +10,9 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
+# Items that a thread makes before it hands them over: handing over a batch takes as long as making a third of one.
+TOGETHER = 4
+
 
 def rank_share(items: Iterable[Item], rank: int, world: int) -> Iterator[Item]:
     """Every world-th item, from the rank-th on."""
@@ -37,13 +40,13 @@ def hash64(*parts: int | str) -> int:
 
 
 def prefetch(items: Iterator[Item], depth: int = 4) -> Iterator[Item]:
-    """The items of an endless iterator, made ahead in a thread of their own."""
+    """The items of an endless iterator, made ahead in a thread of their own: `depth` times TOGETHER of them."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
     try:
-        pending = deque(thread.submit(next, items) for _ in range(depth))
+        pending = deque(thread.submit(list, itertools.islice(items, TOGETHER)) for _ in range(depth))
         while True:
-            yield pending.popleft().result()
-            pending.append(thread.submit(next, items))
+            yield from pending.popleft().result()
+            pending.append(thread.submit(list, itertools.islice(items, TOGETHER)))
     finally:
         # Without waiting: the garbage collector may close a generator in any thread, even in the one waited for.
         thread.shutdown(wait=False, cancel_futures=True)
