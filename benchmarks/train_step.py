@@ -175,7 +175,7 @@ def training_step(
     frames = torch.randn(size.batch, size.steps + 1, FRAME_SIZE, device=device)
     noise = torch.randn(size.batch, size.steps, size.latent, device=device)
 
-    def gradients(frames: Tensor, noise: Tensor) -> list[Tensor | None]:
+    def gradients(frames: Tensor, noise: Tensor) -> None:
         for parameter in parameters:
             parameter.grad = None
         # As in training: weights and optimiser stay in float32.
@@ -183,14 +183,12 @@ def training_step(
             loss = loss_of(core, model, frames, noise)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 100.0)
-        return [parameter.grad for parameter in parameters]
 
     compute = Recorded(gradients) if graph else gradients
 
     def step() -> None:
         allow_tf32(precision == "tf32")
-        for parameter, gradient in zip(parameters, compute(frames, noise), strict=True):
-            parameter.grad = gradient
+        compute(frames, noise)
         optimizer.step()
 
     return step

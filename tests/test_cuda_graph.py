@@ -80,8 +80,7 @@ def test_recorded_steps_train_as_others_do(shards, tmp_path, torch_products, var
         training = Training(config, tmp_path / name, resume=False)
         training.bare_model.fix_work()
         if name == "recorded":
-            parameters = list(training.bare_model.parameters())
-            training.gradients = recorded(training.gradients, parameters, record_operators)
+            training.gradients = recorded(training.gradients, record_operators)
         training.run()
     assert_same_weights(tmp_path / "others", tmp_path / "recorded")
     timed = {"frames_per_second", "data_wait", "loop_overhead"}
@@ -94,7 +93,7 @@ def test_recorded_steps_train_as_others_do(shards, tmp_path, torch_products, var
 
 def test_a_recorded_step_that_is_not_finite_is_skipped_and_the_next_is_not(shards, tmp_path, torch_products):
     training = Training(small_run(shards), tmp_path / "exp", resume=False)
-    gradients = recorded(training.gradients, list(training.bare_model.parameters()), record_operators)
+    gradients = recorded(training.gradients, record_operators)
 
     def sometimes_infinite(frames, lengths, state, weights):
         factor = float("inf") if training.step in (3, 4) else 1.0

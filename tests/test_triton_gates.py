@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operators import tensors
 from tiny_models import build, sequences, tiny
 from torch import Tensor, nn
 
@@ -94,12 +95,6 @@ def arguments_of(name: str, batch: int, size: int, dtype: torch.dtype, products:
             *(mask(8 * size), rows(4 * size, margin=2)),
         ],
     }[name]
-
-
-def tensors(values: object) -> list[Tensor]:
-    if isinstance(values, Tensor):
-        return [values]
-    return [one for value in values for one in tensors(value)] if isinstance(values, (list, tuple)) else []
 
 
 def test_both_files_have_the_same_functions():

@@ -44,16 +44,14 @@ def clipped_gradients(
     return compute
 
 
-def recorded(
-    gradients: Gradients, parameters: Sequence[nn.Parameter], record: Recorder = record_cuda_graph
-) -> Gradients:
-    """The same gradients by one CUDA graph, for batches of one shape; what it gives holds until the next call."""
+def recorded(gradients: Gradients, record: Recorder = record_cuda_graph) -> Gradients:
+    """The same gradients by one CUDA graph, for batches of one shape; what it gives holds until the next call.
 
-    def work(
-        frames: Tensor, lengths: Tensor, weights: Tensor, *state: Tensor
-    ) -> tuple[FrameTerms, Tensor, Tensor, list[Tensor | None]]:
-        results = gradients(frames, lengths, state, Weights(*weights.unbind()))
-        return *results, [parameter.grad for parameter in parameters]
+    The gradients that the recording leaves in the parameters stay theirs: each replay fills them anew.
+    """
+
+    def work(frames: Tensor, lengths: Tensor, weights: Tensor, *state: Tensor) -> tuple[FrameTerms, Tensor, Tensor]:
+        return gradients(frames, lengths, state, Weights(*weights.unbind()))
 
     replayed = Recorded(work, record)
 
@@ -61,9 +59,6 @@ def recorded(
         frames: Tensor, lengths: Tensor, state: RecurrentState, weights: Weights
     ) -> tuple[FrameTerms, Tensor, Tensor]:
         as_tensor = torch.tensor(dataclasses.astuple(weights), device=frames.device)
-        terms, loss, norm, own = replayed(frames, lengths, as_tensor, *state)
-        for parameter, gradient in zip(parameters, own, strict=True):
-            parameter.grad = gradient  # the optimiser may have let go of it
-        return terms, loss, norm
+        return replayed(frames, lengths, as_tensor, *state)
 
     return compute

@@ -173,7 +173,6 @@ class Training:
             usable = not self.agree_on_any(~torch.isfinite(norm))
             if usable:
                 self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
         if usable:
             self.state = tuple(part.detach() for part in terms.state)
             self.interval.add(batch, terms, loss, norm)
@@ -203,7 +202,7 @@ class Training:
         if self.accelerator.device.type != "cuda" or self.accelerator.num_processes > 1:
             raise UserError("train.cuda_graph is for training by one process on a GPU; set it to false")
         self.bare_model.fix_work()
-        return recorded(gradients, parameters)
+        return recorded(gradients)
 
     def log_interval(self) -> str:
         """Write the averages since the last call to the log; returns them in short for the progress bar."""

@@ -13,7 +13,7 @@ What differs from the loop, in exact arithmetic nothing:
 What is kept for the backward pass: see `kept_elements`.
 """
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from zfaudio.ops.embedding import gate_sums
 from zfaudio.ops.fast_norm import NormedWeights, normed_latent_path
 from zfaudio.ops.gates import total
 from zfaudio.ops.kernels import gates_for
-from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP
+from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP, linear_layers
 from zfaudio.ops.plain import LatentPath
 from zfaudio.ops.products import Products, autocast_products
 
@@ -77,16 +77,13 @@ def latent_path(
 
 def _weights(infer: GaussianMLP, advance: LatentLSTMCell, to_latent: Tensor) -> PathWeights:
     """With W_latent, [4 * hidden, latent]."""
-    # As attributes, not get_parameter: torch.func.functional_call puts plain tensors there.
-    inner, outer = (cast(nn.Linear, infer.layers[i]) for i in (0, 2))
+    inner, outer = linear_layers(infer.layers)
     joined = torch.cat([advance.recurrent.weight, to_latent.to(advance.recurrent.weight.dtype)], dim=1)
     return PathWeights(inner.weight, inner.bias, outer.weight, outer.bias, joined)
 
 
 def _normed_weights(infer: GaussianMLP, advance: ConditionalNormLSTMCell) -> NormedWeights:
-    inner, outer, first, second = (
-        cast(nn.Linear, network[i]) for network in (infer.layers, advance.gen) for i in (0, 2)
-    )
+    (inner, outer), (first, second) = linear_layers(infer.layers), linear_layers(advance.gen)
     return NormedWeights(
         *(inner.weight, inner.bias, outer.weight, outer.bias),
         *(first.weight, first.bias, second.weight, second.bias, advance.recurrent.weight),

@@ -8,16 +8,16 @@ W_p d_t and W_q a_t wait for nothing: autograd computes them over all frames bef
 Kept for the backward pass: 2 * mlp + 5 * latent elements a frame, and the noise.
 """
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zfaudio.ops.gates import total
 from zfaudio.ops.kernels import gates_for
-from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP
+from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP, linear_layers
 from zfaudio.ops.products import Products, autocast_products
 
 
@@ -60,8 +60,7 @@ def latent_chain(
         noise: standard normal, [batch, steps, latent].
     """
     multiply = autocast_products(latent)
-    # As attributes, not get_parameter: torch.func.functional_call puts plain tensors there.
-    layers = [[cast(nn.Linear, network.layers[i]) for i in (0, 2)] for network in (prior, posterior)]
+    layers = [linear_layers(network.layers) for network in (prior, posterior)]
     entering, from_latent = [], []
     for rows, (first, _) in zip((hidden, future), layers, strict=True):
         known, chained = first.weight.split([rows.shape[-1], latent.shape[-1]], dim=1)

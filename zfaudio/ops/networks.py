@@ -1,5 +1,7 @@
 """The small networks of the published model, which the loop over frames calls."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,15 @@ class ClampedLeakyReLU(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         """Elementwise."""
         return F.leaky_relu(value, 1 / 3).clamp(-3, 3)
+
+
+def linear_layers(layers: nn.Sequential) -> tuple[nn.Linear, nn.Linear]:
+    """The two linear layers of a network with an activation between them.
+
+    Take their weights as attributes, not by get_parameter: torch.func.functional_call puts plain tensors there.
+    """
+    first, _, second = layers
+    return cast(nn.Linear, first), cast(nn.Linear, second)
 
 
 class GaussianMLP(nn.Module):

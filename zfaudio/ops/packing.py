@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from zfaudio.ops.cells import State, lstm_update
 from zfaudio.ops.lstm import LSTM
-from zfaudio.ops.products import autocast_products, packed_linear
+from zfaudio.ops.products import packed_linear, packed_weight
 
 # Weights of a layer that gains by it; the many small products of the autoregressive head do not.
 LARGE = 1 << 16
@@ -46,11 +46,10 @@ class PackedLSTM(nn.Module):
     def __init__(self, lstm: LSTM) -> None:
         super().__init__()
         entering, recurrent, *biases = (weight.detach() for weight in lstm.all_weights[0])
-        self.products = autocast_products(entering)
-        self.multiply = self.products.packed(torch.cat([entering, recurrent], dim=1))
+        self.multiply = packed_weight(torch.cat([entering, recurrent], dim=1))
         self.bias = biases[0] + biases[1]
 
     def step(self, inputs: Tensor, state: State) -> State:
         """One step: inputs [batch, in]."""
-        sums = self.multiply(torch.cat([inputs, state.hidden], dim=-1)).to(self.products.given)
+        sums = self.multiply(torch.cat([inputs, state.hidden], dim=-1))
         return lstm_update(sums + self.bias, state.cell)

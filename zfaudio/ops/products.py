@@ -80,15 +80,20 @@ def _onednn_knows(dtype: torch.dtype) -> bool:
     return dtype == torch.float32
 
 
+def packed_weight(weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """`Products.packed` in autocast's precision where it is on, given in that of the weight."""
+    products = autocast_products(weight)
+    multiply = products.packed(weight)
+    return lambda rows: multiply(rows).to(products.given)
+
+
 def packed_linear(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
     """The layer [n, in] -> [n, out] with its weights as they are now, laid out once; without gradients.
 
     Products in autocast's precision where it is on.
     """
-    weight = linear.weight.detach()
-    products = autocast_products(weight)
-    multiply = products.packed(weight)
+    multiply = packed_weight(linear.weight.detach())
     if linear.bias is None:
-        return lambda rows: multiply(rows).to(products.given)
+        return multiply
     bias = linear.bias.detach()
-    return lambda rows: multiply(rows).to(products.given).add_(bias)
+    return lambda rows: multiply(rows).add_(bias)

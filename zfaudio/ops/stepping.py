@@ -10,7 +10,7 @@ What differs from `ZForcing.step`, in exact arithmetic nothing:
 
 from collections.abc import Callable
 from functools import cache
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,8 @@ from zfaudio.distributions import split_gaussian
 from zfaudio.ops.cells import LatentLSTMCell, State
 from zfaudio.ops.gates import clamped_leaky_relu_
 from zfaudio.ops.kernels import gates_for
-from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP
-from zfaudio.ops.products import autocast_products, packed_linear
+from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP, linear_layers
+from zfaudio.ops.products import packed_linear, packed_weight
 
 Predicted = TypeVar("Predicted")
 Step = Callable[..., tuple[Predicted, State]]
@@ -47,26 +47,21 @@ def latent_stepper(
         predict: (h_t [batch, hidden], x_t) -> the distribution of the next frame.
     """
     hidden_size = cell.recurrent.in_features
-    products = autocast_products(embed.weight)
     with torch.autocast(embed.weight.device.type, enabled=False):
         to_embedded, to_latent, bias = cell.folded()
         inputs = torch.cat([to_embedded @ embed.weight, to_latent], dim=1)
         gate_bias = bias + to_embedded @ embed.bias
 
-    def packed(weight: Tensor) -> Callable[[Tensor], Tensor]:
-        multiply = products.packed(weight)
-        return lambda rows: multiply(rows).to(products.given)
-
-    from_inputs = packed(inputs)
+    from_inputs = packed_weight(inputs)
 
     @cache  # a generation uses one of them, a continuation both
     def latents_of(network: GaussianMLP) -> Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]:
         """(h_{t-1}, b_t) -> parameters of z_t [batch, 2 * latent], recurrent gate sums [batch, 4 * hidden]."""
-        first = cast(nn.Linear, network.layers[0])
-        from_inner = packed_linear(cast(nn.Linear, network.layers[2]))
-        from_hidden = packed(torch.cat([first.weight[:, :hidden_size], cell.recurrent.weight]))
+        first, second = linear_layers(network.layers)
+        from_inner = packed_linear(second)
+        from_hidden = packed_weight(torch.cat([first.weight[:, :hidden_size], cell.recurrent.weight]))
         hidden_bias = torch.cat([first.bias, gate_bias])
-        from_backward = packed(first.weight[:, hidden_size:]) if first.in_features > hidden_size else None
+        from_backward = packed_weight(first.weight[:, hidden_size:]) if first.in_features > hidden_size else None
 
         def latents(hidden: Tensor, backward: Tensor | None) -> tuple[Tensor, Tensor]:
             summed = from_hidden(hidden).add_(hidden_bias)

@@ -113,6 +113,31 @@ def _clamp(values, limit):
 
 
 @triton.jit
+def _columns(size, BLOCK: tl.constexpr):
+    """Columns of a program, and which of them there are."""
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    return column, column < size
+
+
+@triton.jit
+def _load_gates(gate, size, there):
+    return (
+        tl.load(gate, there),
+        tl.load(gate + size, there),
+        tl.load(gate + 2 * size, there),
+        tl.load(gate + 3 * size, there),
+    )
+
+
+@triton.jit
+def _store_gates(gate, size, there, enter, forget, candidate, leave):
+    tl.store(gate, enter, there)
+    tl.store(gate + size, forget, there)
+    tl.store(gate + 2 * size, candidate, there)
+    tl.store(gate + 3 * size, leave, there)
+
+
+@triton.jit
 def _lstm_step(
     gates,
     product,
@@ -129,26 +154,19 @@ def _lstm_step(
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    there = column < size
+    column, there = _columns(size, BLOCK)
     kind = gates.dtype.element_ty
     gate = gates + row * gates_row + column
-    enter = tl.load(gate, there)
-    forget = tl.load(gate + size, there)
-    candidate = tl.load(gate + 2 * size, there)
-    leave = tl.load(gate + 3 * size, there)
+    enter, forget, candidate, leave = _load_gates(gate, size, there)
     if ADDED:
-        added = product + row * product_row + column
-        enter += tl.load(added, there).to(kind)
-        forget += tl.load(added + size, there).to(kind)
-        candidate += tl.load(added + 2 * size, there).to(kind)
-        leave += tl.load(added + 3 * size, there).to(kind)
+        more_enter, more_forget, more_candidate, more_leave = _load_gates(
+            product + row * product_row + column, size, there
+        )
+        enter, forget = enter + more_enter.to(kind), forget + more_forget.to(kind)
+        candidate, leave = candidate + more_candidate.to(kind), leave + more_leave.to(kind)
     enter, forget, candidate, leave = _sigmoid(enter), _sigmoid(forget), _tanh(candidate), _sigmoid(leave)
     after = forget * tl.load(before + row * before_row + column, there) + enter * candidate
-    tl.store(gate, enter, there)
-    tl.store(gate + size, forget, there)
-    tl.store(gate + 2 * size, candidate, there)
-    tl.store(gate + 3 * size, leave, there)
+    _store_gates(gate, size, there, enter, forget, candidate, leave)
     tl.store(cell + row * cell_row + column, after, there)
     tl.store(hidden + row * hidden_row + column, leave * _tanh(after), there)
 
@@ -180,8 +198,7 @@ def _lstm_step_backward(
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    there = column < size
+    column, there = _columns(size, BLOCK)
     kind = d_gates.dtype.element_ty
     d_state = tl.load(d_hidden + row * d_hidden_row + column, there).to(kind)
     if PARTS > 1:
@@ -189,20 +206,22 @@ def _lstm_step_backward(
     if PARTS > 2:
         d_state += tl.load(d_hidden_3 + row * d_hidden_3_row + column, there).to(kind)
     gate = gates + row * gates_row + column
-    enter = tl.load(gate, there)
-    forget = tl.load(gate + size, there)
-    candidate = tl.load(gate + 2 * size, there)
-    leave = tl.load(gate + 3 * size, there)
+    enter, forget, candidate, leave = _load_gates(gate, size, there)
     squashed = _tanh(tl.load(cell + row * cell_row + column, there))
     d_after = d_state * leave * (1 - squashed * squashed)
     d_after += tl.load(d_cell + row * d_cell_row + column, there)
     d_after += tl.load(d_cell_2 + row * d_cell_2_row + column, there)
     d_gate = d_gates + row * d_gates_row + column
     earlier = tl.load(before + row * before_row + column, there)
-    tl.store(d_gate, d_after * candidate * enter * (1 - enter), there)
-    tl.store(d_gate + size, d_after * earlier * forget * (1 - forget), there)
-    tl.store(d_gate + 2 * size, d_after * enter * (1 - candidate * candidate), there)
-    tl.store(d_gate + 3 * size, d_state * squashed * leave * (1 - leave), there)
+    _store_gates(
+        d_gate,
+        size,
+        there,
+        d_after * candidate * enter * (1 - enter),
+        d_after * earlier * forget * (1 - forget),
+        d_after * enter * (1 - candidate * candidate),
+        d_state * squashed * leave * (1 - leave),
+    )
     tl.store(d_before + row * d_before_row + column, d_after * forget, there)
 
 
@@ -221,8 +240,7 @@ def _draw_latent(
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    there = column < size
+    column, there = _columns(size, BLOCK)
     kind = parameters.dtype.element_ty
     parameter = parameters + row * parameters_row + column
     added = product + row * product_row + column
@@ -252,8 +270,7 @@ def _draw_latent_backward(
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    there = column < size
+    column, there = _columns(size, BLOCK)
     kind = d_sums.dtype.element_ty
     d_draw = tl.load(d_latent + row * d_latent_row + column, there).to(kind)
     d_draw += tl.load(d_latent_2 + row * d_latent_2_row + column, there).to(kind)
@@ -269,8 +286,7 @@ def _draw_latent_backward(
 @triton.jit
 def _activate(values, product, values_row, product_row, size, BLOCK: tl.constexpr):
     row = tl.program_id(0)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    there = column < size
+    column, there = _columns(size, BLOCK)
     value = values + row * values_row + column
     sums = tl.load(value, there) + tl.load(product + row * product_row + column, there).to(values.dtype.element_ty)
     tl.store(value, _clamp(tl.where(sums > 0, sums, sums * (1 / 3)), 3.0), there)
@@ -279,8 +295,7 @@ def _activate(values, product, values_row, product_row, size, BLOCK: tl.constexp
 @triton.jit
 def _activate_backward(grad, activation, out, grad_row, activation_row, out_row, size, BLOCK: tl.constexpr):
     row = tl.program_id(0)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    there = column < size
+    column, there = _columns(size, BLOCK)
     passed = tl.load(grad + row * grad_row + column, there).to(out.dtype.element_ty)
     active = tl.load(activation + row * activation_row + column, there)
     slope = tl.where(active > 0, passed, passed * (1 / 3))
