@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 import torch
+from closeness import assert_all_close, dtypes, relative_errors, shaken, sizes, values_and_gradients
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
-from tiny_models import build, every_combination, sequences, tiny
 from torch import Tensor, nn
 
 from zfaudio.distributions import Quantiser
@@ -15,11 +15,8 @@ from zfaudio.models.zforcing import ZForcing
 from zfaudio.objective import Weights, training_loss
 from zfaudio.ops import fast, plain
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
-from zfaudio.ops.embedding import folding_pays, gate_sums
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
-from zfaudio.ops.packing import PackedLinear, PackedLSTM, packed
-from zfaudio.ops.products import Products, own_products
 
 SMALL = ModelConfig(hidden_size=9, latent_size=3, embedding_size=5, mlp_size=7)
 VARIANTS = {
@@ -31,33 +28,6 @@ VARIANTS = {
     "conditional layer norm": dataclasses.replace(SMALL, conditional_layer_norm=True),
 }
 UNDER_AUTOCAST = VARIANTS | {"srnn": dataclasses.replace(SMALL, name="srnn")}
-TOLERANCE = {torch.float64: {"rtol": 1e-10, "atol": 1e-10}, torch.float32: {"rtol": 1e-4, "atol": 1e-5}}
-
-sizes = st.integers(1, 20)
-dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-
-
-def shaken(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The module with weights far from their start: no bias zero, some clamps reached."""
-    module = module.to(dtype)
-    for parameter in module.parameters():
-        parameter.data.add_(0.4 * torch.randn_like(parameter))
-    return module
-
-
-def values_and_gradients(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> list[Tensor]:
-    """Outputs, and gradients of a weighted sum of them all."""
-    generator = torch.Generator().manual_seed(5)
-    weights = [torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output) for output in outputs]
-    total = sum((output * weight).sum() for output, weight in zip(outputs, weights, strict=True))
-    return [*outputs, *torch.autograd.grad(total, inputs)]
-
-
-def assert_all_close(ours: list[Tensor], theirs: list[Tensor], dtype: torch.dtype, share: float = 1.0) -> None:
-    tolerance = {name: share * value for name, value in TOLERANCE[dtype].items()}
-    for one, other in zip(ours, theirs, strict=True):
-        scale = other.abs().max().clamp(min=1)  # float32's rounding is that of the largest terms of a sum
-        torch.testing.assert_close(one / scale, other / scale, **tolerance)
 
 
 def assume_exact(values: list[Tensor], truth: list[Tensor], dtype: torch.dtype) -> None:
@@ -241,13 +211,6 @@ def test_the_chain_of_latents_is_the_loop(residual, smoothing, batch, steps, hid
     assert_all_close(outcome("fast"), outcome("plain"), torch.float64)
 
 
-def relative_errors(values: list[Tensor], truth: list[Tensor]) -> list[float]:
-    return [
-        float(((one - other).norm() / other.norm().clamp(min=1e-3)).detach())
-        for one, other in zip(values, truth, strict=True)
-    ]
-
-
 @pytest.mark.parametrize("config", UNDER_AUTOCAST.values(), ids=UNDER_AUTOCAST.keys())
 def test_under_autocast_both_cores_are_as_near_to_float32(config):
     """Products in bfloat16 and all else in float32, weights and gradients too."""
@@ -321,143 +284,3 @@ def test_the_lstm_without_latents_is_torchs(batch, steps, entering, hidden, samp
         return values_and_gradients(outputs, [rows, *state, *weights])
 
     assert_all_close(outcome(ours), outcome(theirs), torch.float32)
-
-
-@dtypes
-@given(batch=sizes, hidden=sizes, latent=sizes, mlp=sizes, embedding=sizes, seed=st.integers(0, 99))
-@settings(max_examples=40)
-def test_generations_step_is_the_models(dtype, batch, hidden, latent, mlp, embedding, seed):
-    torch.manual_seed(seed)
-    config = ModelConfig(hidden_size=hidden, latent_size=latent, embedding_size=embedding, mlp_size=mlp)
-    model = shaken(build_model(config, 4, Quantiser()), dtype)
-    step = model.stepper()
-    assert step != model.step
-    for backward in (None, torch.randn(batch, hidden, dtype=dtype)):
-        frame, noise = torch.randn(batch, 4, dtype=dtype), torch.randn(batch, latent, dtype=dtype)
-        state = State(*torch.randn(2, batch, hidden, dtype=dtype))
-        before = [part.clone() for part in (frame, noise, *state)]
-        (ours, ours_after), (theirs, theirs_after) = (
-            function(frame, state, 0.7, backward, noise) for function in (step, model.step)
-        )
-        assert_all_close(
-            [ours.mean, ours.log_variance, *ours_after], [theirs.mean, theirs.log_variance, *theirs_after], dtype
-        )
-        assert not ours.mean.requires_grad
-        assert all(map(torch.equal, before, (frame, noise, *state)))
-
-
-PACKED = every_combination() | {
-    "conditional layer norm": tiny(conditional_layer_norm=True),
-    "srnn filtering": tiny("srnn", smoothing=False),
-}
-
-
-@dtypes
-@pytest.mark.parametrize("from_posterior", [False, True])
-@pytest.mark.parametrize("name", PACKED)
-def test_every_models_step_is_the_same_with_packed_layers(monkeypatch, name, from_posterior, dtype):
-    monkeypatch.setattr("zfaudio.ops.packing.LARGE", 0)
-    model, (frames, lengths, _) = build(PACKED[name]).to(dtype).eval(), sequences(3, 3)
-    frames = frames.to(dtype)
-    backward = model.read_backward(frames, lengths) if from_posterior else None
-    future = None if backward is None else backward[:, 1].detach()
-    state = tuple(part.add(torch.randn_like(part)) for part in model.initial_state(2))
-    noise, drawn = torch.randn(2, model.latent_size).to(dtype), torch.randn(2, model.frame_noise_size).to(dtype)
-    outcomes = []
-    for step in (model.stepper(), model.step):
-        density, after = step(frames[:, 0], state, 0.7, future, noise)
-        outcomes.append([density.log_prob(frames[:, 1]), density.at(drawn), *after])
-    assert not outcomes[0][0].requires_grad
-    assert_all_close(*outcomes, dtype)
-
-
-def test_only_large_layers_are_packed():
-    model = build_model(ModelConfig("rnn", hidden_size=512, embedding_size=8), 16, Quantiser())
-    step = packed(model)
-    assert isinstance(step.lstm, PackedLSTM)
-    assert isinstance(step.embed, nn.Linear)  # 128 weights
-    assert isinstance(packed(nn.Sequential(nn.Linear(256, 256)))[0], PackedLinear)
-    assert isinstance(model.lstm, LSTM)
-
-
-def test_generations_step_under_autocast_is_as_near_as_its_products():
-    torch.manual_seed(6)
-    model = build_model(ModelConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32), 8, Quantiser())
-    frame, noise, state = torch.randn(5, 8), torch.randn(5, 16), State(*torch.randn(2, 5, 64))
-    for backward in (None, torch.randn(5, 64)):
-        outcomes = []
-        for low in (False, True):
-            with torch.autocast("cpu", torch.bfloat16, enabled=low):
-                density, after = model.stepper()(frame, state, 1.0, backward, noise)
-            outcomes.append([density.mean, density.log_variance, *after])
-        assert all(value.dtype == torch.float32 for value in outcomes[1])
-        assert not torch.equal(outcomes[0][0], outcomes[1][0])
-        assert max(relative_errors(outcomes[1], outcomes[0])) < 0.02
-
-
-def test_generations_step_covers_what_it_can():
-    for config, head in ((VARIANTS["conditional layer norm"], "factorised"), (SMALL, "autoregressive")):
-        torch.manual_seed(0)
-        model = build_model(dataclasses.replace(config, head=head, head_window=2), 4, Quantiser())
-        frame, noise, state = torch.randn(2, 4), torch.randn(2, 3), State(*torch.randn(2, 2, 9))
-        (ours, _), (theirs, _) = (
-            function(frame, state, 1.0, None, noise) for function in (model.stepper(), model.step)
-        )
-        torch.testing.assert_close(ours.log_prob(frame), theirs.log_prob(frame))
-
-
-@dtypes
-@given(n=sizes, k=sizes, m=sizes, cut=st.integers(0, 3), seed=st.integers(0, 99))
-@settings(max_examples=40)
-def test_products_are_right_whatever_the_strides(dtype, n, k, m, cut, seed):
-    torch.manual_seed(seed)
-    rows, weight = torch.randn(n, k + cut, dtype=dtype)[:, cut:], torch.randn(m, k + cut, dtype=dtype)[:, cut:]
-    bias, grad = torch.randn(m, dtype=dtype), torch.randn(m + cut, n, dtype=dtype)[cut:].t()
-    multiply = own_products(rows)
-    pairs = [
-        (multiply(rows, weight, bias), rows @ weight.t() + bias),
-        (multiply(rows, weight.t().contiguous().t()), rows @ weight.t()),
-        (multiply(grad, weight.t()), grad @ weight),
-        (multiply.packed(weight)(rows), rows @ weight.t()),
-        (multiply.packed(weight.t())(grad), grad @ weight),
-        (multiply.weight_gradient(grad, rows), grad.t() @ rows),
-    ]
-    for ours, expected in pairs:
-        torch.testing.assert_close(ours, expected, **TOLERANCE[dtype])
-
-
-@given(n=sizes, k=sizes, m=sizes, seed=st.integers(0, 99))
-@settings(max_examples=40)
-def test_products_in_bfloat16_are_those_of_rounded_factors(n, k, m, seed):
-    torch.manual_seed(seed)
-    rows, weight, bias, grad = torch.randn(n, k), torch.randn(m, k), torch.randn(m), torch.randn(n, m)
-    low_rows, low_weight, low_bias, low_grad = (one.bfloat16().float() for one in (rows, weight, bias, grad))
-    multiply = Products(torch.bfloat16, given=torch.float32)
-    pairs = [
-        (multiply(rows, weight, bias), low_rows @ low_weight.t() + low_bias),
-        (multiply(grad, weight.t()), low_grad @ low_weight),
-        (multiply.packed(weight)(rows), low_rows @ low_weight.t()),
-        (multiply.packed(weight.t())(grad), low_grad @ low_weight),
-        (multiply.weight_gradient(grad, rows), low_grad.t() @ low_rows),
-    ]
-    for ours, expected in pairs:
-        assert ours.dtype == torch.float32
-        torch.testing.assert_close(ours, expected, rtol=2**-8, atol=1e-4)  # the result is rounded once
-
-
-@given(batch=sizes, steps=sizes, samples=sizes, units=sizes, gates=sizes, seed=st.integers(0, 99))
-@settings(max_examples=40)
-def test_embedding_and_input_matrix_in_one_or_apart_are_the_same(batch, steps, samples, units, gates, seed):
-    torch.manual_seed(seed)
-    embed, enter = nn.Linear(samples, units).double(), nn.Linear(units, gates).double()
-    frames = torch.randn(batch, steps, samples, dtype=torch.float64, requires_grad=True)
-    inputs = [frames, *embed.parameters(), *enter.parameters()]
-    ours = values_and_gradients((gate_sums(frames, embed, enter.weight, enter.bias),), inputs)
-    assert_all_close(ours, values_and_gradients((enter(embed(frames)),), inputs), torch.float64)
-
-
-def test_embedding_and_input_matrix_are_made_one_where_that_saves_products():
-    published = nn.Linear(200, 512)
-    assert folding_pays(1280, published)
-    assert not folding_pays(40, published)
-    assert not folding_pays(10**9, nn.Linear(200, 128))
