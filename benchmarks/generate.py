@@ -12,12 +12,12 @@ import torch
 from benchmarks.published import published_speech
 from benchmarks.timing import load_before, medians_in_alternation, report
 from zfaudio.command import run_command
+from zfaudio.data.manifest import FORMAT_VERSION, Manifest
 from zfaudio.distributions import Quantiser
-from zfaudio.manifest import FORMAT_VERSION, Manifest
+from zfaudio.generation.sampling import Take, Temperatures, sample_speech
 from zfaudio.models import ModelConfig
 from zfaudio.models.zforcing import ZForcing
 from zfaudio.ops.products import own_products
-from zfaudio.sampling import Take, Temperatures, sample_speech
 
 FRAME_SIZE = 200
 RATE = 16000

@@ -18,11 +18,11 @@ import numpy as np
 from benchmarks.corpus import recordings, repeated
 from benchmarks.timing import load_before, medians_in_alternation, report
 from zfaudio.command import run_command
-from zfaudio.folder import FolderConfig
-from zfaudio.frames import dequantise
-from zfaudio.loader import DataConfig, TrainingStream
-from zfaudio.manifest import Manifest, read_manifest
-from zfaudio.shards import shard
+from zfaudio.corpus.folder import FolderConfig
+from zfaudio.data.frames import dequantise
+from zfaudio.data.loader import DataConfig, TrainingStream
+from zfaudio.data.manifest import Manifest, read_manifest
+from zfaudio.data.shard import shard
 
 BATCH = 32
 SEGMENT = 40  # frames

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zfaudio.distributions import gaussian_kl
 from zfaudio.models.zforcing import ZForcing
-from zfaudio.objective import Weights
+from zfaudio.training.objective import Weights
 
 
 def published_loss(model: ZForcing, frames: Tensor, noise: Tensor, weights: Weights) -> Tensor:

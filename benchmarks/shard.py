@@ -20,7 +20,7 @@ from joblib.externals.loky import get_reusable_executor
 from benchmarks.corpus import recordings, repeated
 from benchmarks.timing import load_before, medians_in_alternation, report
 from zfaudio.command import run_command
-from zfaudio.shards import shard
+from zfaudio.data.shard import shard
 
 BLOCK = 1 << 20  # bytes
 

@@ -15,9 +15,9 @@ from benchmarks.corpus import recordings
 from benchmarks.timing import load_before, medians_in_alternation, report
 from zfaudio.command import run_command
 from zfaudio.config import RunConfig, TrainConfig, write_config
-from zfaudio.loader import DataConfig
+from zfaudio.data.loader import DataConfig
+from zfaudio.data.shard import shard
 from zfaudio.models import ModelConfig
-from zfaudio.shards import shard
 
 SMALL = ModelConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32)  # a step takes next to nothing
 
@@ -29,7 +29,7 @@ TRAINING = """
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zfaudio.config import read_config
-from zfaudio.train import Training
+from zfaudio.training.train import Training
 with TemporaryDirectory() as exp:
     training = Training(read_config(Path("{config}")), Path(exp) / "exp", resume=False)
     {action}

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from benchmarks.published import published_loss
 from benchmarks.timing import load_before, medians_in_alternation, report
 from zfaudio.command import run_command
-from zfaudio.cuda_graph import Recorded
 from zfaudio.device import allow_tf32
 from zfaudio.distributions import Quantiser
 from zfaudio.models import ModelConfig
 from zfaudio.models.zforcing import ZForcing
-from zfaudio.objective import Weights, training_loss
-from zfaudio.ops import fast
+from zfaudio.ops import latent_path_fast as fast
+from zfaudio.ops.cuda_graph import Recorded
 from zfaudio.ops.products import onednn_applies, own_products
-from zfaudio.optimiser import Adam
+from zfaudio.training.objective import Weights, training_loss
+from zfaudio.training.optimiser import Adam
 
 FRAME_SIZE = 200
 CORES = ("published", "plain", "fast")

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from zfaudio.audio import check_audio
-from zfaudio.checking import examine
 from zfaudio.command import run_command
-from zfaudio.corpus import Reject, Utterance
+from zfaudio.corpus.audio import check_audio
+from zfaudio.corpus.kaldi import Reject, Utterance
+from zfaudio.corpus.parallel import examine
+from zfaudio.corpus.pauses import fixed_pieces
+from zfaudio.corpus.splits import split_in_order, write_splits
 from zfaudio.errors import UserError
-from zfaudio.silence import fixed_pieces
-from zfaudio.splits import split_in_order, write_splits
 
 SPEAKER = "CB"
 

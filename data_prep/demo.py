@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from data_prep.demo_sentences import COMMON, SHARED, compose
 from data_prep.espeak import Voice, short_data_path, speak
-from zfaudio.audio import resample
 from zfaudio.command import run_command
+from zfaudio.corpus.audio import resample
 from zfaudio.errors import UserError
 
 RATE = 16000

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from zfaudio.command import run_command
-from zfaudio.folder import FolderConfig, prepare_folder
-from zfaudio.splits import write_splits
+from zfaudio.corpus.folder import FolderConfig, prepare_folder
+from zfaudio.corpus.splits import write_splits
 
 DEFAULT_FOLDER = FolderConfig()
 

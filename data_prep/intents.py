@@ -8,13 +8,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from zfaudio.audio import check_audio
-from zfaudio.checking import examine
 from zfaudio.command import run_command
-from zfaudio.corpus import Reject, Utterance
+from zfaudio.corpus.audio import check_audio
+from zfaudio.corpus.folder import FolderConfig
+from zfaudio.corpus.kaldi import Reject, Utterance
+from zfaudio.corpus.parallel import examine
+from zfaudio.corpus.splits import SPLITS, write_splits
 from zfaudio.errors import UserError
-from zfaudio.folder import FolderConfig
-from zfaudio.splits import SPLITS, write_splits
 
 SUFFIXES = (".wav", ".flac")
 SPEECH = Path("data/speech/clean")  # in the published repository

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from data_prep.timit_disc import CORE_TEST_SPEAKERS, DEVELOPMENT_SPEAKERS, missing_from
-from zfaudio.audio import check_audio
-from zfaudio.checking import examine
 from zfaudio.command import run_command
-from zfaudio.corpus import Reject, Utterance
+from zfaudio.corpus.audio import check_audio
+from zfaudio.corpus.kaldi import Reject, Utterance
+from zfaudio.corpus.parallel import examine
+from zfaudio.corpus.splits import write_splits
 from zfaudio.errors import UserError
-from zfaudio.splits import write_splits
 
 RATE = 16000  # of the sample counts in .PHN files
 

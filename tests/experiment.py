@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from speech import make_shards
 
-from zfaudio.checkpoint import point, save_checkpoint
 from zfaudio.config import RunConfig, TrainConfig, write_config
+from zfaudio.data.loader import DataConfig
+from zfaudio.data.manifest import read_manifest
 from zfaudio.distributions import Quantiser
-from zfaudio.loader import DataConfig
-from zfaudio.manifest import read_manifest
+from zfaudio.experiment.checkpoint import point, save_checkpoint
 from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.config import ModelName
 

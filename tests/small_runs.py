@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file
 from speech import make_shards
 
-from zfaudio.checkpoint import find_checkpoint
 from zfaudio.config import RunConfig, TrainConfig
-from zfaudio.loader import DataConfig
+from zfaudio.data.loader import DataConfig
+from zfaudio.experiment.checkpoint import find_checkpoint
 from zfaudio.models import ModelConfig
-from zfaudio.objective import ObjectiveConfig
-from zfaudio.train import Training
+from zfaudio.training.objective import ObjectiveConfig
+from zfaudio.training.train import Training
 
 FRAME_SIZE = 20
 

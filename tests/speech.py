@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from zfaudio.frames import Moments, from_frames, moments, to_frames
-from zfaudio.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest, sha256
-from zfaudio.shard_files import FramedUtterance, write_shard
+from zfaudio.data.frames import Moments, from_frames, moments, to_frames
+from zfaudio.data.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest, sha256
+from zfaudio.data.shard_format import FramedUtterance, write_shard
 
 
 def speech(samples: int, seed: int = 0, rate: int = 16000) -> np.ndarray:

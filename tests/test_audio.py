@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from zfaudio.audio import (
+from zfaudio.corpus.audio import (
     RejectedRecording,
     check_audio,
     open_audio,
@@ -18,7 +18,7 @@ from zfaudio.audio import (
     to_mono,
     write_wav,
 )
-from zfaudio.mpeg import parse_frame
+from zfaudio.corpus.mp3 import parse_frame
 
 RATE = 16000
 

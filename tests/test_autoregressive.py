@@ -13,7 +13,7 @@ from torch import Tensor
 from zfaudio.distributions import Quantiser
 from zfaudio.errors import UserError
 from zfaudio.models import ModelConfig, build_model
-from zfaudio.models.autoregressive import ROWS, AutoregressiveFrame, AutoregressiveOutput
+from zfaudio.models.autoregressive_head import ROWS, AutoregressiveFrame, AutoregressiveOutput
 
 CONDITION_SIZE = 3
 FINE = Quantiser(0.0, 1e6)  # steps so small that they play no part

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from data_prep.blizzard import blizzard
-from zfaudio.corpus import load_utterance, read_data_dir
+from zfaudio.corpus.kaldi import load_utterance, read_data_dir
 from zfaudio.errors import UserError
 
 SPLITS = ("train", "valid", "test")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from linear_gaussian import LinearGaussian, kalman_log_likelihood
 
-from zfaudio.loader import Batch
-from zfaudio.scoring import UtteranceScore, score_utterances
+from zfaudio.data.loader import Batch
+from zfaudio.evaluation.scoring import UtteranceScore, score_utterances
 
 LENGTHS = [13, 9, 5]
 

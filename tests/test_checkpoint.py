@@ -5,8 +5,8 @@ import pytest
 import torch
 from experiment import make_experiment
 
-from zfaudio.checkpoint import find_checkpoint, load_checkpoint, load_training_state, save_checkpoint
 from zfaudio.errors import UserError
+from zfaudio.experiment.checkpoint import find_checkpoint, load_checkpoint, load_training_state, save_checkpoint
 
 
 def test_a_checkpoint_is_found_through_its_experiment_and_by_itself(tmp_path):

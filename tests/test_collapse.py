@@ -4,13 +4,13 @@ import pytest
 import torch
 from speech import make_shards
 
-from zfaudio.collapse import collapse_warning, has_collapsed
 from zfaudio.config import RunConfig, TrainConfig
-from zfaudio.loader import DataConfig
-from zfaudio.metrics import read_metrics
+from zfaudio.data.loader import DataConfig
+from zfaudio.evaluation.collapse import collapse_warning, has_collapsed
+from zfaudio.experiment.metrics import read_metrics
 from zfaudio.models import ModelConfig
-from zfaudio.objective import ObjectiveConfig
-from zfaudio.train import Training
+from zfaudio.training.objective import ObjectiveConfig
+from zfaudio.training.train import Training
 
 
 @pytest.mark.parametrize(

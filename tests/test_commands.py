@@ -17,7 +17,7 @@ import pytest
 from experiment import make_experiment
 from speech import make_shards
 
-from zfaudio.frames import dequantise
+from zfaudio.data.frames import dequantise
 
 COMMANDS = ("shard", "train", "evaluate", "generate", "compare", "report")
 PREPARATIONS = ("timit", "blizzard", "folder", "demo")

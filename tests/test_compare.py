@@ -13,15 +13,15 @@ from experiment import make_experiment
 from speech import make_shards
 
 from zfaudio.command import run_command
-from zfaudio.compare import compare, describe, make_table
-from zfaudio.comparison import Row, compare_experiments
 from zfaudio.errors import UserError
-from zfaudio.evaluate import evaluate
-from zfaudio.generate import Sample, generate, read_sample_list, write_sample_list
-from zfaudio.likelihood import paired_interval
-from zfaudio.metrics import COLUMNS
-from zfaudio.report import report
-from zfaudio.results import EvaluationResult, read_result, write_result
+from zfaudio.evaluation.comparison import Row, compare_experiments
+from zfaudio.evaluation.evaluate import evaluate
+from zfaudio.evaluation.units import paired_interval
+from zfaudio.experiment.metrics import COLUMNS
+from zfaudio.experiment.results import EvaluationResult, read_result, write_result
+from zfaudio.generation.generate import Sample, generate, read_sample_list, write_sample_list
+from zfaudio.reporting.compare import compare, describe, make_table
+from zfaudio.reporting.report import report
 
 
 @pytest.fixture(scope="module")

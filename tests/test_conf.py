@@ -10,8 +10,8 @@ from zfaudio.command import run_command
 from zfaudio.config import RunConfig
 from zfaudio.distributions import Quantiser
 from zfaudio.models import build_model
-from zfaudio.objective import weights_at
-from zfaudio.train import train
+from zfaudio.training.objective import weights_at
+from zfaudio.training.train import train
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FILES = [

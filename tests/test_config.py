@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zfaudio.config import RunConfig, TrainConfig, read_config, write_config
+from zfaudio.data.loader import DataConfig
 from zfaudio.errors import UserError
-from zfaudio.loader import DataConfig
 from zfaudio.models import ModelConfig
 
 

@@ -6,8 +6,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zfaudio.audio import RejectedRecording, write_wav
-from zfaudio.corpus import (
+from zfaudio.corpus.audio import RejectedRecording, write_wav
+from zfaudio.corpus.kaldi import (
     Reject,
     Utterance,
     load_utterance,
@@ -184,7 +184,7 @@ def test_many_parts_open_their_recording_once(data_dir: Path, monkeypatch: pytes
         return original(source)
 
     utterances = read_data_dir(data_dir)
-    monkeypatch.setattr("zfaudio.audio.soundfile.SoundFile", counting)
+    monkeypatch.setattr("zfaudio.corpus.audio.soundfile.SoundFile", counting)
     loaded = list(load_utterances(utterances, RATE))
     assert len(opened) == 2
     for utterance, waveform in loaded:

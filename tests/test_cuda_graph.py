@@ -9,13 +9,13 @@ from operators import record_operators
 from small_runs import assert_same_weights, log_rows, run_here, small_run, small_shards
 from tiny_models import FRAME_SIZE, build, every_combination, sequences
 
-from zfaudio.cuda_graph import Recorded
 from zfaudio.errors import UserError
-from zfaudio.generate import generate
-from zfaudio.gradients import recorded
-from zfaudio.models.autoregressive import AutoregressiveOutput
-from zfaudio.sampling import Temperatures, draw_noise, free_run
-from zfaudio.train import Training
+from zfaudio.generation.generate import generate
+from zfaudio.generation.sampling import Temperatures, draw_noise, free_run
+from zfaudio.models.autoregressive_head import AutoregressiveOutput
+from zfaudio.ops.cuda_graph import Recorded
+from zfaudio.training.gradients import recorded
+from zfaudio.training.train import Training
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")  # torch, of the flag that switches oneDNN off
 

@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from zfaudio.metrics import Interval
+from zfaudio.experiment.metrics import Interval
 from zfaudio.models import FrameModel, ModelConfig, build_model
-from zfaudio.objective import Weights, training_loss
-from zfaudio.ops.fast import PathWeights, _LatentPath
-from zfaudio.ops.fast_chain import _LatentChain
 from zfaudio.ops.fast_norm import NormedWeights, _NormedLatentPath
 from zfaudio.ops.kernels import triton_runs
+from zfaudio.ops.latent_chain_fast import _LatentChain
+from zfaudio.ops.latent_path_fast import PathWeights, _LatentPath
 from zfaudio.ops.products import Products
-from zfaudio.optimiser import Adam
+from zfaudio.training.objective import Weights, training_loss
+from zfaudio.training.optimiser import Adam
 
 CONFIGS = every_combination() | {
     "zforcing plain": tiny(core="plain"),

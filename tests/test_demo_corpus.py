@@ -7,8 +7,8 @@ import pytest
 from data_prep.demo import demo, make_speaker
 from data_prep.demo_sentences import COMMON, compose
 from data_prep.timit import timit
-from zfaudio.audio import read_audio
-from zfaudio.corpus import read_data_dir
+from zfaudio.corpus.audio import read_audio
+from zfaudio.corpus.kaldi import read_data_dir
 from zfaudio.errors import UserError
 
 pytest.importorskip("espeakng_loader")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from experiment import make_experiment
 
-from zfaudio.diagnostics import draw_dimensions, find_collapse, read_latents, read_quality
 from zfaudio.errors import UserError
-from zfaudio.latents import Usage, latents
-from zfaudio.metrics import COLUMNS
-from zfaudio.report import report
+from zfaudio.evaluation.latents import Usage, latents
+from zfaudio.experiment.metrics import COLUMNS
+from zfaudio.reporting.diagnostics import draw_dimensions, find_collapse, read_latents, read_quality
+from zfaudio.reporting.report import report
 
 PROBE = {
     "accuracy": {"posterior mean": 0.512, "prior mean": 0.25, "state": 0.4375},

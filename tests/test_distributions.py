@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch import distributions as reference
 
+from zfaudio.data.frames import dequantise
 from zfaudio.distributions import (
     DiagonalGaussian,
     GaussianMixture,
@@ -17,7 +18,6 @@ from zfaudio.distributions import (
     gaussian_kl,
     split_gaussian,
 )
-from zfaudio.frames import dequantise
 
 sizes = st.integers(1, 5)
 seeds = st.integers(0, 2**31)

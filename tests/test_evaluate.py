@@ -8,13 +8,13 @@ import soundfile
 from experiment import FRAME_SIZE, make_experiment
 from speech import make_shards, speech
 
-from zfaudio.checkpoint import load_checkpoint
+from zfaudio.data.frames import to_frames
+from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
-from zfaudio.evaluate import evaluate
-from zfaudio.frames import to_frames
-from zfaudio.likelihood import Units
-from zfaudio.references import flac_size, measure_scored_audio
-from zfaudio.shard_reading import read_utterances
+from zfaudio.evaluation.evaluate import evaluate
+from zfaudio.evaluation.references import flac_size, measure_scored_audio
+from zfaudio.evaluation.units import Units
+from zfaudio.experiment.checkpoint import load_checkpoint
 
 
 def result_of(exp: Path, file: Path, **options: object) -> dict:

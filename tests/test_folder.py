@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.folder import audio_folder
-from zfaudio.corpus import load_utterance, read_data_dir, validate_data_dir
+from zfaudio.corpus.folder import FolderConfig, prepare_folder
+from zfaudio.corpus.kaldi import load_utterance, read_data_dir, validate_data_dir
+from zfaudio.corpus.pauses import fixed_pieces, quiet_pieces
+from zfaudio.corpus.splits import split_in_order
 from zfaudio.errors import UserError
-from zfaudio.folder import FolderConfig, prepare_folder
-from zfaudio.silence import fixed_pieces, quiet_pieces
-from zfaudio.splits import split_in_order
 
 RATE = 16000
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from speech import speech
 
-from zfaudio.frames import (
+from zfaudio.data.frames import (
     Moments,
     count_constant,
     dequantise,

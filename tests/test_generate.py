@@ -7,11 +7,11 @@ import torch
 from experiment import FRAME_SIZE, RATE, make_experiment
 from speech import speech
 
-from zfaudio.audio import read_audio
-from zfaudio.checkpoint import load_checkpoint
+from zfaudio.corpus.audio import read_audio
 from zfaudio.errors import UserError
-from zfaudio.generate import generate, read_sample_list
-from zfaudio.sampling import LANES, REFERENCE, Temperatures, sample_speech, side_by_side, to_waveforms
+from zfaudio.experiment.checkpoint import load_checkpoint
+from zfaudio.generation.generate import generate, read_sample_list
+from zfaudio.generation.sampling import LANES, REFERENCE, Temperatures, sample_speech, side_by_side, to_waveforms
 
 
 @pytest.fixture(scope="module")

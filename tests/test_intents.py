@@ -10,7 +10,7 @@ from speech import speech
 from test_recipes import TINY, assert_one_line, run
 
 from data_prep.intents import intents
-from zfaudio.corpus import read_data_dir
+from zfaudio.corpus.kaldi import read_data_dir
 from zfaudio.errors import UserError
 
 RECIPE = Path(__file__).parents[1] / "recipes/intents"

@@ -11,13 +11,13 @@ from experiment import FRAME_SIZE, make_experiment
 from safetensors.torch import load_file, save_file
 from speech import make_shards
 
-from zfaudio.batches import Batch
-from zfaudio.checkpoint import load_checkpoint, save_checkpoint
 from zfaudio.command import run_command
+from zfaudio.data.batches import Batch
 from zfaudio.distributions import DiagonalGaussian, Quantiser
 from zfaudio.errors import UserError
-from zfaudio.evaluate import evaluate
-from zfaudio.latents import LatentSums, compare, latents, merge, run_passes, sum_latents, usage_of
+from zfaudio.evaluation.evaluate import evaluate
+from zfaudio.evaluation.latents import LatentSums, compare, latents, merge, run_passes, sum_latents, usage_of
+from zfaudio.experiment.checkpoint import load_checkpoint, save_checkpoint
 from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.base import FrameModel, FrameTerms, Latents, latent_terms, on, scored_steps
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zfaudio.frames import dequantise, to_frames
-from zfaudio.likelihood import (
+from zfaudio.data.frames import dequantise, to_frames
+from zfaudio.evaluation.units import (
     Units,
     average_per_frame,
     bootstrap_interval,

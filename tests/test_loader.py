@@ -14,12 +14,12 @@ import torch
 from hypothesis import given, settings
 from speech import make_shards
 
+from zfaudio.data.frames import standardise
+from zfaudio.data.loader import Batch, DataConfig, TrainingStream, whole_utterances
+from zfaudio.data.manifest import Shard, read_manifest
+from zfaudio.data.segments import deal_out
+from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
-from zfaudio.frames import standardise
-from zfaudio.loader import Batch, DataConfig, TrainingStream, whole_utterances
-from zfaudio.manifest import Shard, read_manifest
-from zfaudio.segments import deal_out
-from zfaudio.shard_reading import read_utterances
 
 FRAMES = [30, 7, 1, 41, 2, 9, 25]
 SEGMENT = 8

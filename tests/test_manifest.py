@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from speech import make_shards
 
+from zfaudio.data.manifest import Manifest, check_shards, read_manifest
 from zfaudio.errors import UserError
-from zfaudio.manifest import Manifest, check_shards, read_manifest
 
 
 def edit(location: str, **changes: object) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from zfaudio.metrics import COLUMNS, Interval, MetricsLog, read_metrics
+from zfaudio.experiment.metrics import COLUMNS, Interval, MetricsLog, read_metrics
 
 
 def test_rows_are_read_as_they_were_written_and_missing_columns_are_empty(tmp_path):

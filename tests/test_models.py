@@ -20,7 +20,7 @@ from zfaudio.distributions import LogisticMixture
 from zfaudio.errors import UserError
 from zfaudio.models import FrameModel, ModelConfig
 from zfaudio.models.base import FrameTerms
-from zfaudio.objective import Weights, elbo, training_loss
+from zfaudio.training.objective import Weights, elbo, training_loss
 
 COMBINATIONS = every_combination()
 combinations = pytest.mark.parametrize("config", COMBINATIONS.values(), ids=COMBINATIONS.keys())

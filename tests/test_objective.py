@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from zfaudio.models.base import FrameTerms
-from zfaudio.objective import ObjectiveConfig, Weights, elbo, training_loss, weights_at
 from zfaudio.ops.cells import State
+from zfaudio.training.objective import ObjectiveConfig, Weights, elbo, training_loss, weights_at
 
 
 def test_kl_weight_grows_to_one_and_stays():

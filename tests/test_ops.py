@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from zfaudio.distributions import Quantiser
 from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.zforcing import ZForcing
-from zfaudio.objective import Weights, training_loss
-from zfaudio.ops import fast, plain
+from zfaudio.ops import latent_path as plain
+from zfaudio.ops import latent_path_fast as fast
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
+from zfaudio.training.objective import Weights, training_loss
 
 SMALL = ModelConfig(hidden_size=9, latent_size=3, embedding_size=5, mlp_size=7)
 VARIANTS = {

@@ -7,7 +7,7 @@ import sys
 import torch
 from torch import nn
 
-from zfaudio.optimiser import Adam
+from zfaudio.training.optimiser import Adam
 
 
 def test_steps_are_torchs_also_after_a_resumption():
@@ -45,7 +45,7 @@ def test_weights_move_without_being_recorded():
 
 def test_no_compiler_is_loaded():
     program = (
-        "import sys, torch; from zfaudio.optimiser import Adam; weight = torch.zeros(2, requires_grad=True);"
+        "import sys, torch; from zfaudio.training.optimiser import Adam; weight = torch.zeros(2, requires_grad=True);"
         "optimiser = Adam([weight], 0.1, 1e-5); weight.sum().backward(); optimiser.step(); optimiser.zero_grad();"
         "optimiser.load_state_dict(optimiser.state_dict()); sys.exit('torch._dynamo' in sys.modules)"
     )

@@ -14,7 +14,7 @@ from linear_gaussian import LinearGaussian, factorised_log_likelihood, kalman_lo
 
 from zfaudio.distributions import Quantiser
 from zfaudio.models import FrameModel, ModelConfig, build_model
-from zfaudio.objective import Weights, elbo, training_loss
+from zfaudio.training.objective import Weights, elbo, training_loss
 
 STEPS, BATCH, LEARNING_RATE = 600, 32, 0.01
 SCORED, HELD_OUT, DRAWS = 20, 400, 8  # frames of a sequence; sequences; draws of each one's latents

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zfaudio.distributions import GaussianMixture, LogisticMixture, Quantiser
 from zfaudio.models import ModelConfig
-from zfaudio.models.outputs import NARROWEST, DensityLayout, FactorisedOutput, SampleDensity
+from zfaudio.models.frame_likelihoods import NARROWEST, DensityLayout, FactorisedOutput, SampleDensity
 
 SIZE, COMPONENTS = 4, 3
 QUANTISER = Quantiser(3.0, 700.0)

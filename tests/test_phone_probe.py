@@ -10,18 +10,18 @@ from experiment import make_experiment
 from timit_tree import lay_out
 
 from data_prep.timit import timit
-from zfaudio.checkpoint import Checkpoint
 from zfaudio.config import RunConfig
+from zfaudio.data.frames import to_frames
+from zfaudio.data.loader import DataConfig
+from zfaudio.data.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest
+from zfaudio.data.shard import shard
+from zfaudio.data.shard_format import FramedUtterance, write_shard
 from zfaudio.distributions import DiagonalGaussian
 from zfaudio.errors import UserError
-from zfaudio.frames import to_frames
-from zfaudio.latents import latents
-from zfaudio.loader import DataConfig
-from zfaudio.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest
+from zfaudio.evaluation.latents import latents
+from zfaudio.evaluation.phone_probe import FOLDED, Phone, fold, frame_labels, probe_phones, read_alignment
+from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.models.base import FrameModel, FrameTerms, Latents
-from zfaudio.phone_probe import FOLDED, Phone, fold, frame_labels, probe_phones, read_alignment
-from zfaudio.shard_files import FramedUtterance, write_shard
-from zfaudio.shards import shard
 
 FRAME_SIZE = 10
 RATE = 1000  # a frame is 10 ms
@@ -159,8 +159,8 @@ def test_a_probe_finds_the_phone_of_the_scored_frame_where_it_is_and_not_where_i
 
 
 def test_frames_and_utterances_are_limited(labelled, monkeypatch):
-    monkeypatch.setattr("zfaudio.phone_probe.FRAMES", 100)
-    monkeypatch.setattr("zfaudio.phone_probe.UTTERANCES", 3)
+    monkeypatch.setattr("zfaudio.evaluation.phone_probe.FRAMES", 100)
+    monkeypatch.setattr("zfaudio.evaluation.phone_probe.UTTERANCES", 3)
     result = probe(labelled)
     assert (result.fitted_utterances, result.scored_utterances) == (3, 2)
     assert 90 <= result.fitted_frames <= 100

@@ -10,18 +10,18 @@ from experiment import make_experiment
 from speech import make_shards, speech
 
 from zfaudio.command import run_command
+from zfaudio.data.manifest import read_manifest
+from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
-from zfaudio.generate import Sample, write_sample_list
-from zfaudio.manifest import read_manifest
-from zfaudio.quality import compare, length_of, quality, real_pieces, take
-from zfaudio.shard_reading import read_utterances
+from zfaudio.evaluation.quality import compare, length_of, quality, real_pieces, take
+from zfaudio.generation.generate import Sample, write_sample_list
 
 RATE = 16000
 
 
 @pytest.fixture(autouse=True)
 def little_speech_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zfaudio.quality.LEAST_SECONDS", 3.0)
+    monkeypatch.setattr("zfaudio.evaluation.quality.LEAST_SECONDS", 3.0)
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ from experiment import FRAME_SIZE, RATE, make_experiment
 from PIL import Image
 from speech import speech
 
-from zfaudio.clips import CLIP_SAMPLES, loudest_part, make_clip, one_of_each_speaker
+from zfaudio.data.frames import to_frames
+from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.errors import UserError
-from zfaudio.frames import to_frames
-from zfaudio.generate import generate, read_sample_list, write_sample_list
-from zfaudio.metrics import COLUMNS
-from zfaudio.report import report
-from zfaudio.shard_files import FramedUtterance
+from zfaudio.experiment.metrics import COLUMNS
+from zfaudio.generation.generate import generate, read_sample_list, write_sample_list
+from zfaudio.reporting.clips import CLIP_SAMPLES, loudest_part, make_clip, one_of_each_speaker
+from zfaudio.reporting.report import report
 
 RESULT = {
     "model": "zforcing",

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import FRAME_SIZE, build, tiny
 
-from zfaudio.loader import Batch
+from zfaudio.data.loader import Batch
+from zfaudio.evaluation.scoring import Cut, cut_frames, score_utterances, utterance_generator
 from zfaudio.models import FrameModel
-from zfaudio.scoring import Cut, cut_frames, score_utterances, utterance_generator
 
 CPU = torch.device("cpu")
 LENGTHS = [98, 86, 51, 41, 2]  # frames: 97, 85, 50, 40 and 1 are scored

@@ -15,11 +15,11 @@ import pytest
 import webdataset
 from speech import framed, make_shards
 
+from zfaudio.data.loader import DataConfig, TrainingStream
+from zfaudio.data.manifest import Shard, check_shards, read_manifest
+from zfaudio.data.shard_format import FramedUtterance, write_shard
+from zfaudio.data.shard_reader import read_shard, read_utterances
 from zfaudio.errors import UserError
-from zfaudio.loader import DataConfig, TrainingStream
-from zfaudio.manifest import Shard, check_shards, read_manifest
-from zfaudio.shard_files import FramedUtterance, write_shard
-from zfaudio.shard_reading import read_shard, read_utterances
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -19,14 +19,14 @@ import pytest
 import soundfile
 from speech import speech, write_corpus, write_data_dir
 
-from zfaudio.corpus import load_utterance, read_data_dir
+from zfaudio.corpus.folder import FolderConfig
+from zfaudio.corpus.kaldi import load_utterance, read_data_dir
+from zfaudio.data.frames import moments, to_frames
+from zfaudio.data.manifest import check_shards, read_manifest
+from zfaudio.data.shard import shard
+from zfaudio.data.shard_format import FramedUtterance, write_shard
+from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
-from zfaudio.folder import FolderConfig
-from zfaudio.frames import moments, to_frames
-from zfaudio.manifest import check_shards, read_manifest
-from zfaudio.shard_files import FramedUtterance, write_shard
-from zfaudio.shard_reading import read_utterances
-from zfaudio.shards import shard
 
 
 def contents(folder: Path) -> dict[str, bytes]:

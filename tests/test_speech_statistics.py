@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.linalg import sqrtm
 
-from zfaudio.speech_statistics import (
+from zfaudio.evaluation.speech_statistics import (
     BANDS,
     frechet_distance,
     measure_voice,

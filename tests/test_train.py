@@ -13,10 +13,10 @@ import torch
 from small_runs import FRAME_SIZE, assert_same_weights, log_rows, run_here, small_run, small_shards, weights
 from speech import make_shards
 
-from zfaudio.checkpoint import find_checkpoint, load_checkpoint, load_training_state
 from zfaudio.config import RunConfig, write_config
 from zfaudio.errors import UserError
-from zfaudio.train import Training, train
+from zfaudio.experiment.checkpoint import find_checkpoint, load_checkpoint, load_training_state
+from zfaudio.training.train import Training, train
 
 
 def command(config: RunConfig, exp: Path, *options: str, launcher: tuple[str, ...] = ()) -> list[str]:

@@ -17,7 +17,10 @@ from operators import tensors
 from tiny_models import build, sequences, tiny
 from torch import Tensor, nn
 
-from zfaudio.ops import fast, fast_chain, fast_norm, gates, plain
+from zfaudio.ops import fast_norm, gates
+from zfaudio.ops import latent_chain_fast as fast_chain
+from zfaudio.ops import latent_path as plain
+from zfaudio.ops import latent_path_fast as fast
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.networks import GaussianMLP
 

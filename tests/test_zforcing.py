@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny_models import LATENT_SIZE, build, sequences, tiny
 
-from zfaudio.objective import Weights, training_loss
-from zfaudio.ops.plain import LatentPath
+from zfaudio.ops.latent_path import LatentPath
+from zfaudio.training.objective import Weights, training_loss
 
 VARIANTS = {
     "default": tiny(),

@@ -8,14 +8,22 @@ from zfaudio.environment import prepare_environment
 
 # name -> (module, function, what it does). Modules are imported only when their command is called.
 COMMANDS = {
-    "shard": ("zfaudio.shards", "shard", "cut a Kaldi data directory or a folder of audio into WebDataset shards"),
-    "train": ("zfaudio.train", "train", "train a model on shards"),
-    "evaluate": ("zfaudio.evaluate", "evaluate", "average log-likelihood per frame of a split, beside its references"),
-    "latents": ("zfaudio.latents", "latents", "whether a model's latents are at work, and what they tell of phones"),
-    "generate": ("zfaudio.generate", "generate", "sample, continue or reconstruct speech"),
-    "quality": ("zfaudio.quality", "quality", "samples beside real speech: spectra, voicing, F0"),
-    "compare": ("zfaudio.compare", "compare", "one table of any number of experiments"),
-    "report": ("zfaudio.report", "report", "one HTML page of an experiment"),
+    "shard": ("zfaudio.data.shard", "shard", "cut a Kaldi data directory or a folder of audio into WebDataset shards"),
+    "train": ("zfaudio.training.train", "train", "train a model on shards"),
+    "evaluate": (
+        "zfaudio.evaluation.evaluate",
+        "evaluate",
+        "average log-likelihood per frame of a split, beside its references",
+    ),
+    "latents": (
+        "zfaudio.evaluation.latents",
+        "latents",
+        "whether a model's latents are at work, and what they tell of phones",
+    ),
+    "generate": ("zfaudio.generation.generate", "generate", "sample, continue or reconstruct speech"),
+    "quality": ("zfaudio.evaluation.quality", "quality", "samples beside real speech: spectra, voicing, F0"),
+    "compare": ("zfaudio.reporting.compare", "compare", "one table of any number of experiments"),
+    "report": ("zfaudio.reporting.report", "report", "one HTML page of an experiment"),
 }
 
 

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import yaml
 
+from zfaudio.data.loader import DataConfig
 from zfaudio.errors import UserError
-from zfaudio.loader import DataConfig
 from zfaudio.models import ModelConfig
-from zfaudio.objective import ObjectiveConfig
+from zfaudio.training.objective import ObjectiveConfig
 
 
 @dataclass

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from zfaudio.audio import write_wav
 from zfaudio.command import run_command
+from zfaudio.corpus.audio import write_wav
+from zfaudio.data.frames import from_frames
+from zfaudio.data.manifest import read_manifest
+from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
-from zfaudio.frames import from_frames
-from zfaudio.manifest import read_manifest
-from zfaudio.shard_reading import read_utterances
 
 
 def cut_recording(shards: str, out: Path, *, seconds: float = 3.0) -> None:

@@ -8,15 +8,16 @@ import torch
 from torch import Generator, Tensor, nn
 
 from zfaudio.distributions import DiagonalGaussian, Quantiser, gaussian_kl
-from zfaudio.models.autoregressive import AutoregressiveOutput
+from zfaudio.models.autoregressive_head import AutoregressiveOutput
 from zfaudio.models.config import ModelConfig
-from zfaudio.models.outputs import FactorisedOutput
-from zfaudio.ops import fast, plain
+from zfaudio.models.frame_likelihoods import FactorisedOutput
+from zfaudio.ops import latent_path as plain
+from zfaudio.ops import latent_path_fast as fast
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
+from zfaudio.ops.latent_path import LatentPath
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
 from zfaudio.ops.packing import packed
-from zfaudio.ops.plain import LatentPath
 
 # What a model carries from frame to frame: tensors [batch, ...], zeros before a recording.
 RecurrentState = tuple[Tensor, ...]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zfaudio.distributions import Quantiser
-from zfaudio.models.autoregressive import AutoregressiveOutput
+from zfaudio.models.autoregressive_head import AutoregressiveOutput
 from zfaudio.models.base import (
     Ablation,
     FrameDistribution,

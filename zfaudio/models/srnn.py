@@ -28,7 +28,7 @@ from zfaudio.models.base import (
     scored_steps,
 )
 from zfaudio.models.config import ModelConfig
-from zfaudio.ops import fast_chain
+from zfaudio.ops import latent_chain_fast as fast_chain
 from zfaudio.ops.cells import LatentState, State, at_end, zero_state
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP

@@ -33,11 +33,11 @@ from zfaudio.models.base import (
 )
 from zfaudio.models.config import ModelConfig
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State, at_end, zero_state
+from zfaudio.ops.generation_step import latent_stepper
+from zfaudio.ops.latent_path import LatentPath
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
 from zfaudio.ops.packing import packed
-from zfaudio.ops.plain import LatentPath
-from zfaudio.ops.stepping import latent_stepper
 
 
 class ZForcing(FrameModel):

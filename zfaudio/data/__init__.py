@@ -1,0 +1,1 @@
+"""Frames of waveforms: cut, kept in shards, read back as batches."""

@@ -1,0 +1,64 @@
+"""The gradients of a step of training: a pass, the objective, the backward pass and clipping."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from zfaudio.models.base import FrameTerms, RecurrentState
+from zfaudio.ops.cuda_graph import Recorded, Recorder, record_cuda_graph
+from zfaudio.training.objective import Weights, training_loss
+
+# (frames, lengths, state, weights) -> terms, loss and the gradient's norm before clipping, which is not finite where
+# the loss is not. Leaves clipped gradients in the parameters.
+Gradients = Callable[[Tensor, Tensor, RecurrentState, Weights], tuple[FrameTerms, Tensor, Tensor]]
+
+
+def clipped_gradients(
+    model: Callable[..., FrameTerms],
+    parameters: Sequence[nn.Parameter],
+    clip_norm: float,
+    backward: Callable[[Tensor], None],
+) -> Gradients:
+    """The gradients of the training loss.
+
+    Args:
+        model: gives the terms of a batch.
+        parameters: all of its.
+        clip_norm: what the norm is clipped to.
+        backward: runs the backward pass of a loss.
+    """
+
+    def compute(
+        frames: Tensor, lengths: Tensor, state: RecurrentState, weights: Weights
+    ) -> tuple[FrameTerms, Tensor, Tensor]:
+        for parameter in parameters:
+            parameter.grad = None
+        terms = model(frames, lengths, state)
+        loss = training_loss(terms, weights)
+        backward(loss)
+        norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
+        return terms, loss, norm + 0 * loss.detach()
+
+    return compute
+
+
+def recorded(gradients: Gradients, record: Recorder = record_cuda_graph) -> Gradients:
+    """The same gradients by one CUDA graph, for batches of one shape; what it gives holds until the next call.
+
+    The gradients that the recording leaves in the parameters stay theirs: each replay fills them anew.
+    """
+
+    def work(frames: Tensor, lengths: Tensor, weights: Tensor, *state: Tensor) -> tuple[FrameTerms, Tensor, Tensor]:
+        return gradients(frames, lengths, state, Weights(*weights.unbind()))
+
+    replayed = Recorded(work, record)
+
+    def compute(
+        frames: Tensor, lengths: Tensor, state: RecurrentState, weights: Weights
+    ) -> tuple[FrameTerms, Tensor, Tensor]:
+        as_tensor = torch.tensor(dataclasses.astuple(weights), device=frames.device)
+        return replayed(frames, lengths, as_tensor, *state)
+
+    return compute
