@@ -13,7 +13,7 @@ from benchmarks.published import published_speech
 from benchmarks.timing import load_before, medians_in_alternation, report
 from zfaudio.command import run_command
 from zfaudio.data.manifest import FORMAT_VERSION, Manifest
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.generation.sampling import Take, Temperatures, sample_speech
 from zfaudio.models import ModelConfig
 from zfaudio.models.zforcing import ZForcing
@@ -52,7 +52,7 @@ def generate(
         mlp_size=hidden_size // 2,
     )
     torch.manual_seed(0)
-    model = ZForcing(config, FRAME_SIZE, Quantiser(0.0, DEVIATION)).to(device).eval()
+    model = ZForcing(config, FRAME_SIZE, Quantizer(0.0, DEVIATION)).to(device).eval()
     weights = weights_per_step(config)
     square = torch.randn(2048, 2048, device=device)
     in_memory, as_large = (torch.ones(int(size), device=device) for size in (MEMORY / 4, weights))

@@ -19,7 +19,7 @@ from benchmarks.corpus import recordings, repeated
 from benchmarks.timing import load_before, medians_in_alternation, report
 from zfaudio.command import run_command
 from zfaudio.corpus.folder import FolderConfig
-from zfaudio.data.frames import dequantise
+from zfaudio.data.frames import dequantize
 from zfaudio.data.loader import DataConfig, TrainingStream
 from zfaudio.data.manifest import Manifest, read_manifest
 from zfaudio.data.shard import shard
@@ -67,19 +67,19 @@ def measure(folder: Path, shards: Path, longest: float, turns: int) -> dict[str,
     tasks: dict[str, Callable[[], Any]] = {
         "baseline": lambda: sum(len(array) for array in plain_arrays(shards, manifest)),
         "reading": lambda: [(shards / one.name).read_bytes() for one in manifest.split("train").shards],
-        "dequantising": lambda: dequantise(frames, manifest.mean, manifest.deviation, 0, 0, out),
+        "dequantizing": lambda: dequantize(frames, manifest.mean, manifest.deviation, 0, 0, out),
         "zfaudio": lambda: deliver(stream, scored),
     }
     seconds = medians_in_alternation(tasks, turns)
-    # The worker reads and dequantises, one after the other.
-    bound = seconds["reading"] + seconds["dequantising"]
+    # The worker reads and dequantizes, one after the other.
+    bound = seconds["reading"] + seconds["dequantizing"]
     return {
         "utterances": utterances,
         "frames": total,
         "frames_per_second": round(scored / seconds["zfaudio"]),
         "baseline_frames_per_second": round(total / seconds["baseline"]),
         "read_frames_per_second": round(total / seconds["reading"]),
-        "dequantised_frames_per_second": round(total / seconds["dequantising"]),
+        "dequantized_frames_per_second": round(total / seconds["dequantizing"]),
         "of_the_baselines_speed": round(scored / total * seconds["baseline"] / seconds["zfaudio"], 3),
         "fraction_of_bound": round(scored / total * bound / seconds["zfaudio"], 3),
     }

@@ -54,7 +54,7 @@ def published_loss(model: ZForcing, frames: Tensor, noise: Tensor, weights: Weig
 
 @torch.no_grad()
 def published_speech(model: ZForcing, voices: int, samples: int) -> Tensor:
-    """Speech from the prior, frame by frame: standardised samples [voices, samples], on the CPU."""
+    """Speech from the prior, frame by frame: standardized samples [voices, samples], on the CPU."""
     state = model.initial_state(voices)
     frame = model.embed.weight.new_zeros(voices, model.frame_size)
     frames = []

@@ -21,7 +21,7 @@ from zfaudio.models import ModelConfig
 
 SMALL = ModelConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32)  # a step takes next to nothing
 
-# torch.optim imports torch._dynamo when the first optimiser is made.
+# torch.optim imports torch._dynamo when the first optimizer is made.
 ADAM = "import torch; torch.optim.Adam([torch.zeros(1, requires_grad=True)])"
 
 # What `zfaudio train` does until then, without the command line.

@@ -16,14 +16,14 @@ from benchmarks.published import published_loss
 from benchmarks.timing import load_before, medians_in_alternation, report
 from zfaudio.command import run_command
 from zfaudio.device import allow_tf32
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.models import ModelConfig
 from zfaudio.models.zforcing import ZForcing
 from zfaudio.ops import latent_path_fast as fast
 from zfaudio.ops.cuda_graph import Recorded
 from zfaudio.ops.products import onednn_applies, own_products
 from zfaudio.training.objective import Weights, training_loss
-from zfaudio.training.optimiser import Adam
+from zfaudio.training.optimizer import Adam
 
 FRAME_SIZE = 200
 CORES = ("published", "plain", "fast")
@@ -167,7 +167,7 @@ def training_step(
 ) -> Callable[[], None]:
     """One step of training with a core, `published`, `plain` or `fast`; data and weights are always the same.
 
-    With `graph` all of it but the optimiser's step is launched as one CUDA graph.
+    With `graph` all of it but the optimizer's step is launched as one CUDA graph.
     """
     model = model_with(core, size, device)
     parameters = list(model.parameters())
@@ -178,7 +178,7 @@ def training_step(
     def gradients(frames: Tensor, noise: Tensor) -> None:
         for parameter in parameters:
             parameter.grad = None
-        # As in training: weights and optimiser stay in float32.
+        # As in training: weights and optimizer stay in float32.
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
             loss = loss_of(core, model, frames, noise)
         loss.backward()
@@ -222,7 +222,7 @@ def large_product(square: Tensor, precision: str) -> Tensor:
 def model_with(core: str, size: Size, device: str) -> ZForcing:
     """The model for a core, always with the same weights."""
     torch.manual_seed(0)
-    return ZForcing(size.config(core), FRAME_SIZE, Quantiser()).to(device)
+    return ZForcing(size.config(core), FRAME_SIZE, Quantizer()).to(device)
 
 
 def loss_of(core: str, model: ZForcing, frames: Tensor, noise: Tensor) -> Tensor:

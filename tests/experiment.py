@@ -8,7 +8,7 @@ from speech import make_shards
 from zfaudio.config import RunConfig, TrainConfig, write_config
 from zfaudio.data.loader import DataConfig
 from zfaudio.data.manifest import read_manifest
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.experiment.checkpoint import point, save_checkpoint
 from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.config import ModelName
@@ -37,7 +37,7 @@ def make_experiment(
         train=TrainConfig(seed=seed),
     )
     torch.manual_seed(seed)
-    built = build_model(config.model, manifest.frame_size, Quantiser(manifest.mean, manifest.deviation))
+    built = build_model(config.model, manifest.frame_size, Quantizer(manifest.mean, manifest.deviation))
     with torch.no_grad():
         built.output.linear.bias[: manifest.frame_size] += bias
         built.output.linear.bias[manifest.frame_size :] -= 3

@@ -108,7 +108,7 @@ def kalman_log_likelihood(model: LinearGaussian, frames: np.ndarray) -> float:
     )
 
 
-def factorised_log_likelihood(model: LinearGaussian, frames: np.ndarray) -> float:
+def factorized_log_likelihood(model: LinearGaussian, frames: np.ndarray) -> float:
     """The score of the best forecast whose samples are independent within a frame: frames [T, frame_size].
 
     It has the exact means and variances, and none of the covariances.

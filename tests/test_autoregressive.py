@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.autoregressive_head import ROWS, AutoregressiveFrame, AutoregressiveOutput
 
 CONDITION_SIZE = 3
-FINE = Quantiser(0.0, 1e6)  # steps so small that they play no part
+FINE = Quantizer(0.0, 1e6)  # steps so small that they play no part
 
 likelihoods = pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_mixture", "logistic_mixture"])
 
@@ -35,11 +35,11 @@ def settings(likelihood: str = "gaussian", window: int = 4, stride: int = 1) -> 
 
 
 def build(
-    config: ModelConfig, frame_size: int = 6, quantiser: Quantiser = FINE, condition_size: int = CONDITION_SIZE
+    config: ModelConfig, frame_size: int = 6, quantizer: Quantizer = FINE, condition_size: int = CONDITION_SIZE
 ) -> AutoregressiveOutput:
     """A head in float64 with weights far from their start."""
     torch.manual_seed(0)
-    head = AutoregressiveOutput(condition_size, frame_size, config, quantiser).double()
+    head = AutoregressiveOutput(condition_size, frame_size, config, quantizer).double()
     for parameter in head.parameters():
         parameter.data.add_(0.2 * torch.randn_like(parameter))
     return head
@@ -67,7 +67,7 @@ def one_by_one(density: AutoregressiveFrame, frames: Tensor) -> Tensor:
 
 @likelihoods
 def test_a_frames_density_is_the_product_of_those_that_draw_its_samples(likelihood):
-    head = build(settings(likelihood), quantiser=Quantiser(3.0, 700.0))
+    head = build(settings(likelihood), quantizer=Quantizer(3.0, 700.0))
     density = density_of(head, 2, 5)
     frames = head.observe(torch.randn(2, 5, 6, dtype=torch.float64))
     torch.testing.assert_close(density.log_prob(frames), one_by_one(density, frames).sum(-1))
@@ -76,7 +76,7 @@ def test_a_frames_density_is_the_product_of_those_that_draw_its_samples(likeliho
 @pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_mixture"])
 def test_the_density_of_a_frame_integrates_to_one(likelihood):
     """It would not if a sample's density saw that sample or a later one."""
-    head = build(settings(likelihood, window=2), frame_size=2, quantiser=Quantiser(0.0, 1.0))  # no level below 1
+    head = build(settings(likelihood, window=2), frame_size=2, quantizer=Quantizer(0.0, 1.0))  # no level below 1
     density = density_of(head, 1)
     places = torch.linspace(-40, 40, 401, dtype=torch.float64)
     grid = torch.cartesian_prod(places, places)
@@ -161,7 +161,7 @@ def test_louder_speech_is_predicted_alike():
 @likelihoods
 @pytest.mark.parametrize("level", [0.0, 1e-3, 1.0, 40.0])
 def test_silence_and_full_scale_score_with_finite_gradients_in_float32(likelihood, level):
-    head = build(settings(likelihood), quantiser=Quantiser(3.0, 700.0)).float()
+    head = build(settings(likelihood), quantizer=Quantizer(3.0, 700.0)).float()
     previous = torch.full((1, 6), level)
     frames = level * torch.tensor([[1.0, 1, -1, 1, 1, -1]])
     log_prob = head(torch.zeros(1, CONDITION_SIZE), previous).log_prob(frames)
@@ -176,7 +176,7 @@ def test_silence_and_full_scale_score_with_finite_gradients_in_float32(likelihoo
 @likelihoods
 def test_draws_have_the_first_two_moments_of_the_density_that_scores_them(likelihood):
     """E[f log p] can be had by drawing from another density and weighing: both must agree."""
-    head = build(settings(likelihood, window=2), frame_size=2, quantiser=Quantiser(0.0, 50.0))
+    head = build(settings(likelihood, window=2), frame_size=2, quantizer=Quantizer(0.0, 50.0))
     torch.manual_seed(6)
     n = 60_000
     condition = torch.zeros(1, CONDITION_SIZE, dtype=torch.float64)
@@ -196,7 +196,7 @@ def test_draws_have_the_first_two_moments_of_the_density_that_scores_them(likeli
 
 @likelihoods
 def test_at_temperature_zero_each_sample_is_the_mean_given_those_before_it(likelihood):
-    head = build(settings(likelihood), quantiser=Quantiser(3.0, 700.0))
+    head = build(settings(likelihood), quantizer=Quantizer(3.0, 700.0))
     density = density_of(head, 4)
     drawn = density.at(torch.randn(4, head.noise_size, dtype=torch.float64), temperature=0.0)
     torch.testing.assert_close(density.at(torch.randn(4, head.noise_size, dtype=torch.float64), 0.0), drawn)
@@ -241,11 +241,11 @@ def test_in_training_one_sample_in_so_many_is_scored_without_bias_and_in_scoring
 def test_a_window_or_stride_that_a_frame_does_not_hold_is_a_users_mistake(setting, value, said):
     sizes = {"head_window": 4, setting: value}
     with pytest.raises(UserError, match=said):
-        build_model(ModelConfig(name="sample_ar", head="autoregressive", **sizes), 10, Quantiser())
+        build_model(ModelConfig(name="sample_ar", head="autoregressive", **sizes), 10, Quantizer())
 
 
 def test_a_window_as_long_as_a_frame_is_none():
-    build_model(ModelConfig(name="sample_ar", head="autoregressive", head_window=10), 10, Quantiser())
+    build_model(ModelConfig(name="sample_ar", head="autoregressive", head_window=10), 10, Quantizer())
 
 
 @likelihoods
@@ -262,7 +262,7 @@ def test_the_compiled_loop_draws_what_the_operators_do(
     likelihood, lanes, window, min_deviation, temperature, conditioned, seed
 ):
     config = dataclasses.replace(settings(likelihood, window), min_deviation=min_deviation)
-    head = build(config, quantiser=Quantiser(3.0, 700.0), condition_size=CONDITION_SIZE if conditioned else 0)
+    head = build(config, quantizer=Quantizer(3.0, 700.0), condition_size=CONDITION_SIZE if conditioned else 0)
     torch.manual_seed(seed)
     previous = torch.randn(lanes, head.frame_size, dtype=torch.float64)
     noise = torch.randn(lanes, head.noise_size, dtype=torch.float64)

@@ -48,7 +48,7 @@ def test_weights_of_another_model_are_named_as_such(tmp_path):
     [
         ("model.safetensors", b"junk", r"model\.safetensors"),
         ("config.yaml", b"model: [1, 2", r"config\.yaml"),
-        ("config.yaml", b"model: {colour: red}", r"config\.yaml"),
+        ("config.yaml", b"model: {color: red}", r"config\.yaml"),
         ("manifest.json", b"{}", r"manifest\.json"),
     ],
 )

@@ -17,7 +17,7 @@ import pytest
 from experiment import make_experiment
 from speech import make_shards
 
-from zfaudio.data.frames import dequantise
+from zfaudio.data.frames import dequantize
 
 COMMANDS = ("shard", "train", "evaluate", "generate", "compare", "report")
 PREPARATIONS = ("timit", "blizzard", "folder", "demo")
@@ -162,7 +162,7 @@ def test_sharding_a_missing_or_an_empty_folder(run: Run, tmp_path: Path) -> None
 
 
 def test_options_that_do_not_exist_or_make_no_sense(run: Run, tmp_path: Path) -> None:
-    assert_one_line(run("shard", tmp_path, tmp_path / "out", "--colour", "red"), "--colour")
+    assert_one_line(run("shard", tmp_path, tmp_path / "out", "--color", "red"), "--color")
     assert_one_line(run("shard", tmp_path, tmp_path / "out", "--nj", "many"), "nj", "many")
     assert_one_line(run("shard"), "source")
 
@@ -237,7 +237,7 @@ def test_a_report_on_nothing(run: Run, tmp_path: Path) -> None:
 
 def test_training_on_a_full_disk(tmp_path: Path, shards: str) -> None:
     arguments = ("train", *TINY, "--data.shards", shards, "--exp", tmp_path / "exp")
-    dequantise(np.zeros((1, 4), np.int16), 0.0, 1.0, seed=0)  # a kernel's cache file would meet the limit first
+    dequantize(np.zeros((1, 4), np.int16), 0.0, 1.0, seed=0)  # a kernel's cache file would meet the limit first
     for size in (4_000, 12_000):  # weights, and what resuming needs
         shutil.rmtree(tmp_path / "exp", ignore_errors=True)
         finished = run_apart(*arguments, file_size=size)

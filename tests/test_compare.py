@@ -130,8 +130,8 @@ def test_other_utterances_are_refused(exps):
     [
         ({"audio_sha256": "another"}, "another audio"),
         ({"protocol": "zforcing2017"}, "another protocol"),
-        ({"dequantized": False, "bits_per_sample": None}, "another dequantisation"),
-        ({"mean": 1.0, "deviation": 3.0}, "another standardisation"),
+        ({"dequantized": False, "bits_per_sample": None}, "another dequantization"),
+        ({"mean": 1.0, "deviation": 3.0}, "another standardization"),
         ({"split": "valid", "audio_sha256": "another"}, "another split and audio"),
     ],
 )
@@ -323,7 +323,7 @@ def test_the_report_says_why_there_is_no_table(exps):
     assert f"Missing: {exps}/zforcing: no result on test" in (exps / "rnn-0/report.html").read_text()
 
 
-def test_without_dequantisation_the_picture_is_of_nats(exps):
+def test_without_dequantization_the_picture_is_of_nats(exps):
     for name in ("rnn-0", "zforcing"):
         evaluate(exps / name, json=exps / name / "results/test.json", device="cpu", draws=1, dequantize=False)
     report(exps / "rnn-0", compare=(exps / "zforcing",))

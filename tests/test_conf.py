@@ -8,7 +8,7 @@ import torch
 
 from zfaudio.command import run_command
 from zfaudio.config import RunConfig
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.models import build_model
 from zfaudio.training.objective import weights_at
 from zfaudio.training.train import train
@@ -51,7 +51,7 @@ def read(*confs: Path) -> RunConfig:
 def test_training_reads_it_and_the_model_can_be_built(conf):
     run = read(conf)
     with torch.device("meta"):
-        assert build_model(run.model, 200, Quantiser(0.0, 700.0)).frame_size == 200
+        assert build_model(run.model, 200, Quantizer(0.0, 700.0)).frame_size == 200
 
 
 @pytest.mark.parametrize("row", sorted(set(RECIPES.glob("intents/conf/*.yaml")) - {OPEN}), ids=lambda path: path.stem)
@@ -60,7 +60,7 @@ def test_a_row_of_the_open_comparison_differs_from_the_others_in_model_and_objec
     assert (run.train, run.data) == (default.train, default.data)
     assert run.model.hidden_size == default.model.hidden_size == 256
     with torch.device("meta"):
-        build_model(run.model, 200, Quantiser(0.0, 700.0))
+        build_model(run.model, 200, Quantizer(0.0, 700.0))
 
 
 @pytest.mark.parametrize("corpus", ["timit", "blizzard"])
@@ -74,7 +74,7 @@ def test_a_row_of_the_published_table_differs_from_the_others_in_model_and_objec
         default.model.embedding_size,
     )
     name, likelihood, auxiliary, annealed = PUBLISHED[row]
-    assert (run.model.name, run.model.likelihood, run.model.head) == (name, likelihood, "factorised")
+    assert (run.model.name, run.model.likelihood, run.model.head) == (name, likelihood, "factorized")
     assert run.model.min_deviation == default.model.min_deviation
     if likelihood == "gaussian_mixture":
         assert run.model.components == 20

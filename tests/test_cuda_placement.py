@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_models import FRAME_SIZE, LATENT_SIZE, QUANTISER, every_combination, tiny
+from tiny_models import FRAME_SIZE, LATENT_SIZE, QUANTIZER, every_combination, tiny
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,7 +26,7 @@ from zfaudio.ops.latent_chain_fast import _LatentChain
 from zfaudio.ops.latent_path_fast import PathWeights, _LatentPath
 from zfaudio.ops.products import Products
 from zfaudio.training.objective import Weights, training_loss
-from zfaudio.training.optimiser import Adam
+from zfaudio.training.optimizer import Adam
 
 CONFIGS = every_combination() | {
     "zforcing plain": tiny(core="plain"),
@@ -82,7 +82,7 @@ def launched(kernel: object, tensors: Sequence[Tensor], size: int, **_) -> None:
 
 def on_gpu(config: ModelConfig) -> FrameModel:
     with torch.device("cuda"):
-        return build_model(config, FRAME_SIZE, QUANTISER)
+        return build_model(config, FRAME_SIZE, QUANTIZER)
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -239,7 +239,7 @@ def test_the_backward_pass_of_a_chain_of_latents_stays_on_the_gpu(no_gpu, comput
     assert not crossings.seen
 
 
-def test_a_step_of_the_optimiser_waits_for_nothing(no_gpu):
+def test_a_step_of_the_optimizer_waits_for_nothing(no_gpu):
     model = on_gpu(tiny())
     optimizer = Adam(list(model.parameters()), learning_rate=1e-3, eps=1e-5)
     for parameter in model.parameters():

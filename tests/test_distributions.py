@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch import distributions as reference
 
-from zfaudio.data.frames import dequantise
+from zfaudio.data.frames import dequantize
 from zfaudio.distributions import (
     DiagonalGaussian,
     GaussianMixture,
     LogisticMixture,
-    Quantiser,
+    Quantizer,
     choose,
     gaussian_kl,
     split_gaussian,
@@ -80,40 +80,40 @@ def test_densities_of_bfloat16_networks_are_computed_in_float32():
     assert gaussian.mean.dtype == torch.float32
 
 
-# 16-bit integers in standardised space
+# 16-bit integers in standardized space
 
-quantisers = st.builds(Quantiser, mean=st.floats(-50, 50), deviation=st.floats(20, 8000))
+quantizers = st.builds(Quantizer, mean=st.floats(-50, 50), deviation=st.floats(20, 8000))
 every_integer = torch.arange(-32768, 32768, dtype=torch.float64)
 
 
-def standardise(integers: Tensor, quantiser: Quantiser) -> Tensor:
-    return (integers - quantiser.mean) / quantiser.deviation
+def standardize(integers: Tensor, quantizer: Quantizer) -> Tensor:
+    return (integers - quantizer.mean) / quantizer.deviation
 
 
-@given(quantisers)
+@given(quantizers)
 @settings(max_examples=20)
-def test_a_quantiser_knows_where_the_integers_lie(quantiser):
-    samples = standardise(every_integer, quantiser)
-    assert quantiser.lowest == samples[0].item()
-    assert quantiser.highest == samples[-1].item()
-    assert quantiser.step == pytest.approx((samples[1] - samples[0]).item())
-    torch.testing.assert_close(quantiser.round(samples + 0.49 * quantiser.step), samples)
-    torch.testing.assert_close(quantiser.round(samples - 0.49 * quantiser.step), samples)
+def test_a_quantizer_knows_where_the_integers_lie(quantizer):
+    samples = standardize(every_integer, quantizer)
+    assert quantizer.lowest == samples[0].item()
+    assert quantizer.highest == samples[-1].item()
+    assert quantizer.step == pytest.approx((samples[1] - samples[0]).item())
+    torch.testing.assert_close(quantizer.round(samples + 0.49 * quantizer.step), samples)
+    torch.testing.assert_close(quantizer.round(samples - 0.49 * quantizer.step), samples)
 
 
-@given(quantisers, seeds, st.booleans())
+@given(quantizers, seeds, st.booleans())
 @settings(max_examples=30)
-def test_rounding_undoes_dequantisation_but_for_the_rounding_of_float32(quantiser, seed, full_scale):
+def test_rounding_undoes_dequantization_but_for_the_rounding_of_float32(quantizer, seed, full_scale):
     """Off by one for a sample in 2,500 at full scale; at the level of speech, deviation 700, for one in 70,000."""
     rng = np.random.default_rng(seed)
-    loud, quiet = rng.uniform(-32768, 32767, (500, 200)), rng.laplace(0, quantiser.deviation / math.sqrt(2), (500, 200))
+    loud, quiet = rng.uniform(-32768, 32767, (500, 200)), rng.laplace(0, quantizer.deviation / math.sqrt(2), (500, 200))
     integers = np.rint((loud if full_scale else quiet).clip(-32768, 32767)).astype(np.int16)
-    dequantised = dequantise(integers, quantiser.mean, quantiser.deviation, seed)
-    rounded = quantiser.round(torch.from_numpy(dequantised))
-    assert torch.equal(quantiser.round(rounded), rounded)
-    off = np.rint(rounded.double().numpy() * quantiser.deviation + quantiser.mean) - integers
+    dequantized = dequantize(integers, quantizer.mean, quantizer.deviation, seed)
+    rounded = quantizer.round(torch.from_numpy(dequantized))
+    assert torch.equal(quantizer.round(rounded), rounded)
+    off = np.rint(rounded.double().numpy() * quantizer.deviation + quantizer.mean) - integers
     assert np.abs(off).max() <= 1
-    assert (off != 0).mean() < (1e-3 if full_scale else 5e-5 + 1e-7 * quantiser.deviation)
+    assert (off != 0).mean() < (1e-3 if full_scale else 5e-5 + 1e-7 * quantizer.deviation)
 
 
 # Mixtures
@@ -134,16 +134,16 @@ def test_a_mixture_of_gaussians_agrees_with_torch(seed, rows, components, size):
     torch.testing.assert_close(mixture.log_prob(value), expected.log_prob(value))
 
 
-def random_logistic_mixture(seed: int, size: int, components: int, quantiser: Quantiser) -> LogisticMixture:
+def random_logistic_mixture(seed: int, size: int, components: int, quantizer: Quantizer) -> LogisticMixture:
     """Means within the corpus's range, scales from half a step to that of the corpus."""
     torch.manual_seed(seed)
-    narrowest = math.log(0.5 * quantiser.step)
+    narrowest = math.log(0.5 * quantizer.step)
     shape = (1, size, components)
     return LogisticMixture(
         torch.randn(shape, dtype=torch.float64),
         torch.randn(shape, dtype=torch.float64),
         narrowest * torch.rand(shape, dtype=torch.float64),
-        quantiser,
+        quantizer,
     )
 
 
@@ -159,25 +159,25 @@ def probability_by_differences(mixture: LogisticMixture, integers: Tensor) -> Te
     )
 
     def below(edges: Tensor) -> Tensor:
-        return logistic.cdf(standardise(edges, mixture.quantiser).unsqueeze(-1))
+        return logistic.cdf(standardize(edges, mixture.quantizer).unsqueeze(-1))
 
     upper = torch.where(integers.unsqueeze(-1) == 32767, 1.0, below(integers + 0.5))
     lower = torch.where(integers.unsqueeze(-1) == -32768, 0.0, below(integers - 0.5))
     return (torch.softmax(mixture.logits, -1) * (upper - lower)).sum(-1)
 
 
-@given(seeds, sizes, sizes, quantisers)
-def test_a_discretised_mixture_of_logistics_is_a_difference_of_distribution_functions(
-    seed, size, components, quantiser
+@given(seeds, sizes, sizes, quantizers)
+def test_a_discretized_mixture_of_logistics_is_a_difference_of_distribution_functions(
+    seed, size, components, quantizer
 ):
-    mixture = random_logistic_mixture(seed, size, components, quantiser)
-    integers = torch.round(torch.randn(9, size, dtype=torch.float64) * quantiser.deviation).clamp(-32768, 32767)
+    mixture = random_logistic_mixture(seed, size, components, quantizer)
+    integers = torch.round(torch.randn(9, size, dtype=torch.float64) * quantizer.deviation).clamp(-32768, 32767)
     integers[0], integers[1] = -32768, 32767
     probability = probability_by_differences(mixture, integers)
     known = probability > 1e-9  # below, the differences are rounding
-    ours = mixture.log_prob_of_samples(standardise(integers, quantiser)) + math.log(quantiser.step)
+    ours = mixture.log_prob_of_samples(standardize(integers, quantizer)) + math.log(quantizer.step)
     torch.testing.assert_close(ours[known], torch.log(probability)[known], rtol=1e-6, atol=1e-6)
-    total = mixture.log_prob(standardise(integers, quantiser)) + size * math.log(quantiser.step)
+    total = mixture.log_prob(standardize(integers, quantizer)) + size * math.log(quantizer.step)
     torch.testing.assert_close(total, ours.sum(-1))
 
 
@@ -185,25 +185,25 @@ def test_a_discretised_mixture_of_logistics_is_a_difference_of_distribution_func
 @pytest.mark.parametrize("scale", [1e-3, 0.3, 20, 5000, 1e5])
 def test_the_probabilities_of_all_integers_sum_to_one(where, scale):
     """Wherever the mass lies, beyond the edges too, and from a thousandth of a step to more than all of them."""
-    quantiser = Quantiser(-7.0, 300.0)
-    places = standardise(torch.tensor([[where, 3.0]], dtype=torch.float64), quantiser)
-    scales = torch.tensor([[scale, 40.0]], dtype=torch.float64) / quantiser.deviation
-    mixture = LogisticMixture(torch.zeros(1, 2, dtype=torch.float64), places, torch.log(scales), quantiser)
-    log_probability = mixture.log_prob(standardise(every_integer, quantiser).unsqueeze(-1)) + math.log(quantiser.step)
+    quantizer = Quantizer(-7.0, 300.0)
+    places = standardize(torch.tensor([[where, 3.0]], dtype=torch.float64), quantizer)
+    scales = torch.tensor([[scale, 40.0]], dtype=torch.float64) / quantizer.deviation
+    mixture = LogisticMixture(torch.zeros(1, 2, dtype=torch.float64), places, torch.log(scales), quantizer)
+    log_probability = mixture.log_prob(standardize(every_integer, quantizer).unsqueeze(-1)) + math.log(quantizer.step)
     assert torch.exp(log_probability).sum().item() == pytest.approx(1, abs=1e-9)
 
 
-@given(seeds, quantisers)
-def test_averaged_over_dequantisation_noise_the_density_is_the_probability_of_the_integer(seed, quantiser):
+@given(seeds, quantizers)
+def test_averaged_over_dequantization_noise_the_density_is_the_probability_of_the_integer(seed, quantizer):
     """E[log p(k + u)] + log(step) = log P(k), for it is the same at every u."""
-    mixture = random_logistic_mixture(seed, 1, 3, quantiser)
+    mixture = random_logistic_mixture(seed, 1, 3, quantizer)
     heaviest = mixture.mean[0, :, mixture.logits.argmax()]
-    integer = torch.round(heaviest * quantiser.deviation + quantiser.mean).clamp(-32768, 32767)
+    integer = torch.round(heaviest * quantizer.deviation + quantizer.mean).clamp(-32768, 32767)
     noise = torch.linspace(-0.499, 0.499, 101, dtype=torch.float64).unsqueeze(-1)
-    log_density = mixture.log_prob(standardise(integer + noise, quantiser))
+    log_density = mixture.log_prob(standardize(integer + noise, quantizer))
     torch.testing.assert_close(log_density, log_density[50].expand(101))
     probability = probability_by_differences(mixture, integer)
-    assert log_density.mean().item() + math.log(quantiser.step) == pytest.approx(
+    assert log_density.mean().item() + math.log(quantizer.step) == pytest.approx(
         torch.log(probability).item(), abs=1e-4
     )
 
@@ -231,22 +231,22 @@ def test_draws_from_a_mixture_of_gaussians_follow_its_density():
     for dimension in range(2):
         assert kolmogorov_distance((weights * by_component[..., dimension]).sum(-1)) < 1.95
     # One component a frame: the dimensions hang together as its means do.
-    centre = (weights[:, None] * mixture.components.mean[0]).sum(0)
-    expected = (weights * (mixture.components.mean[0] - centre).prod(-1)).sum()
-    assert (draws - centre).prod(-1).mean().item() == pytest.approx(expected.item(), abs=0.03)
+    center = (weights[:, None] * mixture.components.mean[0]).sum(0)
+    expected = (weights * (mixture.components.mean[0] - center).prod(-1)).sum()
+    assert (draws - center).prod(-1).mean().item() == pytest.approx(expected.item(), abs=0.03)
 
 
 def test_draws_from_a_mixture_of_logistics_have_the_probabilities_of_their_integers():
-    quantiser = Quantiser(2.0, 30.0)
+    quantizer = Quantizer(2.0, 30.0)
     mixture = LogisticMixture(
         torch.tensor([[[0.0, 0.5, -1.0]] * 2], dtype=torch.float64),
         torch.tensor([[[0.0, 0.3, -0.2], [-0.1, 0.0, 0.4]]], dtype=torch.float64),
         torch.log(torch.tensor([[[0.1, 0.02, 0.3], [0.05, 0.2, 0.01]]], dtype=torch.float64)),
-        quantiser,
+        quantizer,
     )
     torch.manual_seed(1)
     n = 200_000
-    draws = mixture.at(torch.randn(n, 4, dtype=torch.float64)) * quantiser.deviation + quantiser.mean
+    draws = mixture.at(torch.randn(n, 4, dtype=torch.float64)) * quantizer.deviation + quantizer.mean
     torch.testing.assert_close(draws, torch.round(draws))
     integers = torch.arange(-60, 61, dtype=torch.float64)
     expected = n * probability_by_differences(mixture, integers.unsqueeze(-1))  # [integers, size]
@@ -263,9 +263,9 @@ def test_at_temperature_zero_a_draw_is_the_mean():
     gaussians = random_gaussian_mixture(1, 1, 3, 2)
     mean = (torch.softmax(gaussians.logits, -1).unsqueeze(-1) * gaussians.components.mean).sum(1)
     torch.testing.assert_close(gaussians.at(noise, 0.0), mean.expand(50, 2))
-    logistics = random_logistic_mixture(1, 2, 3, Quantiser(3.0, 500.0))
+    logistics = random_logistic_mixture(1, 2, 3, Quantizer(3.0, 500.0))
     mean = (torch.softmax(logistics.logits, -1) * logistics.mean).sum(-1)
-    torch.testing.assert_close(logistics.at(noise, 0.0), logistics.quantiser.round(mean).expand(50, 2))
+    torch.testing.assert_close(logistics.at(noise, 0.0), logistics.quantizer.round(mean).expand(50, 2))
 
 
 def test_temperature_scales_a_draws_distance_from_the_mean():
@@ -273,20 +273,20 @@ def test_temperature_scales_a_draws_distance_from_the_mean():
     gaussians = random_gaussian_mixture(1, 1, 3, 2)
     mean = gaussians.at(noise, 0.0)
     torch.testing.assert_close(gaussians.at(noise, 0.3) - mean, 0.3 * (gaussians.at(noise) - mean))
-    logistics = random_logistic_mixture(1, 2, 3, Quantiser(3.0, 500.0))
-    mean, step = logistics.at(noise, 0.0), logistics.quantiser.step
+    logistics = random_logistic_mixture(1, 2, 3, Quantizer(3.0, 500.0))
+    mean, step = logistics.at(noise, 0.0), logistics.quantizer.step
     torch.testing.assert_close(
         logistics.at(noise, 0.3) - mean, 0.3 * (logistics.at(noise) - mean), atol=1.01 * step, rtol=0
     )
 
 
 def test_draws_stay_within_16_bits():
-    quantiser = Quantiser(3.0, 500.0)
+    quantizer = Quantizer(3.0, 500.0)
     shape = (1, 1, 1)
-    mixture = LogisticMixture(torch.zeros(shape), torch.full(shape, 60.0), torch.full(shape, 3.0), quantiser)
+    mixture = LogisticMixture(torch.zeros(shape), torch.full(shape, 60.0), torch.full(shape, 3.0), quantizer)
     draws = mixture.at(torch.randn(2000, 2))
-    assert draws.max().item() == pytest.approx(quantiser.highest)
-    assert draws.min().item() == pytest.approx(quantiser.lowest)
+    assert draws.max().item() == pytest.approx(quantizer.highest)
+    assert draws.min().item() == pytest.approx(quantizer.lowest)
 
 
 @given(seeds, sizes)
@@ -303,7 +303,7 @@ def test_components_are_chosen_as_often_as_they_weigh(seed, components):
 def test_extreme_noise_still_chooses_a_component_and_draws_a_number(extreme):
     logits, noise = torch.zeros(1, 3), torch.full((1, 1), extreme)
     assert choose(logits, noise).item() == (0 if extreme < 0 else 2)
-    mixture = LogisticMixture(*torch.zeros(3, 1, 1, 3), Quantiser(0.0, 500.0))
+    mixture = LogisticMixture(*torch.zeros(3, 1, 1, 3), Quantizer(0.0, 500.0))
     assert torch.isfinite(mixture.at(torch.full((1, 2), extreme))).all()
 
 
@@ -317,8 +317,8 @@ def test_a_mixture_of_logistics_is_finite_with_finite_gradients_in_float32(log_s
     parameters = [torch.zeros(1, 2), torch.full((1, 2), mean), torch.full((1, 2), log_scale)]
     for parameter in parameters:
         parameter.requires_grad_()
-    quantiser = Quantiser(3.0, 700.0)
-    log_prob = LogisticMixture(*parameters, quantiser).log_prob(standardise(torch.tensor([integer]), quantiser))
+    quantizer = Quantizer(3.0, 700.0)
+    log_prob = LogisticMixture(*parameters, quantizer).log_prob(standardize(torch.tensor([integer]), quantizer))
     assert torch.isfinite(log_prob)
     for gradient in torch.autograd.grad(log_prob, parameters):
         assert torch.isfinite(gradient).all()

@@ -36,7 +36,7 @@ def test_result_holds_what_the_contract_says_and_its_units_agree(tmp_path, capsy
     assert result["bound"] == "elbo"
     assert result["importance_samples"] == 1
     assert result["protocol"] == "whole"
-    assert (result["likelihood"], result["head"]) == ("gaussian", "factorised")
+    assert (result["likelihood"], result["head"]) == ("gaussian", "factorized")
     assert result["parameters"] == sum(weights.numel() for weights in trained.model.parameters())
     assert result["dequantized"] is True
     assert result["constant_frames"] == sum(
@@ -91,7 +91,7 @@ def test_an_exact_likelihood_is_computed_once_whatever_draws_are_asked_for(tmp_p
     assert result_of(exp, tmp_path / "b.json", draws=1)["nats_per_frame"] == result["nats_per_frame"]
 
 
-def test_the_published_cutting_of_utterances_is_labelled_and_changes_the_score(tmp_path, capsys):
+def test_the_published_cutting_of_utterances_is_labeled_and_changes_the_score(tmp_path, capsys):
     shards = make_shards(tmp_path / "shards", frames=[90, 47, 60], frame_size=FRAME_SIZE)
     exp = make_experiment(tmp_path, shards=shards)
     whole = result_of(exp, tmp_path / "a.json", draws=1)
@@ -124,7 +124,7 @@ def test_importance_weighting_tightens_the_bound(tmp_path):
     assert weighted["nats_per_frame"] > elbo["nats_per_frame"]
 
 
-def test_the_published_protocol_is_labelled_and_claims_no_bits(tmp_path, capsys):
+def test_the_published_protocol_is_labeled_and_claims_no_bits(tmp_path, capsys):
     exp = make_experiment(tmp_path)
     result = result_of(exp, tmp_path / "r.json", dequantize=False)
     assert result["dequantized"] is False
@@ -155,7 +155,7 @@ def test_other_mistakes_name_what_is_wrong(tmp_path):
         evaluate(exp, draws=0)
 
 
-def test_scores_on_other_shards_are_standardised_as_in_training(tmp_path):
+def test_scores_on_other_shards_are_standardized_as_in_training(tmp_path):
     exp = make_experiment(tmp_path)
     same = load_checkpoint(exp).config.data.shards
     copy = tmp_path / "copy"
@@ -177,7 +177,7 @@ def test_flac_reference_is_the_size_of_a_flac_file(tmp_path):
     assert audio.references.flac_bits_per_sample == 8 * flac_size(waveform, 16_000) / 16_000
 
 
-def test_gaussian_reference_counts_the_noise_of_dequantisation():
+def test_gaussian_reference_counts_the_noise_of_dequantization():
     rng = np.random.default_rng(0)
     frames = np.round(2 * rng.standard_normal((500, 20))).astype(np.int16)
     mean, deviation = float(frames.mean()), float(frames.std())

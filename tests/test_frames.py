@@ -13,10 +13,10 @@ from speech import speech
 from zfaudio.data.frames import (
     Moments,
     count_constant,
-    dequantise,
+    dequantize,
     from_frames,
     moments,
-    standardise,
+    standardize,
     to_frames,
 )
 
@@ -106,31 +106,31 @@ def test_moments_of_nothing():
     assert Moments().deviation == 0.0
 
 
-def test_standardise_is_bit_exact_with_numpy():
+def test_standardize_is_bit_exact_with_numpy():
     frames = to_frames(speech(4000), 160)
     expected = ((frames.astype(np.float64) - 1.7) / 913.3).astype(np.float32)
-    np.testing.assert_array_equal(standardise(frames, 1.7, 913.3), expected)
+    np.testing.assert_array_equal(standardize(frames, 1.7, 913.3), expected)
 
 
 @settings(max_examples=30)
 @given(st.integers(0, 2**64 - 1), st.integers(0, 10**6))
-def test_dequantise_is_bit_exact_with_numpy(seed, first_frame):
+def test_dequantize_is_bit_exact_with_numpy(seed, first_frame):
     frames = to_frames(speech(2000), 50)
     noise = numpy_noise(seed, first_frame * 50, 2000).reshape(frames.shape)
     expected = ((frames.astype(np.float64) + noise - -3.2) / 1234.5).astype(np.float32)
-    np.testing.assert_array_equal(dequantise(frames, -3.2, 1234.5, seed, first_frame), expected)
+    np.testing.assert_array_equal(dequantize(frames, -3.2, 1234.5, seed, first_frame), expected)
 
 
 def test_noise_does_not_depend_on_the_part_that_is_read():
     frames = to_frames(speech(3000), 30)
-    whole = dequantise(frames, 0.0, 100.0, seed=7)
-    np.testing.assert_array_equal(dequantise(frames[41:60], 0.0, 100.0, seed=7, first_frame=41), whole[41:60])
+    whole = dequantize(frames, 0.0, 100.0, seed=7)
+    np.testing.assert_array_equal(dequantize(frames[41:60], 0.0, 100.0, seed=7, first_frame=41), whole[41:60])
 
 
 def test_noise_is_uniform_over_one_step_and_differs_by_seed():
     silence = np.zeros((1000, 200), np.int16)
-    noise = dequantise(silence, 0.0, 1.0, seed=1).reshape(-1).astype(np.float64)
-    other = dequantise(silence, 0.0, 1.0, seed=2).reshape(-1).astype(np.float64)
+    noise = dequantize(silence, 0.0, 1.0, seed=1).reshape(-1).astype(np.float64)
+    other = dequantize(silence, 0.0, 1.0, seed=2).reshape(-1).astype(np.float64)
     assert noise.min() >= -0.5
     assert noise.max() <= 0.5
     assert abs(noise.mean()) < 5 / math.sqrt(12 * noise.size)
@@ -144,11 +144,11 @@ def test_noise_is_uniform_over_one_step_and_differs_by_seed():
 def test_frames_are_written_into_a_given_array():
     frames = to_frames(speech(400), 20)
     batch = np.full((2, 20, 20), np.nan, np.float32)
-    assert dequantise(frames, 1.0, 2.0, 3, out=batch[1]) is not None
-    np.testing.assert_array_equal(batch[1], dequantise(frames, 1.0, 2.0, 3))
+    assert dequantize(frames, 1.0, 2.0, 3, out=batch[1]) is not None
+    np.testing.assert_array_equal(batch[1], dequantize(frames, 1.0, 2.0, 3))
     assert np.isnan(batch[0]).all()
     with pytest.raises(ValueError, match="contiguous"):
-        standardise(frames, 1.0, 2.0, out=np.empty((20, 40), np.float32)[:, ::2])
+        standardize(frames, 1.0, 2.0, out=np.empty((20, 40), np.float32)[:, ::2])
 
 
 @given(arrays(np.int16, (12, 5), elements=st.integers(-1, 1)))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_models import build, every_combination, sequences, tiny
 from torch import nn
 
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.models import ModelConfig, build_model
 from zfaudio.ops.cells import State
 from zfaudio.ops.lstm import LSTM
@@ -25,7 +25,7 @@ SMALL = ModelConfig(hidden_size=9, latent_size=3, embedding_size=5, mlp_size=7)
 def test_generations_step_is_the_models(dtype, batch, hidden, latent, mlp, embedding, seed):
     torch.manual_seed(seed)
     config = ModelConfig(hidden_size=hidden, latent_size=latent, embedding_size=embedding, mlp_size=mlp)
-    model = shaken(build_model(config, 4, Quantiser()), dtype)
+    model = shaken(build_model(config, 4, Quantizer()), dtype)
     step = model.stepper()
     assert step != model.step
     for backward in (None, torch.randn(batch, hidden, dtype=dtype)):
@@ -68,7 +68,7 @@ def test_every_models_step_is_the_same_with_packed_layers(monkeypatch, name, fro
 
 
 def test_only_large_layers_are_packed():
-    model = build_model(ModelConfig("rnn", hidden_size=512, embedding_size=8), 16, Quantiser())
+    model = build_model(ModelConfig("rnn", hidden_size=512, embedding_size=8), 16, Quantizer())
     step = packed(model)
     assert isinstance(step.lstm, PackedLSTM)
     assert isinstance(step.embed, nn.Linear)  # 128 weights
@@ -78,7 +78,7 @@ def test_only_large_layers_are_packed():
 
 def test_generations_step_under_autocast_is_as_near_as_its_products():
     torch.manual_seed(6)
-    model = build_model(ModelConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32), 8, Quantiser())
+    model = build_model(ModelConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32), 8, Quantizer())
     frame, noise, state = torch.randn(5, 8), torch.randn(5, 16), State(*torch.randn(2, 5, 64))
     for backward in (None, torch.randn(5, 64)):
         outcomes = []
@@ -93,11 +93,11 @@ def test_generations_step_under_autocast_is_as_near_as_its_products():
 
 def test_generations_step_covers_what_it_can():
     for config, head in (
-        (dataclasses.replace(SMALL, conditional_layer_norm=True), "factorised"),
+        (dataclasses.replace(SMALL, conditional_layer_norm=True), "factorized"),
         (SMALL, "autoregressive"),
     ):
         torch.manual_seed(0)
-        model = build_model(dataclasses.replace(config, head=head, head_window=2), 4, Quantiser())
+        model = build_model(dataclasses.replace(config, head=head, head_window=2), 4, Quantizer())
         frame, noise, state = torch.randn(2, 4), torch.randn(2, 3), State(*torch.randn(2, 2, 9))
         (ours, _), (theirs, _) = (
             function(frame, state, 1.0, None, noise) for function in (model.stepper(), model.step)

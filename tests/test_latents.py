@@ -13,7 +13,7 @@ from speech import make_shards
 
 from zfaudio.command import run_command
 from zfaudio.data.batches import Batch
-from zfaudio.distributions import DiagonalGaussian, Quantiser
+from zfaudio.distributions import DiagonalGaussian, Quantizer
 from zfaudio.errors import UserError
 from zfaudio.evaluation.evaluate import evaluate
 from zfaudio.evaluation.latents import LatentSums, compare, latents, merge, run_passes, sum_latents, usage_of
@@ -229,7 +229,7 @@ def test_a_sample_predictor_has_nothing_to_take_away(tmp_path):
     exp = make_experiment(tmp_path)
     trained = load_checkpoint(exp)
     trained.config.model = ModelConfig(name="sample_ar", head="autoregressive", head_window=4, head_size=4)
-    model = build_model(trained.config.model, FRAME_SIZE, Quantiser(0.0, 1000.0))
+    model = build_model(trained.config.model, FRAME_SIZE, Quantizer(0.0, 1000.0))
     path = save_checkpoint(exp, 600, model.state_dict(), trained.config, trained.manifest, training={})
     with pytest.raises(UserError, match="sample_ar has neither latents nor a state"):
         latents(path, device="cpu")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zfaudio.data.frames import dequantise, to_frames
+from zfaudio.data.frames import dequantize, to_frames
 from zfaudio.evaluation.units import (
     Units,
     average_per_frame,
@@ -17,12 +17,12 @@ from zfaudio.evaluation.units import (
 )
 
 
-def test_dequantised_bits_of_a_uniform_discrete_source_are_its_entropy():
+def test_dequantized_bits_of_a_uniform_discrete_source_are_its_entropy():
     # Samples uniform on 256 integers: entropy 8 bits. The true density of k + u is uniform on an interval of 256.
     rng = np.random.default_rng(0)
     waveform = rng.integers(-128, 128, size=200 * 50).astype(np.int16)
     mean, deviation = float(waveform.mean()), float(waveform.std())
-    frames = dequantise(to_frames(waveform, 200), mean, deviation, seed=1)
+    frames = dequantize(to_frames(waveform, 200), mean, deviation, seed=1)
     low, high = (-128.5 - mean) / deviation, (127.5 - mean) / deviation
     assert frames.min() >= low
     assert frames.max() <= high
@@ -30,12 +30,12 @@ def test_dequantised_bits_of_a_uniform_discrete_source_are_its_entropy():
     assert Units(200, deviation).bits_per_sample(nats_per_frame) == pytest.approx(8.0, abs=1e-6)
 
 
-def test_gaussian_bits_bound_the_entropy_of_a_discretised_gaussian():
-    # A discretised Gaussian of deviation 40 has entropy close to log2(40 sqrt(2 pi e)).
+def test_gaussian_bits_bound_the_entropy_of_a_discretized_gaussian():
+    # A discretized Gaussian of deviation 40 has entropy close to log2(40 sqrt(2 pi e)).
     rng = np.random.default_rng(1)
     waveform = np.round(40 * rng.standard_normal(200 * 2000)).astype(np.int16)
     deviation = float(waveform.std())
-    frames = dequantise(to_frames(waveform, 200), 0.0, deviation, seed=3).astype(np.float64)
+    frames = dequantize(to_frames(waveform, 200), 0.0, deviation, seed=3).astype(np.float64)
     nats = (-0.5 * (math.log(2 * math.pi) + frames**2)).sum(1).mean()
     entropy = math.log2(40 * math.sqrt(2 * math.pi * math.e))
     bits = Units(200, deviation).bits_per_sample(nats)
@@ -78,8 +78,8 @@ def test_iid_gaussian_reference_is_the_average_of_its_densities():
     rng = np.random.default_rng(2)
     waveform = 300 * rng.standard_normal(4000) + 7
     mean, deviation = 0.0, 250.0
-    standardised = (waveform - mean) / deviation
-    expected = (-0.5 * (math.log(2 * math.pi) + standardised**2)).mean() * 200
+    standardized = (waveform - mean) / deviation
+    expected = (-0.5 * (math.log(2 * math.pi) + standardized**2)).mean() * 200
     value = gaussian_nats_per_frame(mean, deviation, float(waveform.mean()), float(waveform.std()), 200)
     assert value == pytest.approx(expected)
 

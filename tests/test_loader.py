@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from speech import make_shards
 
-from zfaudio.data.frames import standardise
+from zfaudio.data.frames import standardize
 from zfaudio.data.loader import Batch, DataConfig, TrainingStream, whole_utterances
 from zfaudio.data.manifest import Shard, read_manifest
 from zfaudio.data.segments import deal_out
@@ -45,10 +45,10 @@ def same(a: Batch, b: Batch) -> bool:
     )
 
 
-def standardised(location: str, split: str = "train") -> dict[str, np.ndarray]:
+def standardized(location: str, split: str = "train") -> dict[str, np.ndarray]:
     manifest = read_manifest(location)
     return {
-        one.id: standardise(one.frames, manifest.mean, manifest.deviation)
+        one.id: standardize(one.frames, manifest.mean, manifest.deviation)
         for one in read_utterances(location, split, manifest)
     }
 
@@ -83,7 +83,7 @@ def recordings(batches: list[Batch]) -> list[tuple[str, torch.Tensor]]:
 
 def test_a_lane_walks_through_whole_recordings(location):
     batches = first_epoch(stream_of(location, lanes=1, dequantize=False))
-    expected = {name: frames for name, frames in standardised(location).items() if len(frames) > 1}
+    expected = {name: frames for name, frames in standardized(location).items() if len(frames) > 1}
     walked = recordings(batches)
     assert sorted(name for name, _ in walked) == sorted(expected)
     for name, frames in walked:
@@ -112,7 +112,7 @@ def test_a_recording_that_ends_with_a_segment_leaves_no_empty_one(tmp_path):
 
 
 def test_segments_at_random_offsets_start_afresh_and_keep_their_place(location):
-    frames = standardised(location)
+    frames = standardized(location)
     offsets = Counter()
     for batch in islice(stream_of(location, carry_state=False, dequantize=False), 300):
         assert batch.starts.all()
@@ -134,7 +134,7 @@ def test_segments_at_random_offsets_start_afresh_and_keep_their_place(location):
 
 
 def test_segments_of_one_epoch_do_not_overlap_in_what_they_score(location):
-    frames = standardised(location)
+    frames = standardized(location)
     scored: Counter[str] = Counter()
     for batch in first_epoch(stream_of(location, lanes=1, carry_state=False)):
         scored[batch.utterances[0]] += int(batch.lengths[0]) - 1
@@ -146,7 +146,7 @@ def test_segments_of_one_epoch_do_not_overlap_in_what_they_score(location):
 
 def test_a_frame_of_zeros_goes_before_each_recording_when_asked(location):
     batches = first_epoch(stream_of(location, lanes=1, score_first_frame=True, dequantize=False))
-    expected = standardised(location)
+    expected = standardized(location)
     walked = recordings(batches)
     assert sorted(name for name, _ in walked) == sorted(expected)  # those of one frame too
     for name, frames in walked:
@@ -180,9 +180,9 @@ def test_epochs_differ_in_order_and_noise(location):
         assert not frames.equal(epochs[1][name])
 
 
-def test_noise_is_of_one_quantisation_step(location):
+def test_noise_is_of_one_quantization_step(location):
     step = 1 / read_manifest(location).deviation
-    plain = standardised(location)
+    plain = standardized(location)
     for name, frames in recordings(first_epoch(stream_of(location, lanes=1))):
         noise = (frames.numpy() - plain[name]) / step
         assert np.abs(noise).max() < 0.51
@@ -212,7 +212,7 @@ def test_every_utterance_goes_to_one_rank_in_each_epoch(tmp_path, world, shards)
             own = {batch.utterances[0] for batch in batches}
             assert len(own) in (12 // world, -(-12 // world))
             names += sorted(own)
-        assert sorted(names) == sorted(standardised(location))
+        assert sorted(names) == sorted(standardized(location))
 
 
 def test_shards_of_like_size_are_dealt_out_and_the_others_shared():
@@ -322,7 +322,7 @@ def test_a_damaged_shard_ends_the_stream_with_its_name(tmp_path):
 
 def test_whole_utterances_come_once_each_within_the_size_asked_for(location):
     manifest = read_manifest(location)
-    expected = {name: frames for name, frames in standardised(location).items() if len(frames) > 1}
+    expected = {name: frames for name, frames in standardized(location).items() if len(frames) > 1}
     for world in (1, 2, 3, 5):
         found = {}
         for rank in range(world):
@@ -366,7 +366,7 @@ def test_noise_of_whole_utterances_does_not_depend_on_batch_or_rank(location):
 
 def test_whole_utterances_begin_with_a_frame_of_zeros_when_asked(location):
     config = DataConfig(dequantize=False, score_first_frame=True)
-    plain = standardised(location, "test")
+    plain = standardized(location, "test")
     batches = list(whole_utterances(location, read_manifest(location), "test", config, 500, 0))
     assert sum(len(batch.utterances) for batch in batches) == len(plain)
     for batch in batches:

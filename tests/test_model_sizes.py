@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import zfaudio.models
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.models import ModelConfig, build_model
 
 FRAME_SIZE = 200
@@ -51,13 +51,13 @@ def gaussian_mlp(entering: int, mlp: int, leaving: int) -> int:
 
 def output(condition: int, config: ModelConfig) -> int:
     """A frame's density: a mixture shares its weights over the frame; logistics are a mixture for each sample."""
-    size = FRAME_SIZE if config.head == "factorised" else 1
+    size = FRAME_SIZE if config.head == "factorized" else 1
     numbers = {
         "gaussian": 2 * size,
         "gaussian_mixture": config.components * (1 + 2 * size),
         "logistic_mixture": 3 * config.components * size,
     }[config.likelihood]
-    if config.head == "factorised":
+    if config.head == "factorized":
         return dense(condition, numbers)
     read, units = config.head_window + 2, config.head_size  # changes, the last sample, two logarithms of levels
     adapting = dense(condition, 2 * units) if condition else 0
@@ -86,7 +86,7 @@ def parameters_by_hand(config: ModelConfig) -> int:
 def test_a_model_has_as_many_parameters_as_its_equations_say(row, corpus):
     config = ModelConfig(**SIZES[corpus], **ROWS[row])
     with torch.device("meta"):
-        model = build_model(config, FRAME_SIZE, Quantiser())
+        model = build_model(config, FRAME_SIZE, Quantizer())
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters_by_hand(config)
 
 

@@ -184,10 +184,10 @@ DIFFERENTIATED = {
     "filtering srnn": tiny("srnn", smoothing=False),
     "srnn without residual": tiny("srnn", residual_posterior=False),
     "rnn mixture": tiny("rnn", likelihood="gaussian_mixture"),
-    "vrnn discretised": tiny("vrnn", likelihood="logistic_mixture"),
+    "vrnn discretized": tiny("vrnn", likelihood="logistic_mixture"),
     "srnn autoregressive": tiny("srnn", head="autoregressive"),
     "vrnn mixture autoregressive": tiny("vrnn", head="autoregressive", likelihood="gaussian_mixture"),
-    "zforcing discretised autoregressive": tiny(
+    "zforcing discretized autoregressive": tiny(
         "zforcing", head="autoregressive", likelihood="logistic_mixture", auxiliary="none"
     ),
 }
@@ -226,7 +226,7 @@ def test_without_the_posterior_latents_are_the_priors_and_nothing_hears_the_futu
 
 
 @latent_models
-@pytest.mark.parametrize("head", ["factorised", "autoregressive"])
+@pytest.mark.parametrize("head", ["factorized", "autoregressive"])
 def test_without_the_state_the_latent_stays_and_the_past_is_forgotten(name, head):
     model = build(tiny(name, head=head))
     frames, lengths, noise = sequences(6, 6)
@@ -299,14 +299,14 @@ def test_with_latents_the_bound_is_an_elbo_of_the_draws(name):
 
 
 @pytest.mark.parametrize("config", [c for c in COMBINATIONS.values() if c.likelihood == "logistic_mixture"])
-def test_under_a_discretised_likelihood_a_dequantised_frame_scores_as_its_integers(config):
+def test_under_a_discretized_likelihood_a_dequantized_frame_scores_as_its_integers(config):
     model = build(config)
     frames, lengths, noise = sequences(6, 4)
     shift = (torch.rand_like(frames) - 0.5) * 0.999 / 700
     noise = noise_for(model, noise)
-    exact, dequantised = model(frames, lengths, noise=noise), model(frames + shift, lengths, noise=noise)
-    torch.testing.assert_close(dequantised.log_likelihood, exact.log_likelihood)
-    torch.testing.assert_close(dequantised.kl, exact.kl)
+    exact, dequantized = model(frames, lengths, noise=noise), model(frames + shift, lengths, noise=noise)
+    torch.testing.assert_close(dequantized.log_likelihood, exact.log_likelihood)
+    torch.testing.assert_close(dequantized.kl, exact.kl)
 
 
 # Mistakes and modes
@@ -357,7 +357,7 @@ def test_every_parameter_takes_part_in_training():
         assert idle == [], name
 
 
-def test_a_discretised_factorised_output_is_a_mixture_for_every_sample():
+def test_a_discretized_factorized_output_is_a_mixture_for_every_sample():
     model = build(tiny("rnn", likelihood="logistic_mixture", components=4))
     density = model.output(torch.zeros(2, 5, dtype=torch.float64), torch.zeros(2, FRAME_SIZE))
     assert isinstance(density, LogisticMixture)

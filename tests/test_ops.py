@@ -9,7 +9,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.zforcing import ZForcing
 from zfaudio.ops import latent_path as plain
@@ -92,7 +92,7 @@ def test_fast_and_plain_paths_are_the_same(dtype, cell, batch, steps, hidden, la
 def test_every_variant_has_the_same_terms_and_gradients(dtype, config):
     """Ragged lengths, state carried in, junk on padding."""
     torch.manual_seed(2)
-    models = {core: build_model(dataclasses.replace(config, core=core), 4, Quantiser()) for core in ("plain", "fast")}
+    models = {core: build_model(dataclasses.replace(config, core=core), 4, Quantizer()) for core in ("plain", "fast")}
     models["fast"].to(dtype).load_state_dict(shaken(models["plain"], dtype).state_dict())
     frames, noise = torch.randn(3, 8, 4, dtype=dtype), torch.randn(3, 7, 3, dtype=dtype)
     lengths = torch.tensor([8, 2, 5])
@@ -129,7 +129,7 @@ def test_the_fast_path_on_a_gpu_is_the_plain_one():
 def small_path(steps: int = 4) -> tuple[ZForcing, tuple[Tensor, ...]]:
     """A model, and the arguments of a path after its modules."""
     torch.manual_seed(3)
-    model = shaken(build_model(SMALL, 4, Quantiser()), torch.float64)
+    model = shaken(build_model(SMALL, 4, Quantizer()), torch.float64)
     rows = [torch.randn(2, steps, size, dtype=torch.float64) for size in (4, 9, 3)]
     return model, (*rows, State(*torch.randn(2, 2, 9, dtype=torch.float64)))
 
@@ -196,7 +196,7 @@ def test_the_chain_of_latents_is_the_loop(residual, smoothing, batch, steps, hid
     torch.manual_seed(seed)
     sizes = {"hidden_size": hidden, "latent_size": latent, "embedding_size": 5, "mlp_size": mlp}
     config = ModelConfig("srnn", **sizes, residual_posterior=residual, smoothing=smoothing)
-    model = shaken(build_model(config, 4, Quantiser()), torch.float64)
+    model = shaken(build_model(config, 4, Quantizer()), torch.float64)
     frames, noise = torch.randn(batch, steps, 4).double(), torch.randn(batch, steps - 1, latent).double()
     lengths = torch.randint(2, steps + 1, (batch,))
     state = [part.add(torch.randn_like(part)).requires_grad_() for part in model.initial_state(batch)]
@@ -217,7 +217,7 @@ def test_under_autocast_both_cores_are_as_near_to_float32(config):
     """Products in bfloat16 and all else in float32, weights and gradients too."""
     torch.manual_seed(4)
     config = dataclasses.replace(config, hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32)
-    models = {core: build_model(dataclasses.replace(config, core=core), 8, Quantiser()) for core in ("plain", "fast")}
+    models = {core: build_model(dataclasses.replace(config, core=core), 8, Quantizer()) for core in ("plain", "fast")}
     models["fast"].load_state_dict(models["plain"].state_dict())
     frames, noise, state = torch.randn(5, 8, 8), torch.randn(5, 7, 16), models["plain"].initial_state(5)
     state = tuple(part.add(torch.randn_like(part)).requires_grad_() for part in state)

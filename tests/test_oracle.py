@@ -10,9 +10,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from linear_gaussian import LinearGaussian, factorised_log_likelihood, kalman_log_likelihood
+from linear_gaussian import LinearGaussian, factorized_log_likelihood, kalman_log_likelihood
 
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.models import FrameModel, ModelConfig, build_model
 from zfaudio.training.objective import Weights, elbo, training_loss
 
@@ -43,7 +43,7 @@ def train(config: ModelConfig) -> FrameModel:
     """Adam with a rate that falls to nothing, on sequences never seen before."""
     torch.manual_seed(0)
     # A step of 1: so large that the head's levels are smooth functions of the samples.
-    model = build_model(config, ORACLE.frame_size, Quantiser(0.0, 1.0))
+    model = build_model(config, ORACLE.frame_size, Quantizer(0.0, 1.0))
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=0.1)
     lengths = torch.full((BATCH,), SCORED + 1)
@@ -76,11 +76,11 @@ def gap(limit: np.ndarray, bound: np.ndarray) -> tuple[float, float]:
 
 @pytest.fixture(scope="module")
 def held_out() -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-    """Sequences, their exact log-likelihoods, and those of the best factorised forecast, in nats a frame."""
+    """Sequences, their exact log-likelihoods, and those of the best factorized forecast, in nats a frame."""
     frames = ORACLE.sample(SCORED, seed=10**6, count=HELD_OUT)
     exact = np.array([kalman_log_likelihood(ORACLE, one[1:].numpy()) for one in frames]) / SCORED
-    factorised = np.array([factorised_log_likelihood(ORACLE, one[1:].numpy()) for one in frames]) / SCORED
-    return frames, exact, factorised
+    factorized = np.array([factorized_log_likelihood(ORACLE, one[1:].numpy()) for one in frames]) / SCORED
+    return frames, exact, factorized
 
 
 @pytest.mark.slow
@@ -99,8 +99,8 @@ def test_training_reaches_the_exact_likelihood_and_every_bound_is_below_it(confi
 @pytest.mark.slow
 def test_an_rnn_with_independent_samples_reaches_what_these_allow_and_no_more(held_out):
     """What latents or an autoregressive head are worth here is 0.65 nats a frame: the samples' mutual information."""
-    frames, exact, factorised = held_out
+    frames, exact, factorized = held_out
     bound, _ = bounds(train(settings("rnn")), frames)
-    mean, error = gap(factorised, bound)
+    mean, error = gap(factorized, bound)
     assert -3 * error < mean < 0.02
     assert gap(exact, bound)[0] > 0.6

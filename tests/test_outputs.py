@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from zfaudio.distributions import GaussianMixture, LogisticMixture, Quantiser
+from zfaudio.distributions import GaussianMixture, LogisticMixture, Quantizer
 from zfaudio.models import ModelConfig
-from zfaudio.models.frame_likelihoods import NARROWEST, DensityLayout, FactorisedOutput, SampleDensity
+from zfaudio.models.frame_likelihoods import NARROWEST, DensityLayout, FactorizedOutput, SampleDensity
 
 SIZE, COMPONENTS = 4, 3
-QUANTISER = Quantiser(3.0, 700.0)
+QUANTIZER = Quantizer(3.0, 700.0)
 LIKELIHOODS = ("gaussian", "gaussian_mixture", "logistic_mixture")
 
 likelihoods = pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -22,7 +22,7 @@ def settings(likelihood: str, min_deviation: float = 0.0) -> ModelConfig:
 
 
 def layout(likelihood: str, min_deviation: float = 0.0) -> DensityLayout:
-    return DensityLayout(settings(likelihood, min_deviation), SIZE, QUANTISER)
+    return DensityLayout(settings(likelihood, min_deviation), SIZE, QUANTIZER)
 
 
 def read(likelihood: str, parameters: Tensor, **how: object) -> SampleDensity:
@@ -40,7 +40,7 @@ def read(likelihood: str, parameters: Tensor, **how: object) -> SampleDensity:
 def test_a_density_takes_as_many_numbers_as_it_has_parameters_and_each_of_them_counts(likelihood, numbers):
     assert layout(likelihood).parameters == numbers
     parameters = torch.randn(numbers, dtype=torch.float64, requires_grad=True)
-    frame = QUANTISER.round(torch.randn(SIZE, dtype=torch.float64))
+    frame = QUANTIZER.round(torch.randn(SIZE, dtype=torch.float64))
     (gradient,) = torch.autograd.grad(read(likelihood, parameters).log_prob(frame), parameters)
     assert (gradient != 0).all()
 
@@ -56,7 +56,7 @@ def test_draws_take_as_many_normal_numbers_as_the_layout_says(likelihood):
 @likelihoods
 def test_a_linear_map_of_the_condition_gives_the_parameters_and_the_frame_before_is_not_read(likelihood):
     torch.manual_seed(0)
-    output = FactorisedOutput(6, SIZE, settings(likelihood), QUANTISER).double()
+    output = FactorizedOutput(6, SIZE, settings(likelihood), QUANTIZER).double()
     condition, frames = torch.randn(2, 5, 6, dtype=torch.float64), torch.randn(2, 5, SIZE, dtype=torch.float64)
     expected = read(likelihood, condition @ output.linear.weight.T + output.linear.bias)
     for previous in torch.randn(2, 2, 5, SIZE):
@@ -105,16 +105,16 @@ def test_a_logistic_far_narrower_than_a_step_is_no_narrower_than_a_point_mass():
     density = read("logistic_mixture", parameters)
     assert isinstance(density, LogisticMixture)
     assert math.exp(density.log_scale.max().item()) == pytest.approx(NARROWEST / 700)
-    nearest = QUANTISER.round(torch.zeros(SIZE))
+    nearest = QUANTIZER.round(torch.zeros(SIZE))
     assert density.log_prob(nearest).item() == pytest.approx(SIZE * math.log(700), rel=1e-3)  # all mass on one integer
 
 
 @likelihoods
-def test_only_a_discretised_density_observes_whole_steps(likelihood):
+def test_only_a_discretized_density_observes_whole_steps(likelihood):
     frames = torch.randn(3, SIZE)
     observed = layout(likelihood).observe(frames)
     if likelihood == "logistic_mixture":
-        torch.testing.assert_close(observed, QUANTISER.round(frames))
+        torch.testing.assert_close(observed, QUANTIZER.round(frames))
         assert not torch.equal(observed, frames)
     else:
         assert observed is frames

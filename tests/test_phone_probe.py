@@ -47,9 +47,9 @@ def test_the_61_labels_fold_to_39_classes_and_the_glottal_stop_is_left_out():
     assert fold("AH0") == "AH0"
 
 
-def test_a_frame_has_the_phone_at_its_centre():
+def test_a_frame_has_the_phone_at_its_center():
     phones = [Phone(0.0, 0.025, "h#"), Phone(0.025, 0.04, "ao"), Phone(0.05, 0.06, "q"), Phone(0.06, 0.07, "t")]
-    # centres at 5, 15, 25, 35, 45 (a gap), 55 (left out), 65, 75 ms (past the end)
+    # centers at 5, 15, 25, 35, 45 (a gap), 55 (left out), 65, 75 ms (past the end)
     assert frame_labels(phones, 0, 8, 0.01) == ["sil", "sil", "aa", "aa", None, None, "t", None]
     assert frame_labels(phones, 3, 2, 0.01) == ["aa", None]
     assert frame_labels([], 0, 2, 0.01) == [None, None]
@@ -104,7 +104,7 @@ class Holding(FrameModel):
 
 
 @pytest.fixture
-def labelled(tmp_path: Path) -> Path:
+def labeled(tmp_path: Path) -> Path:
     """Shards of white noise, and alignments in which a frame's phone is the sign of its sum, a third of them `aa`."""
     counts = {"train": 8, "valid": 2, "test": 4}
     splits = {}
@@ -145,8 +145,8 @@ def probe(folder: Path, split: str = "test", score_first_frame: bool = False):
 
 
 @pytest.mark.parametrize("score_first_frame", [False, True])
-def test_a_probe_finds_the_phone_of_the_scored_frame_where_it_is_and_not_where_it_is_not(labelled, score_first_frame):
-    result = probe(labelled, score_first_frame=score_first_frame)
+def test_a_probe_finds_the_phone_of_the_scored_frame_where_it_is_and_not_where_it_is_not(labeled, score_first_frame):
+    result = probe(labeled, score_first_frame=score_first_frame)
     assert result.accuracy["posterior mean"] > 0.95
     assert result.majority_phone == "iy"
     assert 0.55 < result.majority_accuracy < 0.78
@@ -158,39 +158,39 @@ def test_a_probe_finds_the_phone_of_the_scored_frame_where_it_is_and_not_where_i
     assert (result.fitted_utterances, result.scored_utterances, result.phones) == (8, 4, 2)
 
 
-def test_frames_and_utterances_are_limited(labelled, monkeypatch):
+def test_frames_and_utterances_are_limited(labeled, monkeypatch):
     monkeypatch.setattr("zfaudio.evaluation.phone_probe.FRAMES", 100)
     monkeypatch.setattr("zfaudio.evaluation.phone_probe.UTTERANCES", 3)
-    result = probe(labelled)
+    result = probe(labeled)
     assert (result.fitted_utterances, result.scored_utterances) == (3, 2)
     assert 90 <= result.fitted_frames <= 100
     assert 90 <= result.scored_frames <= 100
 
 
-def test_utterances_without_an_alignment_are_passed_over(labelled):
-    path = labelled / "data" / "test" / "phones.ctm"
+def test_utterances_without_an_alignment_are_passed_over(labeled):
+    path = labeled / "data" / "test" / "phones.ctm"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if not line.startswith("test-0 ")))
-    assert probe(labelled).scored_utterances == 3
+    assert probe(labeled).scored_utterances == 3
     path.write_text("elsewhere 1 0 1 aa\n")
     with pytest.raises(UserError, match="none of the 1 aligned utterances"):
-        probe(labelled)
+        probe(labeled)
 
 
-def test_validation_is_fitted_on_where_training_cannot_be(labelled):
-    assert probe(labelled, split="train").fitted_split == "valid"
-    (labelled / "data" / "train" / "phones.ctm").unlink()
-    assert probe(labelled).fitted_split == "valid"
-    (labelled / "data" / "valid" / "phones.ctm").unlink()
+def test_validation_is_fitted_on_where_training_cannot_be(labeled):
+    assert probe(labeled, split="train").fitted_split == "valid"
+    (labeled / "data" / "train" / "phones.ctm").unlink()
+    assert probe(labeled).fitted_split == "valid"
+    (labeled / "data" / "valid" / "phones.ctm").unlink()
     with pytest.raises(UserError, match=r"no train/phones\.ctm or valid/phones\.ctm"):
-        probe(labelled)
+        probe(labeled)
 
 
-def test_one_phone_alone_leaves_nothing_to_tell(labelled):
-    path = labelled / "data" / "train" / "phones.ctm"
+def test_one_phone_alone_leaves_nothing_to_tell(labeled):
+    path = labeled / "data" / "train" / "phones.ctm"
     path.write_text(path.read_text().replace(" aa", " iy"))
     with pytest.raises(UserError, match="all frames of split 'train' are of the phone 'iy'"):
-        probe(labelled)
+        probe(labeled)
 
 
 @pytest.mark.parametrize("model", ["zforcing", "rnn"])

@@ -157,14 +157,14 @@ def test_the_page_can_go_elsewhere(exp, tmp_path):
     assert not (exp / "report.html").exists()
 
 
-def test_the_published_protocol_is_labelled(exp):
+def test_the_published_protocol_is_labeled(exp):
     published = RESULT | {"dequantized": False, "bits_per_sample": None, "bound": "iwae", "importance_samples": 50}
     (exp / "results/a.json").write_text(json.dumps(published))
     report(exp)
     text = read(exp / "report.html").text
-    assert "Published protocol, not dequantised: a density, unbounded on 12 constant frames" in text
+    assert "Published protocol, not dequantized: a density, unbounded on 12 constant frames" in text
     assert "importance-weighted bound, 50 samples" in text
-    assert text.index("Dequantised: bounds") < text.index("Published protocol")
+    assert text.index("Dequantized: bounds") < text.index("Published protocol")
 
 
 def test_an_exact_likelihood_is_no_bound(exp):

@@ -88,8 +88,8 @@ def test_killed_at_any_moment_and_resumed_the_weights_are_those_of_an_undisturbe
 @pytest.mark.parametrize(
     ("name", "head", "likelihood"),
     [
-        ("rnn", "factorised", "gaussian_mixture"),
-        ("vrnn", "factorised", "gaussian"),
+        ("rnn", "factorized", "gaussian_mixture"),
+        ("vrnn", "factorized", "gaussian"),
         ("srnn", "autoregressive", "logistic_mixture"),
         ("sample_ar", "autoregressive", "logistic_mixture"),
     ],

@@ -3,21 +3,21 @@
 import torch
 from torch import Tensor
 
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.models import FrameModel, ModelConfig, build_model
 from zfaudio.models.base import FrameDistribution, RecurrentState
 
 FRAME_SIZE = 7
 LATENT_SIZE = 3
-QUANTISER = Quantiser(mean=3.0, deviation=700.0)
+QUANTIZER = Quantizer(mean=3.0, deviation=700.0)
 
 MODELS = ("zforcing", "rnn", "vrnn", "srnn", "sample_ar")
 LIKELIHOODS = ("gaussian", "gaussian_mixture", "logistic_mixture")
-HEADS = ("factorised", "autoregressive")
+HEADS = ("factorized", "autoregressive")
 
 
 def tiny(name: str = "zforcing", **settings: object) -> ModelConfig:
-    """Settings of a tiny model, Gaussian and factorised unless `settings` say otherwise."""
+    """Settings of a tiny model, Gaussian and factorized unless `settings` say otherwise."""
     sizes = {
         "hidden_size": 5,
         "latent_size": LATENT_SIZE,
@@ -27,7 +27,7 @@ def tiny(name: str = "zforcing", **settings: object) -> ModelConfig:
         "head_window": 4,
         "head_size": 5,
     }
-    head = "autoregressive" if name == "sample_ar" else "factorised"
+    head = "autoregressive" if name == "sample_ar" else "factorized"
     return ModelConfig(**{"name": name, "head": head, **sizes, **settings})
 
 
@@ -38,14 +38,14 @@ def every_combination() -> dict[str, ModelConfig]:
         for name in MODELS
         for likelihood in LIKELIHOODS
         for head in HEADS
-        if (name, head) != ("sample_ar", "factorised")
+        if (name, head) != ("sample_ar", "factorized")
     }
 
 
-def build(config: ModelConfig, frame_size: int = FRAME_SIZE, quantiser: Quantiser = QUANTISER) -> FrameModel:
+def build(config: ModelConfig, frame_size: int = FRAME_SIZE, quantizer: Quantizer = QUANTIZER) -> FrameModel:
     """The model in float64, its weights far from their start: no bias zero, some clamps reached."""
     torch.manual_seed(0)
-    model = build_model(config, frame_size, quantiser).double()
+    model = build_model(config, frame_size, quantizer).double()
     for parameter in model.parameters():
         parameter.data.add_(0.3 * torch.randn_like(parameter))
     return model
@@ -58,7 +58,7 @@ def sequences(*lengths: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """
     torch.manual_seed(seed)
     shape = len(lengths), max(lengths)
-    frames = QUANTISER.round(torch.randn(*shape, FRAME_SIZE, dtype=torch.float64))
+    frames = QUANTIZER.round(torch.randn(*shape, FRAME_SIZE, dtype=torch.float64))
     noise = torch.randn(shape[0], shape[1] - 1, LATENT_SIZE, dtype=torch.float64)
     for row, length in enumerate(lengths):
         frames[row, length:] = 1e6 * torch.randn(shape[1] - length, FRAME_SIZE)

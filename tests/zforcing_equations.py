@@ -62,12 +62,12 @@ def score_sequence(model: ZForcing, frames: np.ndarray, noise: np.ndarray) -> Ar
 
 def normalised_gates(w: Arrays, embedded: np.ndarray, z: np.ndarray, h: np.ndarray) -> np.ndarray:
     """Gate sums of the variant with conditional layer norm."""
-    entering = normalise(w["decoder_cell.input.weight"] @ embedded)
+    entering = normalize(w["decoder_cell.input.weight"] @ embedded)
     entering = entering * w["decoder_cell.input_norm.weight"] + w["decoder_cell.input_norm.bias"]
     inner = activation(linear(w, "decoder_cell.gen.0", z))
     gain, bias = np.split(np.clip(linear(w, "decoder_cell.gen.2", inner), -3, 3), 2)
-    return entering + (1 + gain) * normalise(w["decoder_cell.recurrent.weight"] @ h) + bias
+    return entering + (1 + gain) * normalize(w["decoder_cell.recurrent.weight"] @ h) + bias
 
 
-def normalise(x: np.ndarray) -> np.ndarray:
+def normalize(x: np.ndarray) -> np.ndarray:
     return (x - x.mean()) / np.sqrt(x.var() + 1e-5)

@@ -17,7 +17,7 @@ class TrainConfig:
     """How to train.
 
     Args:
-        max_steps: steps of the optimiser.
+        max_steps: steps of the optimizer.
         batch_size: sequences a step, on each process.
         segment_frames: scored frames of each sequence of a step.
         learning_rate: of Adam, at the start.

@@ -28,7 +28,7 @@ class DiagonalGaussian:
         return -0.5 * (LOG_2PI + self.log_variance + squared).sum(-1)
 
     def sample(self, temperature: float = 1.0) -> Tensor:
-        """One reparameterised draw, [..., size]; `temperature` scales the deviation."""
+        """One reparameterized draw, [..., size]; `temperature` scales the deviation."""
         return self.at(torch.randn_like(self.mean), temperature)
 
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
@@ -66,29 +66,29 @@ def floor_deviation(log_variance: Tensor, min_deviation: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Quantiser:
-    """Where the 16-bit integers lie among standardised samples: integer k at (k - mean) / deviation."""
+class Quantizer:
+    """Where the 16-bit integers lie among standardized samples: integer k at (k - mean) / deviation."""
 
     mean: float = 0.0  # of the corpus, in 16-bit steps
     deviation: float = 1.0  # of the corpus, in 16-bit steps
 
     @property
     def step(self) -> float:
-        """Distance of neighbouring integers in standardised space."""
+        """Distance of neighboring integers in standardized space."""
         return 1 / self.deviation
 
     @property
     def lowest(self) -> float:
-        """The smallest 16-bit sample, standardised."""
+        """The smallest 16-bit sample, standardized."""
         return (-32768 - self.mean) / self.deviation
 
     @property
     def highest(self) -> float:
-        """The largest 16-bit sample, standardised."""
+        """The largest 16-bit sample, standardized."""
         return (32767 - self.mean) / self.deviation
 
     def round(self, samples: Tensor) -> Tensor:
-        """The nearest integers, standardised again: undoes dequantisation.
+        """The nearest integers, standardized again: undoes dequantization.
 
         In float32 a sample at the very edge of its step may end in the next one: at deviation 700 one in 70,000.
         """
@@ -100,7 +100,7 @@ class Quantiser:
 class GaussianMixture:
     """A mixture of diagonal Gaussians: one component is drawn for the whole of the last axis."""
 
-    logits: Tensor  # [..., components], unnormalised
+    logits: Tensor  # [..., components], unnormalized
     components: DiagonalGaussian  # [..., components, size]
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -119,8 +119,8 @@ class GaussianMixture:
         mean = torch.take_along_dim(self.components.mean, index, -2).squeeze(-2)
         deviation = torch.take_along_dim(self.components.deviation, index, -2).squeeze(-2)
         draw = mean + deviation * noise.chunk(2, dim=-1)[1]
-        centre = (torch.softmax(self.logits, -1).unsqueeze(-1) * self.components.mean).sum(-2)
-        return centre + temperature * (draw - centre)
+        center = (torch.softmax(self.logits, -1).unsqueeze(-1) * self.components.mean).sum(-2)
+        return center + temperature * (draw - center)
 
 
 @dataclass
@@ -131,10 +131,10 @@ class LogisticMixture:
     every unit of likelihood.py holds (Salimans et al., 2017, "PixelCNN++", section 2.1).
     """
 
-    logits: Tensor  # [..., size, components], unnormalised
+    logits: Tensor  # [..., size, components], unnormalized
     mean: Tensor  # [..., size, components]
     log_scale: Tensor  # [..., size, components]
-    quantiser: Quantiser
+    quantizer: Quantizer
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of `value` [..., size], summed over the last axis: [...] in nats."""
@@ -142,24 +142,24 @@ class LogisticMixture:
 
     def log_prob_of_samples(self, value: Tensor) -> Tensor:
         """Log-density of each sample: [..., size] -> [..., size] in nats."""
-        step = self.quantiser.step
-        sample = self.quantiser.round(value).unsqueeze(-1)
+        step = self.quantizer.step
+        sample = self.quantizer.round(value).unsqueeze(-1)
         inverse = torch.exp(-self.log_scale)
-        centred = (sample - self.mean) * inverse
+        centered = (sample - self.mean) * inverse
         half = 0.5 * step * inverse
-        upper, lower = F.logsigmoid(centred + half), F.logsigmoid(half - centred)
+        upper, lower = F.logsigmoid(centered + half), F.logsigmoid(half - centered)
         # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), without cancellation
         log_mass = upper + lower + torch.log(-torch.expm1(-2 * half))
         # The first and the last integer take what lies beyond them.
-        log_mass = torch.where(sample <= self.quantiser.lowest + 0.5 * step, upper, log_mass)
-        log_mass = torch.where(sample >= self.quantiser.highest - 0.5 * step, lower, log_mass)
+        log_mass = torch.where(sample <= self.quantizer.lowest + 0.5 * step, upper, log_mass)
+        log_mass = torch.where(sample >= self.quantizer.highest - 0.5 * step, lower, log_mass)
         log_probability = torch.logsumexp(torch.log_softmax(self.logits, -1) + log_mass, -1)
         return log_probability - math.log(step)
 
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """The draw that standard normal `noise` [..., 2 * size] stands for: components, then draws from them.
 
-        `temperature` shrinks the draw towards the mixture's mean. It is a 16-bit integer, standardised.
+        `temperature` shrinks the draw towards the mixture's mean. It is a 16-bit integer, standardized.
         """
         choice, place = noise.chunk(2, dim=-1)  # [..., size] each
         index = choose(self.logits, choice.unsqueeze(-1))
@@ -167,9 +167,9 @@ class LogisticMixture:
         scale = torch.exp(torch.take_along_dim(self.log_scale, index, -1).squeeze(-1))
         # The logistic's quantile at Phi(noise), by logarithms of both tails so that neither rounds to 0.
         draw = mean + scale * (torch.special.log_ndtr(place) - torch.special.log_ndtr(-place))
-        centre = (torch.softmax(self.logits, -1) * self.mean).sum(-1)
-        draw = centre + temperature * (draw - centre)
-        return self.quantiser.round(draw.clamp(self.quantiser.lowest, self.quantiser.highest))
+        center = (torch.softmax(self.logits, -1) * self.mean).sum(-1)
+        draw = center + temperature * (draw - center)
+        return self.quantizer.round(draw.clamp(self.quantizer.lowest, self.quantizer.highest))
 
 
 def choose(logits: Tensor, noise: Tensor) -> Tensor:

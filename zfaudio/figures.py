@@ -23,7 +23,7 @@ DECIBELS = (-50.0, 25.0)
 WAVE_LIMIT = 10.0  # deviations of the corpus
 
 GREY = "#808080"  # readable on white and on black
-INK = "#010203"  # replaced by the page's text colour in SVG
+INK = "#010203"  # replaced by the page's text color in SVG
 LINES = ("#3f8fc4", "#e0673a")
 SPEECH = "#3f8fc4"
 MARK = "#e0673a"
@@ -102,7 +102,7 @@ def spectrogram(waveform: np.ndarray, rate: int) -> np.ndarray:
 
 
 def draw_curves(title: str, curves: Sequence[Curve], log: bool = False) -> str:
-    """Draw lines over training steps as an SVG element, to stand inside a page and take its text colour and font.
+    """Draw lines over training steps as an SVG element, to stand inside a page and take its text color and font.
 
     Args:
         title: above the plot.
@@ -114,10 +114,10 @@ def draw_curves(title: str, curves: Sequence[Curve], log: bool = False) -> str:
         axes = figure.subplots()
         axes.set_title(title, fontsize=9, loc="left", color=INK)
         drawn = [curve for curve in curves if len(curve.values)]
-        for curve, colour in zip(drawn, LINES, strict=False):
+        for curve, color in zip(drawn, LINES, strict=False):
             marker = "o" if len(curve.values) < 30 else ""
             axes.plot(
-                curve.steps, curve.values, label=curve.label, color=colour, linewidth=1.5, marker=marker, markersize=3
+                curve.steps, curve.values, label=curve.label, color=color, linewidth=1.5, marker=marker, markersize=3
             )
         if log:
             axes.set_yscale("log")
@@ -176,7 +176,7 @@ def tidy(axes: Axes) -> None:
 
 
 def svg_element(figure: Figure, label: str) -> str:
-    """A figure as `<svg>`, free to scale, its ink the colour of the text around it."""
+    """A figure as `<svg>`, free to scale, its ink the color of the text around it."""
     file = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(file, format="svg", transparent=True, metadata=nothing)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zfaudio.data.frames import dequantise, standardise
+from zfaudio.data.frames import dequantize, standardize
 from zfaudio.data.manifest import Manifest
 from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.errors import UserError
@@ -18,7 +18,7 @@ class DataConfig:
 
     Args:
         shards: folder of shards that `zfaudio shard` made, or its address (http://..., s3://...).
-        dequantize: add uniform noise of one quantisation step, so that the density bounds the probability of the
+        dequantize: add uniform noise of one quantization step, so that the density bounds the probability of the
             16-bit signal; false is the published protocol.
         carry_state: in training, walk through each recording segment after segment and carry the recurrent state
             on; false takes segments at random offsets, each from a fresh state, as published.
@@ -40,7 +40,7 @@ class DataConfig:
 
 @dataclass
 class Batch:
-    """Standardised frames of several sequences. Frame 0 of each is input only; frames 1..length-1 are scored."""
+    """Standardized frames of several sequences. Frame 0 of each is input only; frames 1..length-1 are scored."""
 
     frames: Tensor  # float32 [batch, time, frame_size], zero past each sequence's length
     lengths: Tensor  # int64 [batch], frames of each sequence, frame 0 included
@@ -62,7 +62,7 @@ class Sequence:
 
 
 class FrameWriter:
-    """Writes standardised frames of sequences into rows of a batch."""
+    """Writes standardized frames of sequences into rows of a batch."""
 
     def __init__(self, manifest: Manifest, config: DataConfig) -> None:
         self.mean = manifest.mean
@@ -88,7 +88,7 @@ class FrameWriter:
             row[length:] = 0.0
         frames, out = sequence.utterance.frames[first + zeros : first + length], row[zeros:length]
         if self.dequantize:
-            dequantise(frames, self.mean, self.deviation, sequence.noise_seed, first + zeros, out)
+            dequantize(frames, self.mean, self.deviation, sequence.noise_seed, first + zeros, out)
         else:
-            standardise(frames, self.mean, self.deviation, out)
+            standardize(frames, self.mean, self.deviation, out)
         return length

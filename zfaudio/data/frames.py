@@ -1,4 +1,4 @@
-"""Waveforms as frames of samples: cut and join, moments, standardise, dequantise.
+"""Waveforms as frames of samples: cut and join, moments, standardize, dequantize.
 
 The kernels are compiled by numba and release the GIL. They run on one core each: corpora are spread over
 processes, an utterance at a time, which scales better than threads inside an utterance.
@@ -74,7 +74,7 @@ def moments(samples: NDArray[np.int16]) -> Moments:
     return total
 
 
-def standardise(
+def standardize(
     frames: Frames, mean: float, deviation: float, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
     """(frames - mean) / deviation, computed in float64.
@@ -89,11 +89,11 @@ def standardise(
         float32 [frames, frame_size].
     """
     out = np.empty(frames.shape, np.float32) if out is None else out
-    _standardise(_flat(frames), mean, deviation, _flat(out))
+    _standardize(_flat(frames), mean, deviation, _flat(out))
     return out
 
 
-def dequantise(
+def dequantize(
     frames: Frames,
     mean: float,
     deviation: float,
@@ -119,7 +119,7 @@ def dequantise(
     """
     out = np.empty(frames.shape, np.float32) if out is None else out
     first_sample = first_frame * frames.shape[1]
-    _dequantise(_flat(frames), mean, deviation, np.uint64(seed), np.uint64(first_sample), _flat(out))
+    _dequantize(_flat(frames), mean, deviation, np.uint64(seed), np.uint64(first_sample), _flat(out))
     return out
 
 
@@ -148,7 +148,7 @@ def _block_moments(block: Samples) -> tuple[float, float]:
 
 
 @njit(cache=True, nogil=True)
-def _standardise(samples: Samples, mean: float, deviation: float, out: NDArray[np.float32]) -> None:
+def _standardize(samples: Samples, mean: float, deviation: float, out: NDArray[np.float32]) -> None:
     for i in range(len(samples)):
         out[i] = (samples[i] - mean) / deviation
 
@@ -162,7 +162,7 @@ def _mix(bits: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def _dequantise(
+def _dequantize(
     samples: Samples,
     mean: float,
     deviation: float,

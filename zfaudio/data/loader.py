@@ -134,9 +134,9 @@ def whole_utterances(
         location: folder or address of the shards.
         manifest: their manifest.
         split: train, valid or test.
-        config: how to standardise.
+        config: how to standardize.
         frames_per_batch: batch x time of a batch stays within this, unless one utterance alone is longer.
-        seed: of the dequantisation noise.
+        seed: of the dequantization noise.
         rank: of this process.
         world: number of processes; they share the utterances out among them.
 

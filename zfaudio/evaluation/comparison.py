@@ -23,13 +23,13 @@ from zfaudio.generation.generate import read_sample_list
 CONDITIONS = {
     "split": "split",
     "protocol": "protocol",
-    "dequantized": "dequantisation",
+    "dequantized": "dequantization",
     "frame_size": "frame size",
     "sample_rate": "sample rate",
     "score_first_frame": "scoring of first frames",
     "audio_sha256": "audio",
-    "mean": "standardisation",
-    "deviation": "standardisation",
+    "mean": "standardization",
+    "deviation": "standardization",
 }
 
 # Settings that leave a model what it is.
@@ -49,7 +49,7 @@ class Scored:
 class Row:
     """An experiment of the table, or several that differ in their seed alone, averaged.
 
-    None stands for what it does not have. Nats are in standardised space.
+    None stands for what it does not have. Nats are in standardized space.
     """
 
     name: str

@@ -77,11 +77,11 @@ def evaluate(
     check_fit(trained, manifest, location, split)
     weighted = importance_samples > 1 and trained.model.bound == "elbo"
     if trained.model.bound == "exact":
-        draws = 1  # the noise of dequantisation is fixed for each utterance, so that every draw would be the same
+        draws = 1  # the noise of dequantization is fixed for each utterance, so that every draw would be the same
     estimate = Estimate(importance_samples if weighted else draws, weighted, protocol, seed, frames_per_batch)
     audio = measure_audio(trained, location, split)
     scores = score_split(trained, location, split, estimate, audio)
-    result = summarise(trained, split, estimate, audio, scores)
+    result = summarize(trained, split, estimate, audio, scores)
     print(describe(result))
     if json is not None:
         write_result(json, result)
@@ -118,7 +118,7 @@ def measure_audio(trained: Checkpoint, location: str, split: str) -> ScoredAudio
 def score_split(
     trained: Checkpoint, location: str, split: str, estimate: Estimate, audio: ScoredAudio
 ) -> list[UtteranceScore]:
-    """Score every utterance of a split, standardised as the model was trained."""
+    """Score every utterance of a split, standardized as the model was trained."""
     batches = utterance_batches(trained, location, split, estimate.frames_per_batch, estimate.seed)
     scored = score_utterances(
         trained.model,
@@ -134,7 +134,7 @@ def score_split(
     return list(tqdm(scored, total=total, unit="utt", desc=f"scoring {split}", disable=None))
 
 
-def summarise(
+def summarize(
     trained: Checkpoint, split: str, estimate: Estimate, audio: ScoredAudio, scores: list[UtteranceScore]
 ) -> EvaluationResult:
     """Averages over all frames, and what they stand beside."""
@@ -147,7 +147,7 @@ def summarise(
         broken = [score.utterance for score in scores if not np.isfinite(score.nats)]
         raise UserError(
             f"{trained.path}: the score of {len(broken)} utterances is not finite ({broken[0]}, ...); "
-            "train with a floor on the deviation (model.min_deviation) or with dequantisation"
+            "train with a floor on the deviation (model.min_deviation) or with dequantization"
         )
     units = Units(manifest.frame_size, manifest.deviation)
     return EvaluationResult(
@@ -214,7 +214,7 @@ def describe(result: EvaluationResult) -> str:
     ]
     if result.bits_per_sample is None:
         lines.append(
-            f"published protocol (no dequantisation): a density on integers, unbounded on the "
+            f"published protocol (no dequantization): a density on integers, unbounded on the "
             f"{result.constant_frames} constant frames; no bits per sample"
         )
     else:

@@ -1,6 +1,6 @@
 """`zfaudio latents`: whether a model's latents are at work, and what they and its state are worth.
 
-Everything is in nats a frame in standardised space, averaged over the scored frames of whole utterances, with one draw
+Everything is in nats a frame in standardized space, averaged over the scored frames of whole utterances, with one draw
 of the latents (the first that `zfaudio evaluate` takes). Three passes with the same noise are compared:
 
     kept          z ~ q:  E_q[log p(x | z)] - KL(q || p)              the bound itself

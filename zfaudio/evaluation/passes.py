@@ -16,14 +16,14 @@ from zfaudio.models import FrameModel
 def utterance_batches(
     trained: Checkpoint, location: str, split: str, frames_per_batch: int, seed: int, every: int = 1
 ) -> Iterator[Batch]:
-    """Utterances of a split, standardised as the model was trained.
+    """Utterances of a split, standardized as the model was trained.
 
     Args:
-        trained: whose standardisation and settings of data hold.
+        trained: whose standardization and settings of data hold.
         location: folder or address of the shards.
         split: of them.
         frames_per_batch: batch x time of a batch stays within this, unless one utterance alone is longer.
-        seed: of the dequantisation noise.
+        seed: of the dequantization noise.
         every: 3 takes every third utterance.
     """
     manifest = dataclasses.replace(

@@ -1,7 +1,7 @@
 """What latents and states tell of phones: a linear classifier on each, fitted on one split and scored on another.
 
-Step t reads frame t and scores frame t + 1, which its latent explains. So what step t holds is labelled with the phone
-at the centre of frame t + 1. Posterior means have heard that frame; prior means have not; a state has what its model
+Step t reads frame t and scores frame t + 1, which its latent explains. So what step t holds is labeled with the phone
+at the center of frame t + 1. Posterior means have heard that frame; prior means have not; a state has what its model
 lets it have (h_t of zforcing holds z_t, the states of vrnn and srnn do not).
 """
 
@@ -26,7 +26,7 @@ ALIGNMENT = "phones.ctm"
 FRAMES = 20_000  # at most, to fit and to score; as many from each utterance
 UTTERANCES = 500  # at most, that they are taken from, spread over the whole split
 ITERATIONS = 300  # of L-BFGS; where it stops short, the accuracy has long settled
-INVERSE_PENALTY = 0.1  # scikit-learn's C, on standardised features
+INVERSE_PENALTY = 0.1  # scikit-learn's C, on standardized features
 
 # TIMIT's 61 labels as the 39 classes that are scored (Lee and Hon, 1989, "Speaker-Independent Phone Recognition Using
 # Hidden Markov Models", table 2). The glottal stop q is left out there and here; labels not named stay as they are.
@@ -64,7 +64,7 @@ Alignment = dict[str, list[Phone]]  # by utterance, in order of time
 
 
 @dataclass
-class LabelledFrames:
+class LabeledFrames:
     """What a model holds at some frames, and their phones."""
 
     split: str
@@ -122,12 +122,12 @@ def read_alignment(path: Path) -> Alignment:
 
 
 def frame_labels(phones: list[Phone], first: int, count: int, frame_seconds: float) -> list[str | None]:
-    """The folded phone at the centre of frames first..first+count-1 of an utterance; None where there is none."""
+    """The folded phone at the center of frames first..first+count-1 of an utterance; None where there is none."""
     starts = np.array([phone.start for phone in phones])
-    centres = (first + np.arange(count) + 0.5) * frame_seconds
+    centers = (first + np.arange(count) + 0.5) * frame_seconds
     labels: list[str | None] = []
-    for centre, index in zip(centres, np.searchsorted(starts, centres, side="right") - 1, strict=True):
-        inside = index >= 0 and centre < phones[index].end
+    for center, index in zip(centers, np.searchsorted(starts, centers, side="right") - 1, strict=True):
+        inside = index >= 0 and center < phones[index].end
         labels.append(fold(phones[index].label) if inside else None)
     return labels
 
@@ -167,7 +167,7 @@ def probe_phones(
 @torch.inference_mode()
 def collect_frames(
     trained: Checkpoint, location: str, split: str, alignment: Alignment, frames_per_batch: int, seed: int
-) -> LabelledFrames:
+) -> LabeledFrames:
     """What the model holds at some frames of aligned utterances, drawn at random, as many of each utterance.
 
     Raises:
@@ -197,9 +197,9 @@ def collect_frames(
                 count=int(batch.lengths[row]) - 1,
                 frame_seconds=manifest.frame_size / manifest.sample_rate,
             )
-            labelled = [step for step, label in enumerate(labels) if label is not None]
+            labeled = [step for step, label in enumerate(labels) if label is not None]
             draws = np.random.default_rng(hash64(seed, utterance))
-            steps = np.sort(draws.permutation(labelled)[: min(share, FRAMES - len(phones))]).astype(np.int64)
+            steps = np.sort(draws.permutation(labeled)[: min(share, FRAMES - len(phones))]).astype(np.int64)
             if len(steps):
                 for kind, values in held.items():
                     features.setdefault(kind, []).append(values[row, steps].float().cpu().numpy())
@@ -211,7 +211,7 @@ def collect_frames(
             "give the data directories that the shards were made from"
         )
     kept = {kind: np.concatenate(parts) for kind, parts in features.items()}
-    return LabelledFrames(split, used, np.array(phones), kept)
+    return LabeledFrames(split, used, np.array(phones), kept)
 
 
 def step_features(terms: FrameTerms) -> dict[str, torch.Tensor]:
@@ -224,7 +224,7 @@ def step_features(terms: FrameTerms) -> dict[str, torch.Tensor]:
     return features
 
 
-def score_probes(fitted: LabelledFrames, scored: LabelledFrames) -> ProbeResult:
+def score_probes(fitted: LabeledFrames, scored: LabeledFrames) -> ProbeResult:
     """Fit a multinomial logistic regression on each kind of features of some frames and score it on others.
 
     Raises:

@@ -18,7 +18,7 @@ from zfaudio.training.objective import elbo
 
 @dataclass
 class UtteranceScore:
-    """The bound on one utterance's log-likelihood, in nats in standardised space."""
+    """The bound on one utterance's log-likelihood, in nats in standardized space."""
 
     utterance: str
     frames: int  # scored frames

@@ -1,7 +1,7 @@
 """The units of a log-likelihood, and how sums over frames become averages with intervals.
 
-Models score standardised frames, x = (waveform - mean) / deviation, waveforms in steps of 16-bit samples. With
-uniform noise of one step added before standardising, the density is a lower bound on the probability of the
+Models score standardized frames, x = (waveform - mean) / deviation, waveforms in steps of 16-bit samples. With
+uniform noise of one step added before standardizing, the density is a lower bound on the probability of the
 integer samples (Theis et al., 2016, "A note on the evaluation of generative models", section 3.1):
 
     log P(k) >= E[log p(k + u)],   log p(waveform) = log p(x) - log(deviation) for each sample
@@ -18,13 +18,13 @@ PUBLISHED_BATCH = 32  # rows of a test batch in the published evaluation of Z-fo
 
 @dataclass(frozen=True)
 class Units:
-    """What turns nats per frame in standardised space into the other units."""
+    """What turns nats per frame in standardized space into the other units."""
 
     frame_size: int  # samples a frame
     deviation: float  # of the training part, in 16-bit steps
 
     def nats_per_sample(self, nats_per_frame: float) -> float:
-        """Standardised space, nats a sample."""
+        """Standardized space, nats a sample."""
         return nats_per_frame / self.frame_size
 
     def nats_per_waveform_sample(self, nats_per_frame: float) -> float:
@@ -32,7 +32,7 @@ class Units:
         return self.nats_per_sample(nats_per_frame) - math.log(self.deviation)
 
     def bits_per_sample(self, nats_per_frame: float) -> float:
-        """Bits a 16-bit sample that a code built on the model would spend; meaningful for dequantised scores."""
+        """Bits a 16-bit sample that a code built on the model would spend; meaningful for dequantized scores."""
         return -self.nats_per_waveform_sample(nats_per_frame) / math.log(2)
 
 
@@ -114,7 +114,7 @@ def worst_permille_share(frame_nats: np.ndarray) -> float:
 def gaussian_nats_per_frame(
     mean: float, deviation: float, scored_mean: float, scored_deviation: float, frame_size: int
 ) -> float:
-    """Score of the i.i.d. Gaussian N(mean, deviation²) on samples of the given moments, in nats a standardised frame.
+    """Score of the i.i.d. Gaussian N(mean, deviation²) on samples of the given moments, in nats a standardized frame.
 
     The reference every model must beat: it knows the training part's mean and deviation and nothing else.
     """

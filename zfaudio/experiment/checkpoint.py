@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zfaudio.config import RunConfig, read_config, write_config
 from zfaudio.data.manifest import Manifest, read_manifest
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.models import FrameModel, build_model
 
@@ -109,7 +109,7 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
     path = find_checkpoint(path)
     config = read_config(path / "config.yaml")
     manifest = read_manifest(str(path))
-    model = build_model(config.model, manifest.frame_size, Quantiser(manifest.mean, manifest.deviation))
+    model = build_model(config.model, manifest.frame_size, Quantizer(manifest.mean, manifest.deviation))
     load_weights(model, path)
     return Checkpoint(path, model.to(device).eval(), config, manifest, step=int(path.name.removeprefix("step-")))
 

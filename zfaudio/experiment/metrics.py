@@ -42,7 +42,7 @@ COLUMNS = (
 SUMS = ("nats_per_frame", "log_likelihood", "kl", "log_auxiliary", "log_backward")
 
 # What the time of an interval is spent on: waiting for the next batch; model, objective, backward pass, clipping and
-# optimiser; and what is no training, validation and checkpoints. What is left is the overhead of the loop around them.
+# optimizer; and what is no training, validation and checkpoints. What is left is the overhead of the loop around them.
 # Of a GPU that is the host's time, much of which passes while the GPU is at work.
 Part = Literal["data_wait", "computing", "apart"]
 

@@ -17,16 +17,16 @@ class Score:
 
     utterance: str
     frames: int  # scored frames
-    nats: float  # the bound, summed over them, in standardised space
+    nats: float  # the bound, summed over them, in standardized space
 
 
 @dataclass
 class EvaluationResult:
-    """The content of `--json`. Nats are in standardised space where the name does not say otherwise."""
+    """The content of `--json`. Nats are in standardized space where the name does not say otherwise."""
 
     model: str
     likelihood: str  # density of a frame
-    head: str  # factorised or autoregressive
+    head: str  # factorized or autoregressive
     parameters: int
     checkpoint_step: int
     split: str
@@ -41,7 +41,7 @@ class EvaluationResult:
     protocol: Protocol
     dequantized: bool
     score_first_frame: bool
-    mean: float  # that waveforms were standardised by, in 16-bit steps
+    mean: float  # that waveforms were standardized by, in 16-bit steps
     deviation: float
     audio_sha256: str  # of the scored frames: scores of the same audio compare
     constant_frames: int
@@ -51,7 +51,7 @@ class EvaluationResult:
     nats_per_waveform_sample: float
     nats_per_utterance: float
     conventions: dict[str, float]  # nats per sequence, by the name of what published tables mean by it
-    bits_per_sample: float | None  # of the 16-bit signal; None without dequantisation, where it would bound nothing
+    bits_per_sample: float | None  # of the 16-bit signal; None without dequantization, where it would bound nothing
     kl_per_frame: float
     median_frame_nats: float
     worst_permille_share: float

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from zfaudio.data.frames import standardise, to_frames
+from zfaudio.data.frames import standardize, to_frames
 from zfaudio.data.manifest import Manifest
 from zfaudio.models import FrameModel
 from zfaudio.models.base import FrameDistribution, RecurrentState
@@ -75,7 +75,7 @@ def sample_speech(
     steps = -(-samples // model.frame_size)
     frames = backward = None
     if prompt is not None:
-        frames = standardised_frames(prompt[len(prompt) % model.frame_size :], manifest, device)
+        frames = standardized_frames(prompt[len(prompt) % model.frame_size :], manifest, device)
         backward = read_backward(model, frames)
     step = model.stepper()
     for first, lanes in side_by_side(model, step, count, backward):
@@ -104,7 +104,7 @@ def reconstruct_speech(
     """
     device = next(model.parameters()).device
     padding = -len(recording) % model.frame_size
-    frames = standardised_frames(np.pad(recording, (0, padding)), manifest, device)
+    frames = standardized_frames(np.pad(recording, (0, padding)), manifest, device)
     backward = read_backward(model, frames)
     step = model.stepper()
     for first, lanes in side_by_side(model, step, count, backward):
@@ -204,7 +204,7 @@ def read_in(
     latent_temperature: float,
     lanes: int,
 ) -> tuple[Tensor, RecurrentState]:
-    """Read a prompt, standardised frames [time, frame_size] with their b_t, with latents from the posterior.
+    """Read a prompt, standardized frames [time, frame_size] with their b_t, with latents from the posterior.
 
     Returns:
         The prompt's last frame [lanes, frame_size] and the state before it. The step that reads it draws from the
@@ -218,7 +218,7 @@ def read_in(
 
 
 def read_backward(model: FrameModel, frames: Tensor) -> Tensor | None:
-    """b_t of the steps that predict standardised frames [time, frame_size], the first from a zero frame: [time, H].
+    """b_t of the steps that predict standardized frames [time, frame_size], the first from a zero frame: [time, H].
 
     None of a model without latents.
     """
@@ -249,14 +249,14 @@ def lane_generator(seed: int, index: int) -> Generator:
     return Generator().manual_seed(int(mixed))
 
 
-def standardised_frames(waveform: np.ndarray, manifest: Manifest, device: torch.device) -> Tensor:
+def standardized_frames(waveform: np.ndarray, manifest: Manifest, device: torch.device) -> Tensor:
     """int16 [n] -> float32 [n // frame_size, frame_size], as the model was trained on."""
-    frames = standardise(to_frames(waveform, manifest.frame_size), manifest.mean, manifest.deviation)
+    frames = standardize(to_frames(waveform, manifest.frame_size), manifest.mean, manifest.deviation)
     return torch.from_numpy(frames).to(device)
 
 
 def to_waveforms(frames: Iterable[Tensor], lanes: int, samples: int, manifest: Manifest) -> list[Take]:
-    """Turn steps of standardised frames [lanes, frame_size] into waveforms of so many samples, a block at a time."""
+    """Turn steps of standardized frames [lanes, frame_size] into waveforms of so many samples, a block at a time."""
     waveforms = np.zeros((lanes, samples), np.int16)
     clipped = np.zeros(lanes, np.int64)
     diverged_at: list[int | None] = [None] * lanes

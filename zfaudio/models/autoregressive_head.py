@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.models.config import ModelConfig
 from zfaudio.models.frame_likelihoods import NARROWEST, DensityLayout, SampleDensity
@@ -37,7 +37,7 @@ ROWS = 128
 class AutoregressiveOutput(nn.Module):
     """Two layers over a window of samples; the condition scales and shifts the first one's units."""
 
-    def __init__(self, condition_size: int, frame_size: int, config: ModelConfig, quantiser: Quantiser) -> None:
+    def __init__(self, condition_size: int, frame_size: int, config: ModelConfig, quantizer: Quantizer) -> None:
         super().__init__()
         if config.head_window > frame_size:
             raise UserError(
@@ -47,8 +47,8 @@ class AutoregressiveOutput(nn.Module):
         if frame_size % config.head_stride:
             raise UserError(f"model.head_stride is {config.head_stride}; it must divide the frame size, {frame_size}")
         self.frame_size, self.window, self.stride = frame_size, config.head_window, config.head_stride
-        self.quantiser, self.compiled = quantiser, config.core == "fast"
-        self.layout = DensityLayout(config, 1, quantiser)
+        self.quantizer, self.compiled = quantizer, config.core == "fast"
+        self.layout = DensityLayout(config, 1, quantizer)
         self.filters = nn.Linear(self.window + 2, config.head_size)  # of the window and the logarithm of its level
         self.condition = nn.Linear(condition_size, 2 * config.head_size) if condition_size else None
         self.inner = nn.Linear(config.head_size, config.head_size)
@@ -75,7 +75,7 @@ class AutoregressiveOutput(nn.Module):
 
     def density(self, windows: Tensor, adaptation: tuple[Tensor, Tensor] | None) -> SampleDensity:
         """Density of the sample after each window: windows [..., n, window] -> a density over [..., n, 1]."""
-        floor = self.quantiser.step**2  # a smaller level would magnify the noise of dequantisation
+        floor = self.quantizer.step**2  # a smaller level would magnify the noise of dequantization
         last = windows[..., -1:]
         loudness = torch.sqrt(windows.square().mean(-1, keepdim=True) + floor)  # [..., n, 1]
         changes = windows[..., 1:] - windows[..., :-1]
@@ -136,8 +136,8 @@ class AutoregressiveFrame:
         """`at` in one compiled loop, without a gradient: noise [..., frame_size, noise numbers of a sample]."""
         head, layout = self.head, self.head.layout
         reading = sample_loop.Reading(
-            *(layout.kind, layout.components, layout.min_deviation, NARROWEST * head.quantiser.step),
-            *(head.quantiser.mean, head.quantiser.deviation),
+            *(layout.kind, layout.components, layout.min_deviation, NARROWEST * head.quantizer.step),
+            *(head.quantizer.mean, head.quantizer.deviation),
         )
         rows = noise.shape[:-2]
         adaptation = None

@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple, Protocol, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from zfaudio.distributions import DiagonalGaussian, Quantiser, gaussian_kl
+from zfaudio.distributions import DiagonalGaussian, Quantizer, gaussian_kl
 from zfaudio.models.autoregressive_head import AutoregressiveOutput
 from zfaudio.models.config import ModelConfig
-from zfaudio.models.frame_likelihoods import FactorisedOutput
+from zfaudio.models.frame_likelihoods import FactorizedOutput
 from zfaudio.ops import latent_path as plain
 from zfaudio.ops import latent_path_fast as fast
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
@@ -98,7 +98,7 @@ class FrameModel(nn.Module):
         """Score frames 1..lengths-1 of each sequence, given those before.
 
         Args:
-            frames: standardised frames, [batch, time, frame_size]; what lies past a sequence's length is ignored.
+            frames: standardized frames, [batch, time, frame_size]; what lies past a sequence's length is ignored.
             lengths: frames of each sequence, the first (input only) included, [batch].
             state: where the sequences start from; `initial_state` when left out.
             noise: what the latents are drawn with, [batch, time - 1, latent]; torch's random state when left out.
@@ -124,7 +124,7 @@ class FrameModel(nn.Module):
         """Read one frame and predict the next: the step of generation.
 
         Args:
-            frame: x_t, [batch, frame_size]; under a discretised likelihood whole 16-bit steps, as its draws are.
+            frame: x_t, [batch, frame_size]; under a discretized likelihood whole 16-bit steps, as its draws are.
             state: state before x_t.
             latent_temperature: scales the deviation of the latent's draw.
             backward: b_t, [batch, size]; with it z_t is drawn from the posterior, without it from the prior.
@@ -145,11 +145,11 @@ class FrameModel(nn.Module):
 
 
 def build_output(
-    condition_size: int, frame_size: int, config: ModelConfig, quantiser: Quantiser
-) -> FactorisedOutput | AutoregressiveOutput:
+    condition_size: int, frame_size: int, config: ModelConfig, quantizer: Quantizer
+) -> FactorizedOutput | AutoregressiveOutput:
     """The frame likelihood that `config.likelihood` and `config.head` name, given a condition of that size."""
-    output = AutoregressiveOutput if config.head == "autoregressive" else FactorisedOutput
-    return output(condition_size, frame_size, config, quantiser)
+    output = AutoregressiveOutput if config.head == "autoregressive" else FactorizedOutput
+    return output(condition_size, frame_size, config, quantizer)
 
 
 def latent_path(

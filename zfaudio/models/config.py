@@ -20,9 +20,9 @@ class ModelConfig:
         embedding_size: units of the embedding of a frame.
         mlp_size: hidden units of prior, posterior and auxiliary networks, and of what the latent goes through.
         likelihood: density of a frame: Gaussian, a mixture of Gaussians, or a mixture of logistics integrated over
-            each 16-bit step (discretised).
+            each 16-bit step (discretized).
         components: of a mixture.
-        head: how a frame's samples hang together given the state: not at all (factorised), or each predicted from
+        head: how a frame's samples hang together given the state: not at all (factorized), or each predicted from
             those before it (autoregressive).
         head_window: samples before it that the autoregressive head reads.
         head_size: units of its two layers.
@@ -46,7 +46,7 @@ class ModelConfig:
     mlp_size: int = 512
     likelihood: Likelihood = "gaussian"
     components: int = 10
-    head: Literal["factorised", "autoregressive"] = "factorised"
+    head: Literal["factorized", "autoregressive"] = "factorized"
     head_window: int = 64
     head_size: int = 192
     head_stride: int = 1

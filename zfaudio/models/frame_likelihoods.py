@@ -9,7 +9,7 @@ from zfaudio.distributions import (
     DiagonalGaussian,
     GaussianMixture,
     LogisticMixture,
-    Quantiser,
+    Quantizer,
     floor_deviation,
 )
 from zfaudio.models.config import ModelConfig
@@ -23,9 +23,9 @@ NARROWEST = 1e-3  # steps
 class DensityLayout:
     """How a network's output is read as a density over `size` samples: a whole frame, or one sample of it."""
 
-    def __init__(self, config: ModelConfig, size: int, quantiser: Quantiser) -> None:
+    def __init__(self, config: ModelConfig, size: int, quantizer: Quantizer) -> None:
         self.kind, self.components, self.min_deviation = config.likelihood, config.components, config.min_deviation
-        self.size, self.quantiser = size, quantiser
+        self.size, self.quantizer = size, quantizer
 
     @property
     def parameters(self) -> int:
@@ -42,11 +42,11 @@ class DensityLayout:
         return self.size if self.kind == "gaussian" else 2 * self.size
 
     def observe(self, frames: Tensor) -> Tensor:
-        """Frames as the model is to read them: under a discretised density, whole 16-bit steps.
+        """Frames as the model is to read them: under a discretized density, whole 16-bit steps.
 
-        With dequantisation undone, the density is that of the integers and their probability exact.
+        With dequantization undone, the density is that of the integers and their probability exact.
         """
-        return self.quantiser.round(frames) if self.kind == "logistic_mixture" else frames
+        return self.quantizer.round(frames) if self.kind == "logistic_mixture" else frames
 
     def read(self, parameters: Tensor, origin: Tensor | float = 0.0, level: Tensor | float = 1.0) -> SampleDensity:
         """The density of a network's output.
@@ -77,17 +77,17 @@ class DensityLayout:
         return LogisticMixture(
             logits.unflatten(-1, shape),
             (origin + mean * level).unflatten(-1, shape),
-            (log_scale + log_level).clamp(min=math.log(NARROWEST * self.quantiser.step)).unflatten(-1, shape),
-            self.quantiser,
+            (log_scale + log_level).clamp(min=math.log(NARROWEST * self.quantizer.step)).unflatten(-1, shape),
+            self.quantizer,
         )
 
 
-class FactorisedOutput(nn.Module):
+class FactorizedOutput(nn.Module):
     """A linear map from the state to a density whose samples (of one component) are independent."""
 
-    def __init__(self, condition_size: int, frame_size: int, config: ModelConfig, quantiser: Quantiser) -> None:
+    def __init__(self, condition_size: int, frame_size: int, config: ModelConfig, quantizer: Quantizer) -> None:
         super().__init__()
-        self.layout = DensityLayout(config, frame_size, quantiser)
+        self.layout = DensityLayout(config, frame_size, quantizer)
         self.linear = nn.Linear(condition_size, self.layout.parameters)
 
     @property

@@ -13,7 +13,7 @@ Its likelihood is exact.
 import torch
 from torch import Tensor, nn
 
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.models.base import (
     Ablation,
     FrameDistribution,
@@ -34,12 +34,12 @@ class RNN(FrameModel):
 
     bound = "exact"
 
-    def __init__(self, config: ModelConfig, frame_size: int, quantiser: Quantiser) -> None:
+    def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
         super().__init__()
         self.config, self.frame_size = config, frame_size
         self.embed = nn.Linear(frame_size, config.embedding_size)
         self.lstm = LSTM(config.embedding_size, config.hidden_size, config.core)
-        self.output = build_output(config.hidden_size, frame_size, config, quantiser)
+        self.output = build_output(config.hidden_size, frame_size, config, quantizer)
         self.frame_noise_size = self.output.noise_size
 
     def initial_state(self, batch_size: int) -> State:

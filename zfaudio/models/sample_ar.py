@@ -8,7 +8,7 @@ The floor that every model of frames is held against: what it scores needs no me
 import torch
 from torch import Tensor
 
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.models.autoregressive_head import AutoregressiveOutput
 from zfaudio.models.base import (
     Ablation,
@@ -27,10 +27,10 @@ class SampleAR(FrameModel):
 
     bound = "exact"
 
-    def __init__(self, config: ModelConfig, frame_size: int, quantiser: Quantiser) -> None:
+    def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
         super().__init__()
         self.config, self.frame_size = config, frame_size
-        self.output = AutoregressiveOutput(0, frame_size, config, quantiser)
+        self.output = AutoregressiveOutput(0, frame_size, config, quantizer)
         self.frame_noise_size = self.output.noise_size
 
     def initial_state(self, batch_size: int) -> RecurrentState:

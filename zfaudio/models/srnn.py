@@ -13,7 +13,7 @@ Step t reads frame x_t and scores x_{t+1}. The LSTM does not see the latents, wh
 import torch
 from torch import Tensor, nn
 
-from zfaudio.distributions import DiagonalGaussian, Quantiser, split_gaussian
+from zfaudio.distributions import DiagonalGaussian, Quantizer, split_gaussian
 from zfaudio.models.base import (
     Ablation,
     FrameDistribution,
@@ -39,7 +39,7 @@ class SRNN(FrameModel):
 
     bound = "elbo"
 
-    def __init__(self, config: ModelConfig, frame_size: int, quantiser: Quantiser) -> None:
+    def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
         super().__init__()
         self.config, self.frame_size, self.latent_size = config, frame_size, config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
@@ -50,7 +50,7 @@ class SRNN(FrameModel):
         self.prior = GaussianMLP(hidden + latent, mlp, latent)
         self.posterior = GaussianMLP((hidden if config.smoothing else seen) + latent, mlp, latent)
         self.decode = nn.Sequential(nn.Linear(latent + hidden, mlp), ClampedLeakyReLU())
-        self.output = build_output(mlp, frame_size, config, quantiser)
+        self.output = build_output(mlp, frame_size, config, quantizer)
         self.frame_noise_size = self.output.noise_size
 
     def initial_state(self, batch_size: int) -> LatentState:

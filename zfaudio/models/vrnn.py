@@ -13,7 +13,7 @@ The loop is Z-forcing's, begun one step later: from h_1 on, draw z_t, then step 
 import torch
 from torch import Tensor, nn
 
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.models.base import (
     Ablation,
     FrameDistribution,
@@ -37,7 +37,7 @@ class VRNN(FrameModel):
 
     bound = "elbo"
 
-    def __init__(self, config: ModelConfig, frame_size: int, quantiser: Quantiser) -> None:
+    def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
         super().__init__()
         self.config, self.frame_size, self.latent_size = config, frame_size, config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
@@ -46,7 +46,7 @@ class VRNN(FrameModel):
         self.posterior = GaussianMLP(hidden + config.embedding_size, mlp, latent)
         self.cell = LatentLSTMCell(config.embedding_size, latent, mlp, hidden)
         self.decode = nn.Sequential(nn.Linear(mlp + hidden, mlp), ClampedLeakyReLU())
-        self.output = build_output(mlp, frame_size, config, quantiser)
+        self.output = build_output(mlp, frame_size, config, quantizer)
         self.frame_noise_size = self.output.noise_size
 
     def initial_state(self, batch_size: int) -> LatentState:

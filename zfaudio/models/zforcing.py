@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from zfaudio.distributions import Quantiser, split_gaussian
+from zfaudio.distributions import Quantizer, split_gaussian
 from zfaudio.models.base import (
     Ablation,
     FrameDistribution,
@@ -45,7 +45,7 @@ class ZForcing(FrameModel):
 
     bound = "elbo"
 
-    def __init__(self, config: ModelConfig, frame_size: int, quantiser: Quantiser) -> None:
+    def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
         super().__init__()
         self.config, self.frame_size, self.latent_size = config, frame_size, config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
@@ -56,7 +56,7 @@ class ZForcing(FrameModel):
         self.prior = GaussianMLP(hidden, mlp, latent)
         self.posterior = GaussianMLP(2 * hidden, mlp, latent)
         self.decoder_cell = cell(config.embedding_size, latent, mlp, hidden)
-        self.output = build_output(hidden, frame_size, config, quantiser)
+        self.output = build_output(hidden, frame_size, config, quantizer)
         self.frame_noise_size = self.output.noise_size
         if config.auxiliary != "none":
             auxiliary_input = latent + (hidden if config.auxiliary == "latent_and_state" else 0)

@@ -45,7 +45,7 @@ def lstm_update(gates: Tensor, cell: Tensor) -> State:
     return State(torch.sigmoid(leave) * torch.tanh(cell), cell)
 
 
-def initialise_recurrent(weight: Tensor) -> None:
+def initialize_recurrent(weight: Tensor) -> None:
     """Orthogonal start for a recurrent matrix [4 * hidden, hidden], as published."""
     nn.init.orthogonal_(weight)
 
@@ -58,7 +58,7 @@ class LatentLSTMCell(nn.Module):
         self.gen = nn.Linear(latent_size, mlp_size)
         self.input = nn.Linear(embedding_size + mlp_size, 4 * hidden_size)
         self.recurrent = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
-        initialise_recurrent(self.recurrent.weight)
+        initialize_recurrent(self.recurrent.weight)
 
     def folded(self) -> tuple[Tensor, Tensor, Tensor]:
         """The input matrix with gen, which is linear, folded in.
@@ -86,11 +86,11 @@ class ConditionalNormLSTMCell(nn.Module):
         self.input = nn.Linear(embedding_size, 4 * hidden_size, bias=False)
         self.input_norm = nn.LayerNorm(4 * hidden_size)
         self.recurrent = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
-        initialise_recurrent(self.recurrent.weight)
+        initialize_recurrent(self.recurrent.weight)
 
     def forward(self, embedded: Tensor, latent: Tensor, state: State) -> State:
         """Embedded frame [batch, embedding], latent [batch, latent] and state before -> state after."""
         gain, bias = self.gen(latent).clamp(-GAIN_LIMIT, GAIN_LIMIT).chunk(2, dim=-1)  # [batch, 4 * hidden] each
         recurrent = self.recurrent(state.hidden)
-        normalised = F.layer_norm(recurrent, recurrent.shape[-1:])
-        return lstm_update(self.input_norm(self.input(embedded)) + (1 + gain) * normalised + bias, state.cell)
+        normalized = F.layer_norm(recurrent, recurrent.shape[-1:])
+        return lstm_update(self.input_norm(self.input(embedded)) + (1 + gain) * normalized + bias, state.cell)

@@ -6,7 +6,7 @@
     gates_t = entering_t + (1 + gain_t) layer_norm(r_t) + bias_t
 
 entering_t, the layer norm of what frames give, waits for nothing: autograd computes it over all frames before.
-Kept for the backward pass beside what ops/fast.py keeps: the normalised sums, gain and bias, and gen's inner layer,
+Kept for the backward pass beside what ops/fast.py keeps: the normalized sums, gain and bias, and gen's inner layer,
 12 * hidden + mlp elements a frame.
 """
 
@@ -62,7 +62,7 @@ class _NormedLatentPath(torch.autograd.Function):
             for bias in (weights.outer_bias, weights.first_bias, weights.second_bias)
         )
         latent = torch.empty_like(noise)
-        normalised, factor = torch.empty_like(gates), gates.new_empty(steps, batch, 1)
+        normalized, factor = torch.empty_like(gates), gates.new_empty(steps, batch, 1)
         hidden[0] = first_hidden
         from_hidden = multiply.packed(torch.cat([weights.inner[:, :size], weights.recurrent]))
         from_inner, from_latent = multiply.packed(weights.outer), multiply.packed(weights.first)
@@ -74,7 +74,7 @@ class _NormedLatentPath(torch.autograd.Function):
             arithmetic.draw_latent(parameters[t], from_inner(inner[t]), noise[t], latent[t])
             arithmetic.activate(units[t], from_latent(latent[t]))
             arithmetic.modulate(
-                gates[t], summed[:, inner_size:], modulation[t], from_units(units[t]), normalised[t], factor[t]
+                gates[t], summed[:, inner_size:], modulation[t], from_units(units[t]), normalized[t], factor[t]
             )
             arithmetic.lstm_step(gates[t], None, before, cell[t], hidden[t + 1])
             before = cell[t]
@@ -82,7 +82,7 @@ class _NormedLatentPath(torch.autograd.Function):
         ctx.multiply = multiply
         ctx.save_for_backward(
             *(backward, noise, *others),
-            *(gates, inner, hidden, cell, parameters, latent, units, modulation, normalised, factor),
+            *(gates, inner, hidden, cell, parameters, latent, units, modulation, normalized, factor),
         )
         return hidden, cell, parameters, latent
 
@@ -94,7 +94,7 @@ class _NormedLatentPath(torch.autograd.Function):
         multiply: Products = ctx.multiply
         backward, noise, _, first_cell, *rest = ctx.saved_tensors
         weights = NormedWeights(*rest[:9])
-        gates, inner, hidden, cell, parameters, latent, units, modulation, normalised, factor = rest[9:]
+        gates, inner, hidden, cell, parameters, latent, units, modulation, normalized, factor = rest[9:]
         steps, inner_size, size = len(noise), inner.shape[-1], hidden.shape[-1]
 
         to_units, to_latent = multiply.packed(weights.second.t()), multiply.packed(weights.first.t())
@@ -114,7 +114,7 @@ class _NormedLatentPath(torch.autograd.Function):
                 *(cell[t - 1] if t else first_cell, cell[t], d_gates[t]),
             )
             arithmetic.modulate_backward(
-                d_gates[t], modulation[t], normalised[t], factor[t], d_modulation[t], d_recurrent[t]
+                d_gates[t], modulation[t], normalized[t], factor[t], d_modulation[t], d_recurrent[t]
             )
             arithmetic.activate_backward(to_units(d_modulation[t]), units[t], out=d_units[t])
             arithmetic.draw_latent_backward(

@@ -127,7 +127,7 @@ def clamped_leaky_relu_(values: Tensor) -> Tensor:
 
 
 def modulate(
-    gates: Tensor, sums: Tensor, modulation: Tensor, product: Tensor, normalised: Tensor, factor: Tensor
+    gates: Tensor, sums: Tensor, modulation: Tensor, product: Tensor, normalized: Tensor, factor: Tensor
 ) -> None:
     """Layer norm of the recurrent sums, scaled and shifted: gates += (1 + gain) * layer_norm(sums) + bias.
 
@@ -136,33 +136,33 @@ def modulate(
         sums: recurrent, [batch, size].
         modulation: gain and bias without `product` in, with it and clamped out, [batch, 2 * size].
         product: what is missing in them.
-        normalised: takes layer_norm(sums), [batch, size].
+        normalized: takes layer_norm(sums), [batch, size].
         factor: takes what each row's sums, less their mean, were multiplied by, [batch, 1].
     """
     gain, bias = modulation.add_(product).clamp_(-GAIN_LIMIT, GAIN_LIMIT).chunk(2, dim=-1)
     sums = sums.to(gates.dtype)  # a product may be less precise
     variance, mean = torch.var_mean(sums, dim=-1, correction=0, keepdim=True)
     torch.rsqrt(variance.add_(LAYER_NORM_EPS), out=factor)
-    torch.sub(sums, mean, out=normalised).mul_(factor)
-    gates.add_(normalised).addcmul_(gain, normalised).add_(bias)
+    torch.sub(sums, mean, out=normalized).mul_(factor)
+    gates.add_(normalized).addcmul_(gain, normalized).add_(bias)
 
 
 def modulate_backward(
-    d_gates: Tensor, modulation: Tensor, normalised: Tensor, factor: Tensor, d_modulation: Tensor, d_sums: Tensor
+    d_gates: Tensor, modulation: Tensor, normalized: Tensor, factor: Tensor, d_modulation: Tensor, d_sums: Tensor
 ) -> None:
     """Gradients of `modulate`.
 
     Args:
         d_gates: gradient of the gates, [batch, size].
         modulation: as `modulate` left it, [batch, 2 * size].
-        normalised: the same, [batch, size].
+        normalized: the same, [batch, size].
         factor: the same, [batch, 1].
         d_modulation: 1 where nothing was clamped and 0 elsewhere, in; the gradient, out; [batch, 2 * size].
         d_sums: takes the gradient of the recurrent sums, [batch, size].
     """
     d_gain, d_bias = d_modulation.chunk(2, dim=-1)
-    d_gain.mul_(d_gates).mul_(normalised)
+    d_gain.mul_(d_gates).mul_(normalized)
     d_bias.mul_(d_gates)
     grad = torch.addcmul(d_gates, modulation.chunk(2, dim=-1)[0], d_gates)
-    projection = (grad * normalised).mean(dim=-1, keepdim=True)
-    torch.addcmul(grad - grad.mean(dim=-1, keepdim=True), normalised, projection, value=-1, out=d_sums).mul_(factor)
+    projection = (grad * normalized).mean(dim=-1, keepdim=True)
+    torch.addcmul(grad - grad.mean(dim=-1, keepdim=True), normalized, projection, value=-1, out=d_sums).mul_(factor)

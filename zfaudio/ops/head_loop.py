@@ -40,8 +40,8 @@ class Reading:
     kind: str  # of KINDS
     components: int
     min_deviation: float
-    narrowest: float  # scale of a logistic, standardised
-    mean: float  # of the quantiser
+    narrowest: float  # scale of a logistic, standardized
+    mean: float  # of the quantizer
     deviation: float
 
 
@@ -214,8 +214,8 @@ def _draw_lane(
             parameters[j] += direct[j]
         if kind == 0:
             log_variance = _log_add(parameters[1] + 2 * math.log(level), floor_log_variance)
-            centre = origin + parameters[0] * level
-            draw = centre + math.exp(0.5 * log_variance) * place[t]
+            center = origin + parameters[0] * level
+            draw = center + math.exp(0.5 * log_variance) * place[t]
         else:
             logits, means, scales = (
                 parameters[:components],
@@ -223,16 +223,16 @@ def _draw_lane(
                 parameters[2 * components :],
             )
             _mix(logits, weights)
-            centre = 0.0
+            center = 0.0
             for c in range(components):
-                centre += weights[c] * (origin + means[c] * level)
+                center += weights[c] * (origin + means[c] * level)
             chosen = _choose(weights, choice[t])
             if kind == 1:
                 scale = math.exp(0.5 * _log_add(scales[chosen] + 2 * math.log(level), floor_log_variance))
             else:
                 scale = math.exp(max(scales[chosen] + math.log(level), least_log_scale))
             draw = origin + means[chosen] * level + scale * place[t]
-        draw = centre + temperature * (draw - centre)
+        draw = center + temperature * (draw - center)
         if kind == 2:
             if draw < lowest:  # what is not a number stays so
                 draw = lowest

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from zfaudio.ops.cells import State, at_end, initialise_recurrent, lstm_update, zero_state
+from zfaudio.ops.cells import State, at_end, initialize_recurrent, lstm_update, zero_state
 from zfaudio.ops.embedding import gate_sums
 from zfaudio.ops.gates import total
 from zfaudio.ops.kernels import gates_for
@@ -32,7 +32,7 @@ class LSTM(nn.LSTM):
     def __init__(self, input_size: int, hidden_size: int, core: str) -> None:
         super().__init__(input_size, hidden_size, batch_first=True)
         self.fast = core == "fast"
-        initialise_recurrent(self.get_parameter("weight_hh_l0"))
+        initialize_recurrent(self.get_parameter("weight_hh_l0"))
 
     def read(self, inputs: Tensor, embed: nn.Linear | None = None) -> Tensor:
         """Hidden states [batch, steps, hidden] from a zero state on; for `embed` see `run`."""

@@ -63,18 +63,18 @@ def activate_backward(grad: Tensor, activation: Tensor, out: Tensor) -> None:
 
 
 def modulate(
-    gates: Tensor, sums: Tensor, modulation: Tensor, product: Tensor, normalised: Tensor, factor: Tensor
+    gates: Tensor, sums: Tensor, modulation: Tensor, product: Tensor, normalized: Tensor, factor: Tensor
 ) -> None:
     """See `gates.modulate`."""
-    tensors = gates, sums, modulation, product, normalised, factor
+    tensors = gates, sums, modulation, product, normalized, factor
     launch(_modulate, tensors, **whole_rows(gates), LIMIT=GAIN_LIMIT, EPS=LAYER_NORM_EPS)
 
 
 def modulate_backward(
-    d_gates: Tensor, modulation: Tensor, normalised: Tensor, factor: Tensor, d_modulation: Tensor, d_sums: Tensor
+    d_gates: Tensor, modulation: Tensor, normalized: Tensor, factor: Tensor, d_modulation: Tensor, d_sums: Tensor
 ) -> None:
     """See `gates.modulate_backward`."""
-    tensors = d_gates, modulation, normalised, factor, d_modulation, d_sums
+    tensors = d_gates, modulation, normalized, factor, d_modulation, d_sums
     launch(_modulate_backward, tensors, **whole_rows(d_gates))
 
 
@@ -308,7 +308,7 @@ def _modulate(
     sums,
     modulation,
     product,
-    normalised,
+    normalized,
     factor,
     gates_row,
     sums_row,
@@ -330,21 +330,21 @@ def _modulate(
     gain = _clamp(tl.load(entry, there) + tl.load(added, there).to(kind), LIMIT)
     bias = _clamp(tl.load(entry + size, there) + tl.load(added + size, there).to(kind), LIMIT)
     sum_ = tl.load(sums + row * sums_row + column, there, other=0.0).to(kind)
-    centred = tl.where(there, sum_ - tl.reduce(sum_, 0, _plus) / size, 0.0)
-    scale = 1 / tl.sqrt(tl.reduce(centred * centred, 0, _plus) / size + EPS)
+    centered = tl.where(there, sum_ - tl.reduce(sum_, 0, _plus) / size, 0.0)
+    scale = 1 / tl.sqrt(tl.reduce(centered * centered, 0, _plus) / size + EPS)
     gate = gates + row * gates_row + column
     tl.store(entry, gain, there)
     tl.store(entry + size, bias, there)
     tl.store(factor + row * factor_row, scale)
-    tl.store(normalised + row * normalised_row + column, centred * scale, there)
-    tl.store(gate, tl.load(gate, there) + (1 + gain) * (centred * scale) + bias, there)
+    tl.store(normalized + row * normalised_row + column, centered * scale, there)
+    tl.store(gate, tl.load(gate, there) + (1 + gain) * (centered * scale) + bias, there)
 
 
 @triton.jit
 def _modulate_backward(
     d_gates,
     modulation,
-    normalised,
+    normalized,
     factor,
     d_modulation,
     d_sums,
@@ -362,7 +362,7 @@ def _modulate_backward(
     there = column < size
     d_gate = tl.load(d_gates + row * d_gates_row + column, there, other=0.0)
     gain = tl.load(modulation + row * modulation_row + column, there, other=0.0)
-    normal = tl.load(normalised + row * normalised_row + column, there, other=0.0)
+    normal = tl.load(normalized + row * normalised_row + column, there, other=0.0)
     entry = d_modulation + row * d_modulation_row + column
     tl.store(entry, tl.load(entry, there) * d_gate * normal, there)
     tl.store(entry + size, tl.load(entry + size, there) * d_gate, there)

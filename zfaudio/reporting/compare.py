@@ -74,7 +74,7 @@ def columns_of(rows: Sequence[Row]) -> list[Column]:
 
 def density(row: Row) -> str:
     """The frame likelihood in words."""
-    name = {"gaussian": "Gaussian", "gaussian_mixture": "Gaussian mixture", "logistic_mixture": "discretised logistics"}
+    name = {"gaussian": "Gaussian", "gaussian_mixture": "Gaussian mixture", "logistic_mixture": "discretized logistics"}
     return name.get(row.likelihood, row.likelihood) + (", autoregressive" if row.head == "autoregressive" else "")
 
 
@@ -102,7 +102,7 @@ def heading(comparison: Comparison) -> str:
     """What was scored, and how."""
     result = comparison.conditions
     seconds = result.frames * result.frame_size / result.sample_rate
-    how = ["dequantised" if result.dequantized else "not dequantised"]
+    how = ["dequantized" if result.dequantized else "not dequantized"]
     if result.protocol != "whole":
         how.append(f"protocol {result.protocol}")
     return (
@@ -189,7 +189,7 @@ def describe(table: Table) -> str:
 def draw(comparison: Comparison) -> str:
     """The rows that compare and their intervals as an SVG element.
 
-    Bits per sample beside FLAC's; without dequantisation, nats per frame beside the i.i.d. Gaussian's.
+    Bits per sample beside FLAC's; without dequantization, nats per frame beside the i.i.d. Gaussian's.
     """
     rows, references = [row for row in comparison.rows if not row.remark], comparison.references
     if comparison.conditions.dequantized:

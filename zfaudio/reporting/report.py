@@ -214,7 +214,7 @@ def find_evaluations(exp: Path) -> list[Path]:
 
 
 def order_of_results(result: Result) -> tuple[bool, bool, bool]:
-    """The test split first, and of each split what was dequantised, whole utterances before cut ones."""
+    """The test split first, and of each split what was dequantized, whole utterances before cut ones."""
     return result.split != "test", result.rows[0].bits_per_sample is None, result.cut
 
 
@@ -243,9 +243,9 @@ def tabulate(scores: dict[str, Any]) -> Result:
         gaussian_bits = scores["bits_per_sample"] + gap / (scores["frame_size"] * math.log(2))
     return Result(
         split=scores["split"],
-        protocol="Dequantised: bounds the probability of the 16-bit signal"
+        protocol="Dequantized: bounds the probability of the 16-bit signal"
         if dequantized
-        else f"Published protocol, not dequantised: a density, unbounded on {constant:,} constant frames",
+        else f"Published protocol, not dequantized: a density, unbounded on {constant:,} constant frames",
         bound=bounds[scores["bound"]],
         at_least=scores["bound"] != "exact",
         cut=scores.get("protocol") == "zforcing2017",

@@ -1,4 +1,4 @@
-"""What training maximises: the bound's terms, their weights, and how the weights grow with the steps."""
+"""What training maximizes: the bound's terms, their weights, and how the weights grow with the steps."""
 
 from dataclasses import dataclass
 

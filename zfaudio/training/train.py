@@ -17,7 +17,7 @@ from zfaudio.config import RunConfig, TrainConfig
 from zfaudio.data.loader import DataConfig, TrainingStream, whole_utterances
 from zfaudio.data.manifest import check_shards, read_manifest
 from zfaudio.device import allow_tf32, pick_device
-from zfaudio.distributions import Quantiser
+from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.evaluation.collapse import collapse_warning, has_collapsed
 from zfaudio.evaluation.scoring import score_utterances
@@ -35,7 +35,7 @@ from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.base import RecurrentState
 from zfaudio.training.gradients import Gradients, clipped_gradients, recorded
 from zfaudio.training.objective import ObjectiveConfig, weights_at
-from zfaudio.training.optimiser import Adam
+from zfaudio.training.optimizer import Adam
 
 
 def train(
@@ -51,7 +51,7 @@ def train(
     Args:
         data: what to train on.
         model: what to train.
-        objective: what to maximise.
+        objective: what to maximize.
         train: how.
         exp: folder of the experiment: checkpoints, metrics.csv, TensorBoard.
         resume: continue the run in it from its last checkpoint.
@@ -63,7 +63,7 @@ def train(
 
 
 class Training:
-    """A run: the model, its optimiser, its place in the data, and the state its sequences carry on."""
+    """A run: the model, its optimizer, its place in the data, and the state its sequences carry on."""
 
     def __init__(self, config: RunConfig, exp: Path, resume: bool) -> None:
         self.config, self.exp = config, exp
@@ -75,9 +75,9 @@ class Training:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
 
         torch.manual_seed(config.train.seed)
-        quantiser = Quantiser(self.manifest.mean, self.manifest.deviation)
+        quantizer = Quantizer(self.manifest.mean, self.manifest.deviation)
         # Without what spreads it over processes.
-        self.bare_model = build_model(config.model, self.manifest.frame_size, quantiser).to(self.accelerator.device)
+        self.bare_model = build_model(config.model, self.manifest.frame_size, quantizer).to(self.accelerator.device)
         self.optimizer = Adam(list(self.bare_model.parameters()), config.train.learning_rate, config.train.adam_eps)
         self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimizer,
@@ -157,7 +157,7 @@ class Training:
             time.sleep(0.2)
 
     def train_step(self) -> None:
-        """One step of the optimiser on the next batch."""
+        """One step of the optimizer on the next batch."""
         with self.interval.timed("data_wait"):
             batch = next(self.stream)
         device, options = self.accelerator.device, self.config.train

@@ -7,7 +7,7 @@ import sys
 import torch
 from torch import nn
 
-from zfaudio.training.optimiser import Adam
+from zfaudio.training.optimizer import Adam
 
 
 def test_steps_are_torchs_also_after_a_resumption():
@@ -22,11 +22,11 @@ def test_steps_are_torchs_also_after_a_resumption():
         if step == 10:
             resumed = Adam(list(networks[1].parameters()), 0.5, 1e-5)
             resumed.load_state_dict(copy.deepcopy(ours.state_dict()))
-        for optimiser, network in zip((ours, resumed, theirs), networks, strict=True):
-            optimiser.param_groups[0]["lr"] = 0.01 / (1 + step)
-            optimiser.zero_grad()
+        for optimizer, network in zip((ours, resumed, theirs), networks, strict=True):
+            optimizer.param_groups[0]["lr"] = 0.01 / (1 + step)
+            optimizer.zero_grad()
             network(rows).square().sum().backward()
-            optimiser.step()
+            optimizer.step()
         assert not ours.state[networks[0].weight]["exp_avg"].requires_grad
     torch.testing.assert_close(list(networks[0].parameters()), list(networks[2].parameters()))
     assert all(map(torch.equal, networks[0].parameters(), networks[1].parameters()))
@@ -35,9 +35,9 @@ def test_steps_are_torchs_also_after_a_resumption():
 def test_weights_move_without_being_recorded():
     network = nn.Linear(3, 3)
     before = network.weight.detach().clone()
-    optimiser = Adam(list(network.parameters()), 0.01, 1e-5)
+    optimizer = Adam(list(network.parameters()), 0.01, 1e-5)
     network(torch.ones(3)).sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert torch.is_grad_enabled()
     assert network.weight.grad_fn is None
     assert not torch.equal(network.weight, before)
@@ -45,8 +45,8 @@ def test_weights_move_without_being_recorded():
 
 def test_no_compiler_is_loaded():
     program = (
-        "import sys, torch; from zfaudio.training.optimiser import Adam; weight = torch.zeros(2, requires_grad=True);"
-        "optimiser = Adam([weight], 0.1, 1e-5); weight.sum().backward(); optimiser.step(); optimiser.zero_grad();"
-        "optimiser.load_state_dict(optimiser.state_dict()); sys.exit('torch._dynamo' in sys.modules)"
+        "import sys, torch; from zfaudio.training.optimizer import Adam; weight = torch.zeros(2, requires_grad=True);"
+        "optimizer = Adam([weight], 0.1, 1e-5); weight.sum().backward(); optimizer.step(); optimizer.zero_grad();"
+        "optimizer.load_state_dict(optimizer.state_dict()); sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
