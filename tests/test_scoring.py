@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny_models import FRAME_SIZE, build, tiny
 
 from zfaudio.data.loader import Batch
-from zfaudio.evaluation.scoring import Cut, cut_frames, score_utterances, utterance_generator
+from zfaudio.evaluation.scoring import Cut, cut_frames, score_utterances, latent_generator
 from zfaudio.models import FrameModel
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def evaluate_as_published(model: FrameModel, batch: Batch) -> float:
         inputs[row, : length - 1] = batch.frames[row, : length - 1]
         targets[row, : length - 1] = batch.frames[row, 1:length]
         mask[row, : length - 1] = 1
-        noise[row, : length - 1] = model.latent_noise(length - 1, utterance_generator(0, batch.utterances[row]))
+        noise[row, : length - 1] = model.latent_noise(length - 1, latent_generator(0, batch.utterances[row]))
     total = 0.0
     for first in range(0, time, 40):
         part = slice(first, first + 40)

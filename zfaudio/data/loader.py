@@ -17,8 +17,9 @@ from zfaudio.data.manifest import Manifest
 from zfaudio.data.segments import SegmentArrays, TrainingSegments
 from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.data.shard_reader import read_shards
-from zfaudio.data.streams import hash64, prefetch, rank_share
+from zfaudio.data.streams import prefetch, rank_share
 from zfaudio.errors import UserError
+from zfaudio.seeds import derive_seed
 
 __all__ = ["Batch", "DataConfig", "TrainingStream", "whole_utterances"]
 
@@ -172,7 +173,7 @@ def whole_batch(utterances: list[FramedUtterance], writer: FrameWriter, frame_si
     """A batch of whole utterances, the longest first."""
     rows = np.empty((len(utterances), writer.length(utterances[0]), frame_size), np.float32)
     lengths = [
-        writer.write(Sequence(utterance, 0, writer.length(utterance), hash64(seed, utterance.id)), 0, row)
+        writer.write(Sequence(utterance, 0, writer.length(utterance), derive_seed(seed, utterance.id)), 0, row)
         for utterance, row in zip(utterances, rows, strict=True)
     ]
     starts = torch.ones(len(utterances), dtype=torch.bool)

@@ -13,8 +13,9 @@ from zfaudio.data.batches import DataConfig, FrameWriter, Sequence
 from zfaudio.data.manifest import Manifest, Shard
 from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.data.shard_reader import read_shards
-from zfaudio.data.streams import hash64, rank_share, shuffled
+from zfaudio.data.streams import rank_share, shuffled
 from zfaudio.errors import UserError
+from zfaudio.seeds import derive_seed
 
 Place = tuple[int, int]  # epoch, position in the epoch's order
 
@@ -140,7 +141,7 @@ class TrainingSegments:
 
     def _epoch(self, epoch: int) -> Iterator[Sequence]:
         """This rank's sequences of one epoch, in its order."""
-        rng = random.Random(hash64(self.seed, epoch))
+        rng = random.Random(derive_seed(self.seed, epoch))
         shards = list(self.manifest.split("train").shards)
         rng.shuffle(shards)  # the first draw of the generator: all ranks see the same order of shards
         dealt, shared = deal_out(shards, self.world)
@@ -174,7 +175,7 @@ class TrainingSegments:
                 self.too_short.add(utterance.id)
 
     def _noise_seed(self, utterance: FramedUtterance, epoch: int) -> int:
-        return hash64(self.seed, epoch, utterance.id)
+        return derive_seed(self.seed, epoch, utterance.id)
 
 
 def deal_out(shards: list[Shard], world: int) -> tuple[list[Shard], list[Shard]]:

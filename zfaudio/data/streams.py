@@ -1,6 +1,5 @@
-"""Pieces that streams of utterances are made of: shares, shuffling, seeds, reading ahead."""
+"""Pieces that streams of utterances are made of: shares, shuffling, reading ahead."""
 
-import hashlib
 import itertools
 import random
 from collections import deque
@@ -31,12 +30,6 @@ def shuffled(items: Iterable[Item], size: int, rng: random.Random) -> Iterator[I
         yield drawn
     rng.shuffle(buffer)
     yield from buffer
-
-
-def hash64(*parts: int | str) -> int:
-    """64-bit hash of numbers and names, the same in every process and on every machine."""
-    text = "\0".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def prefetch(items: Iterator[Item], depth: int = 4) -> Iterator[Item]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zfaudio.data.loader import Batch, whole_utterances
 from zfaudio.data.manifest import read_manifest
-from zfaudio.evaluation.scoring import pad_steps, utterance_generator
+from zfaudio.evaluation.scoring import latent_generator, pad_steps
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.models import FrameModel
 
@@ -37,7 +37,7 @@ def draw_latents(model: FrameModel, batch: Batch, seed: int) -> Tensor:
     steps = batch.frames.shape[1] - 1
     return torch.stack(
         [
-            pad_steps(model.latent_noise(int(length) - 1, utterance_generator(seed, utterance)), steps)
+            pad_steps(model.latent_noise(int(length) - 1, latent_generator(seed, utterance)), steps)
             for utterance, length in zip(batch.utterances, batch.lengths, strict=True)
         ]
     )

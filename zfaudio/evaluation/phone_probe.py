@@ -15,11 +15,11 @@ import torch
 from tqdm import tqdm
 
 from zfaudio.data.manifest import read_manifest
-from zfaudio.data.streams import hash64
 from zfaudio.errors import UserError
 from zfaudio.evaluation.passes import draw_latents, utterance_batches
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.models.base import FrameTerms
+from zfaudio.seeds import derive_seed
 
 ALIGNMENT = "phones.ctm"
 
@@ -198,7 +198,7 @@ def collect_frames(
                 frame_seconds=manifest.frame_size / manifest.sample_rate,
             )
             labeled = [step for step, label in enumerate(labels) if label is not None]
-            draws = np.random.default_rng(hash64(seed, utterance))
+            draws = np.random.default_rng(derive_seed(seed, utterance))
             steps = np.sort(draws.permutation(labeled)[: min(share, FRAMES - len(phones))]).astype(np.int64)
             if len(steps):
                 for kind, values in held.items():

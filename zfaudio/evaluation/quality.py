@@ -19,7 +19,6 @@ from zfaudio.corpus.audio import RejectedRecording, read_audio, resample, to_mon
 from zfaudio.data.frames import from_frames
 from zfaudio.data.manifest import Manifest, read_manifest
 from zfaudio.data.shard_reader import read_shard
-from zfaudio.data.streams import hash64
 from zfaudio.errors import UserError
 from zfaudio.evaluation.speech_statistics import (
     BANDS,
@@ -32,6 +31,7 @@ from zfaudio.evaluation.speech_statistics import (
 )
 from zfaudio.experiment.results import write_result
 from zfaudio.generation.generate import read_sample_list
+from zfaudio.seeds import derive_seed
 
 RESULT = "quality.json"
 
@@ -194,7 +194,7 @@ def real_pieces(location: str, manifest: Manifest, split: str, piece: int, wante
         wanted: samples in all that will be taken; shards are read, at random, until there are SPREAD times as many.
         seed: of the order.
     """
-    draws = np.random.default_rng(hash64(seed, split))
+    draws = np.random.default_rng(derive_seed(seed, split))
     pieces: list[np.ndarray] = []
     shards = manifest.split(split).shards
     for index in draws.permutation(len(shards)):

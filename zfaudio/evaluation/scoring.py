@@ -1,6 +1,5 @@
 """Score whole utterances: the bound of each, whatever batch it stands in."""
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor
 from zfaudio.data.loader import Batch
 from zfaudio.models import FrameModel
 from zfaudio.models.base import on, scored_steps
+from zfaudio.seeds import cpu_generator
 from zfaudio.training.objective import elbo
 
 
@@ -69,7 +69,7 @@ def score_utterances(
         cut: score segments instead of whole utterances.
     """
     for batch in batches:
-        generators = [utterance_generator(seed, utterance) for utterance in batch.utterances]
+        generators = [latent_generator(seed, utterance) for utterance in batch.utterances]
         draws_per_pass = max(1, frames_per_pass // batch.frames[..., 0].numel())
         frame_nats = torch.zeros(batch.frames.shape[0], batch.frames.shape[1] - 1, dtype=torch.float64)
         kl = torch.zeros(len(batch.utterances), dtype=torch.float64)
@@ -88,10 +88,9 @@ def score_utterances(
             yield UtteranceScore(utterance, frames, float(nats[row]), float(kl[row]), frame_nats[row, :frames].numpy())
 
 
-def utterance_generator(seed: int, utterance: str) -> torch.Generator:
-    """A generator that depends on the seed and the utterance's name alone."""
-    digest = hashlib.sha256(f"{seed} {utterance}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+def latent_generator(seed: int, utterance: str) -> torch.Generator:
+    """What an utterance's latents are drawn with; it depends on the seed and the utterance's id alone."""
+    return cpu_generator(seed, "latents", utterance)
 
 
 @dataclass

@@ -6,13 +6,14 @@ from functools import cache
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from zfaudio.data.frames import standardize, to_frames
 from zfaudio.data.manifest import Manifest
 from zfaudio.models import FrameModel
 from zfaudio.models.base import FrameDistribution, RecurrentState
 from zfaudio.ops.cuda_graph import Recorded, Recorder
+from zfaudio.seeds import cpu_generator
 
 # How many sequences are stepped side by side. A matrix product over another number of rows may round differently, and
 # a sample must not depend on how many others were asked for: see `side_by_side`.
@@ -234,19 +235,13 @@ def draw_noise(model: FrameModel, seed: int, first: int, lanes: int) -> Noise:
     Each has a generator of its own, on the CPU, where the draws are the same on every machine.
     """
     device = next(model.parameters()).device
-    generators = [lane_generator(seed, first + lane) for lane in range(lanes)]
+    generators = [cpu_generator(seed, "sample", first + lane) for lane in range(lanes)]
     while True:
         latent = torch.stack([model.latent_noise(BLOCK, generator) for generator in generators], 1)
         frame = torch.stack(
             [torch.randn(BLOCK, model.frame_noise_size, generator=generator) for generator in generators], 1
         )
         yield from zip(latent.to(device), frame.to(device), strict=True)
-
-
-def lane_generator(seed: int, index: int) -> Generator:
-    """The source of sample `index`'s draws."""
-    mixed = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
-    return Generator().manual_seed(int(mixed))
 
 
 def standardized_frames(waveform: np.ndarray, manifest: Manifest, device: torch.device) -> Tensor:

@@ -33,6 +33,7 @@ from zfaudio.experiment.folder import begin_experiment, check_experiment
 from zfaudio.experiment.metrics import Interval, MetricsLog
 from zfaudio.models import ModelConfig, build_model
 from zfaudio.models.base import RecurrentState
+from zfaudio.seeds import torch_seed
 from zfaudio.training.gradients import Gradients, clipped_gradients, recorded
 from zfaudio.training.objective import ObjectiveConfig, weights_at
 from zfaudio.training.optimizer import Adam
@@ -336,8 +337,7 @@ def restart(state: RecurrentState, starts: Tensor) -> RecurrentState:
 
 def seed_everything(seed: int, step: int, rank: int) -> None:
     """Make the draws of a step depend on nothing that came before, so that a resumed run repeats them."""
-    (mixed,) = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)
-    torch.manual_seed(int(mixed) >> 1)
+    torch.manual_seed(torch_seed(seed, "step", step, rank))
 
 
 def start_accelerator(options: TrainConfig, exp: Path) -> Accelerator:
