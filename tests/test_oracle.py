@@ -14,7 +14,7 @@ from linear_gaussian import LinearGaussian, factorized_log_likelihood, kalman_lo
 
 from zfaudio.distributions import Quantizer
 from zfaudio.models import FrameModel, ModelConfig, build_model
-from zfaudio.training.objective import Weights, elbo, training_loss
+from zfaudio.training.objective import Weights, training_loss
 
 STEPS, BATCH, LEARNING_RATE = 600, 32, 0.01
 SCORED, HELD_OUT, DRAWS = 20, 400, 8  # frames of a sequence; sequences; draws of each one's latents
@@ -62,7 +62,7 @@ def bounds(model: FrameModel, frames: torch.Tensor) -> tuple[np.ndarray, np.ndar
     """ELBO and importance-weighted bound of each sequence, in nats a frame."""
     lengths = torch.full((len(frames),), SCORED + 1)
     draws = [model(frames.float(), lengths) for _ in range(DRAWS)]
-    elbos = torch.stack([elbo(terms).sum(1) for terms in draws]).mean(0)
+    elbos = torch.stack([terms.elbo.sum(1) for terms in draws]).mean(0)
     log_weights = torch.stack([(terms.log_likelihood + terms.log_latent_ratio).sum(1) for terms in draws])
     weighted = torch.logsumexp(log_weights, 0) - math.log(DRAWS)
     return elbos.double().numpy() / SCORED, weighted.double().numpy() / SCORED

@@ -13,7 +13,6 @@ from zfaudio.data.loader import Batch
 from zfaudio.models import FrameModel
 from zfaudio.models.base import on, scored_steps
 from zfaudio.seeds import cpu_generator
-from zfaudio.training.objective import elbo
 
 
 @dataclass
@@ -131,7 +130,7 @@ def _terms_of_draws(
         return values.double().cpu().unflatten(0, (draws, size))
 
     return _DrawTerms(
-        by_draw(elbo(terms)),
+        by_draw(terms.elbo),
         by_draw(terms.kl).sum(-1),
         by_draw(terms.log_likelihood + terms.log_latent_ratio).sum(-1),
     )

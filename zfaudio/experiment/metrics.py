@@ -14,7 +14,6 @@ from torch import Tensor
 
 from zfaudio.data.loader import Batch
 from zfaudio.models.base import FrameTerms
-from zfaudio.training.objective import elbo
 
 COLUMNS = (
     "step",
@@ -96,7 +95,7 @@ class Interval:
     @torch.no_grad()
     def add(self, batch: Batch, terms: FrameTerms, loss: Tensor, norm: Tensor) -> None:
         """Count a step."""
-        parts = (elbo(terms), terms.log_likelihood, terms.kl, terms.log_auxiliary, terms.log_backward)
+        parts = (terms.elbo, terms.log_likelihood, terms.kl, terms.log_auxiliary, terms.log_backward)
         # Terms that the model does not have become NaN, which the log leaves empty.
         missing = loss.new_full((), float("nan"))
         self.sums += torch.stack([missing if part is None else part.sum() for part in parts])

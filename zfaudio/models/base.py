@@ -64,6 +64,11 @@ class FrameTerms:
     latents: Latents | None = None  # of models that have them
     hidden: Tensor | None = None  # h_t, [batch, time - 1, hidden], of models that have one
 
+    @property
+    def elbo(self) -> Tensor:
+        """The bound on the log-likelihood of each scored frame, [batch, time - 1] in nats."""
+        return self.log_likelihood - self.kl
+
 
 class FrameModel(nn.Module):
     """A model of sequences of frames. What a subclass must define is what this class leaves unwritten."""

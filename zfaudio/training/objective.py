@@ -51,11 +51,6 @@ def move_towards(start: float, end: float, distance: float) -> float:
     return min(start + distance, end) if start <= end else max(start - distance, end)
 
 
-def elbo(terms: FrameTerms) -> Tensor:
-    """The bound of each scored frame, [batch, steps] in nats."""
-    return terms.log_likelihood - terms.kl
-
-
 def training_loss(terms: FrameTerms, weights: Weights) -> Tensor:
     """Minus the weighted objective, in nats a sequence: summed over frames, averaged over the batch, as published.
 
