@@ -6,8 +6,11 @@ to do, and a run resumes on the very batch where it stopped.
 """
 
 import copy
+import itertools
+from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +20,6 @@ from zfaudio.data.manifest import Manifest
 from zfaudio.data.segments import SegmentArrays, TrainingSegments
 from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.data.shard_reader import read_shards
-from zfaudio.data.streams import prefetch, rank_share
 from zfaudio.errors import UserError
 from zfaudio.seeds import derive_seed
 
@@ -25,6 +27,11 @@ __all__ = ["Batch", "DataConfig", "TrainingStream", "whole_utterances"]
 
 # Batches' worth of utterances that whole_utterances reads ahead and sorts by length.
 POOL = 32
+
+# Items that a thread makes before it hands them over: handing over a batch takes as long as making a third of one.
+TOGETHER = 4
+
+Item = TypeVar("Item")
 
 
 class TrainingStream:
@@ -146,7 +153,7 @@ def whole_utterances(
     """
     writer = FrameWriter(manifest, config)
     utterances = read_shards(location, manifest.split(split).shards)
-    own = rank_share((one for one in utterances if writer.length(one) >= 2), rank, world)
+    own = itertools.islice((one for one in utterances if writer.length(one) >= 2), rank, None, world)
     for pool in pools(own, writer, POOL * frames_per_batch):
         pool.sort(key=writer.length, reverse=True)
         while pool:
@@ -178,3 +185,16 @@ def whole_batch(utterances: list[FramedUtterance], writer: FrameWriter, frame_si
     ]
     starts = torch.ones(len(utterances), dtype=torch.bool)
     return Batch(torch.from_numpy(rows), torch.tensor(lengths), starts, [one.id for one in utterances])
+
+
+def prefetch(items: Iterator[Item], depth: int = 4) -> Iterator[Item]:
+    """The items of an endless iterator, made ahead in a thread of their own: `depth` times TOGETHER of them."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
+    try:
+        pending = deque(thread.submit(list, itertools.islice(items, TOGETHER)) for _ in range(depth))
+        while True:
+            yield from pending.popleft().result()
+            pending.append(thread.submit(list, itertools.islice(items, TOGETHER)))
+    finally:
+        # Without waiting: the garbage collector may close a generator in any thread, even in the one waited for.
+        thread.shutdown(wait=False, cancel_futures=True)

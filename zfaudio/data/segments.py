@@ -4,7 +4,7 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,10 @@ from zfaudio.data.batches import DataConfig, FrameWriter, Sequence
 from zfaudio.data.manifest import Manifest, Shard
 from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.data.shard_reader import read_shards
-from zfaudio.data.streams import rank_share, shuffled
 from zfaudio.errors import UserError
 from zfaudio.seeds import derive_seed
 
+Item = TypeVar("Item")
 Place = tuple[int, int]  # epoch, position in the epoch's order
 
 # Shards with at least this share of the frames of the largest are of like size.
@@ -147,7 +147,7 @@ class TrainingSegments:
         dealt, shared = deal_out(shards, self.world)
         own = itertools.chain(
             self._scorable(dealt[self.rank :: self.world]),
-            rank_share(self._scorable(shared), self.rank, self.world),
+            itertools.islice(self._scorable(shared), self.rank, None, self.world),
         )
         utterances = shuffled(own, self.config.shuffle_utterances, rng)
         if self.config.carry_state:
@@ -190,3 +190,17 @@ def deal_out(shards: list[Shard], world: int) -> tuple[list[Shard], list[Shard]]
     dealt = large[: len(large) // world * world]
     names = {shard.name for shard in dealt}
     return dealt, [shard for shard in shards if shard.name not in names]
+
+
+def shuffled(items: Iterable[Item], size: int, rng: random.Random) -> Iterator[Item]:
+    """The items in random order, each drawn from a buffer of `size`."""
+    buffer: list[Item] = []
+    for item in items:
+        if len(buffer) < size:
+            buffer.append(item)
+            continue
+        i = rng.randrange(size)
+        drawn, buffer[i] = buffer[i], item
+        yield drawn
+    rng.shuffle(buffer)
+    yield from buffer
