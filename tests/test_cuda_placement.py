@@ -20,7 +20,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from zfaudio.experiment.metrics import Interval
 from zfaudio.models import FrameModel, ModelConfig, build_model
-from zfaudio.ops.fast_norm import NormedWeights, _NormedLatentPath
 from zfaudio.ops.kernels import triton_runs
 from zfaudio.ops.latent_chain_fast import _LatentChain
 from zfaudio.ops.latent_path_fast import PathWeights, _LatentPath
@@ -151,32 +150,27 @@ def test_a_step_of_generation_stays_on_the_gpu(no_gpu, name):
     assert not crossings.seen
 
 
-def loop_weights(kind: type, hidden: int = 5, latent: int = 3, mlp: int = 6) -> list[Tensor]:
-    inner = {"inner": (mlp, 2 * hidden), "inner_bias": (mlp,), "outer": (2 * latent, mlp), "outer_bias": (2 * latent,)}
-    shapes = inner | {
+def loop_weights(hidden: int = 5, latent: int = 3, mlp: int = 6) -> list[Tensor]:
+    shapes = {
+        "inner": (mlp, 2 * hidden),
+        "inner_bias": (mlp,),
+        "outer": (2 * latent, mlp),
+        "outer_bias": (2 * latent,),
         "joined": (4 * hidden, hidden + latent),
-        "first": (mlp, latent),
-        "first_bias": (mlp,),
-        "second": (8 * hidden, mlp),
-        "second_bias": (8 * hidden,),
-        "recurrent": (4 * hidden, hidden),
     }
-    return [torch.randn(shapes[name], device="cuda") for name in kind._fields]
+    return [torch.randn(shapes[name], device="cuda") for name in PathWeights._fields]
 
 
-@pytest.mark.parametrize(
-    ("path", "kind"), [(_LatentPath, PathWeights), (_NormedLatentPath, NormedWeights)], ids=["fast", "normed"]
-)
 @pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("triton", [True, False], ids=["triton", "torch"])
-def test_backward_passes_written_by_hand_stay_on_the_gpu(no_gpu, monkeypatch, path, kind, computed, triton):
+def test_backward_passes_written_by_hand_stay_on_the_gpu(no_gpu, monkeypatch, computed, triton):
     monkeypatch.setattr("zfaudio.ops.kernels.triton_runs", lambda: triton and triton_runs())
     shapes = (4, 2, 20), (4, 2, 5), (4, 2, LATENT_SIZE), (2, 5), (2, 5)
-    arguments = [*(torch.randn(shape, device="cuda") for shape in shapes), *loop_weights(kind)]
+    arguments = [*(torch.randn(shape, device="cuda") for shape in shapes), *loop_weights()]
     kept = SimpleNamespace(save_for_backward=lambda *saved: setattr(kept, "saved_tensors", saved))
     with Crossings() as crossings:
-        outputs = path.forward(kept, Products(computed, torch.float32), *arguments)
-        gradients = path.backward(kept, *map(torch.ones_like, outputs))
+        outputs = _LatentPath.forward(kept, Products(computed, torch.float32), *arguments)
+        gradients = _LatentPath.backward(kept, *map(torch.ones_like, outputs))
     assert places(outputs) == places(gradients) == {"cuda"}
     expected = [None, *arguments]
     expected[3] = None  # the noise's
@@ -206,7 +200,7 @@ class Kernels(TorchDispatchMode):
 def test_a_frame_launches_as_many_kernels_as_documented(no_gpu, monkeypatch, computed, documented):
     def launches(steps: int) -> list[int]:
         shapes = (steps, 2, 20), (steps, 2, 5), (steps, 2, LATENT_SIZE), (2, 5), (2, 5)
-        arguments = [*(torch.randn(shape, device="cuda") for shape in shapes), *loop_weights(PathWeights)]
+        arguments = [*(torch.randn(shape, device="cuda") for shape in shapes), *loop_weights()]
         kept = SimpleNamespace(save_for_backward=lambda *saved: setattr(kept, "saved_tensors", saved))
         with Kernels() as forward:
             monkeypatch.setattr("zfaudio.ops.triton_gates.launch", lambda *_, **__: count(forward))

@@ -17,11 +17,11 @@ from operators import tensors
 from tiny_models import build, sequences, tiny
 from torch import Tensor, nn
 
-from zfaudio.ops import fast_norm, gates
+from zfaudio.ops import gates
 from zfaudio.ops import latent_chain_fast as fast_chain
 from zfaudio.ops import latent_path as plain
 from zfaudio.ops import latent_path_fast as fast
-from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
+from zfaudio.ops.cells import LatentLSTMCell, State
 from zfaudio.ops.networks import GaussianMLP
 
 triton = pytest.importorskip("triton")
@@ -38,8 +38,6 @@ FUNCTIONS = (
     "draw_latent_backward",
     "activate",
     "activate_backward",
-    "modulate",
-    "modulate_backward",
 )
 KINDS = {torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16"}
 ARCHITECTURES = {"Volta": 70, "Ampere": 80, "Hopper": 90, "Blackwell": 100}
@@ -89,14 +87,6 @@ def arguments_of(name: str, batch: int, size: int, dtype: torch.dtype, products:
         ],
         "activate": [rows(size, scale=4), rows(size, products, margin=3)],
         "activate_backward": [rows(size, products), rows(size, scale=3).clamp(-3, 3), rows(size)],
-        "modulate": [
-            *(rows(4 * size), rows(4 * size, products, margin=2), rows(8 * size, scale=3), rows(8 * size, products)),
-            *(rows(4 * size), rows(1)),
-        ],
-        "modulate_backward": [
-            *(rows(4 * size), rows(8 * size), rows(4 * size), rows(1)),
-            *(mask(8 * size), rows(4 * size, margin=2)),
-        ],
     }[name]
 
 
@@ -134,22 +124,19 @@ def test_blocks_of_a_wide_row_are_all_computed(interpreted):
 
 
 def test_what_is_not_a_number_stays_so(interpreted):
-    for name, written in (("activate", 0), ("draw_latent", 3), ("lstm_step", 4), ("modulate", 0)):
+    for name, written in (("activate", 0), ("draw_latent", 3), ("lstm_step", 4)):
         arguments = arguments_of(name, 1, 4, torch.float32)
         arguments[0] = torch.full_like(arguments[0], float("nan"))
-        if name == "modulate":
-            arguments[1].fill_(float("nan"))
         getattr(interpreted, name)(*arguments)
         assert arguments[written].isnan().all(), name
 
 
-@pytest.mark.parametrize("cell", [LatentLSTMCell, ConditionalNormLSTMCell])
 @given(batch=sizes, steps=st.integers(1, 3), hidden=sizes, latent=sizes, mlp=sizes, seed=st.integers(0, 99))
 @settings(max_examples=10)
-def test_a_path_of_kernels_is_the_plain_one(interpreted, cell, batch, steps, hidden, latent, mlp, seed):
+def test_a_path_of_kernels_is_the_plain_one(interpreted, batch, steps, hidden, latent, mlp, seed):
     """Its gradients too, with the products of a GPU."""
     torch.manual_seed(seed)
-    modules = GaussianMLP(2 * hidden, mlp, latent), cell(4, latent, mlp, hidden), nn.Linear(3, 4)
+    modules = GaussianMLP(2 * hidden, mlp, latent), LatentLSTMCell(4, latent, mlp, hidden), nn.Linear(3, 4)
     for module in modules:
         module.double()
         for parameter in module.parameters():
@@ -166,8 +153,7 @@ def test_a_path_of_kernels_is_the_plain_one(interpreted, cell, batch, steps, hid
         return [*values, *torch.autograd.grad(loss, [backward, *state, *weights])]
 
     with pytest.MonkeyPatch.context() as patch:
-        for file in (fast, fast_norm):
-            patch.setattr(file, "gates_for", lambda like: interpreted)
+        patch.setattr(fast, "gates_for", lambda like: interpreted)
         ours = outcome(fast.latent_path)
     for one, other in zip(ours, outcome(plain.latent_path), strict=True):
         scale = other.abs().max().clamp(min=1)
@@ -199,14 +185,14 @@ class Compiled:
     def __getitem__(self, grid: tuple[int, ...]):
         return self.compile
 
-    def compile(self, *arguments: Tensor | int, num_warps: int = 4, **constants: object) -> None:
+    def compile(self, *arguments: Tensor | int, **constants: object) -> None:
         signature = {
             name: f"*{KINDS[value.dtype]}" if isinstance(value, Tensor) else "i32"
             for name, value in zip(self.kernel.arg_names, arguments, strict=False)
         }
         signature |= dict.fromkeys(constants, "constexpr")
         source = ASTSource(self.kernel, signature, constants)
-        self.code.append(triton.compile(source, self.target, {"num_warps": num_warps}).asm["cubin"])
+        self.code.append(triton.compile(source, self.target).asm["cubin"])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())

@@ -173,7 +173,9 @@ def latent_path(
     loop = advance, embed, frames, future, noise, state
     if ablation == "posterior":
         return plain.latent_path(lambda hidden, _: prior(hidden), *loop)
-    return (fast if config.core == "fast" else plain).latent_path(posterior, *loop)
+    if config.core == "fast" and isinstance(advance, LatentLSTMCell):
+        return fast.latent_path(posterior, advance, *loop[1:])
+    return plain.latent_path(posterior, *loop)
 
 
 def scored_steps(lengths: Tensor, steps: int) -> Tensor:

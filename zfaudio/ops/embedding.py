@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def gate_sums(frames: Tensor, embed: nn.Linear, weight: Tensor, bias: Tensor | None) -> Tensor:
+def gate_sums(frames: Tensor, embed: nn.Linear, weight: Tensor, bias: Tensor) -> Tensor:
     """weight embed(x) + bias of every frame x: frames [..., frame_size] -> [..., 4 * hidden].
 
     Args:

@@ -9,16 +9,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from zfaudio.ops.cells import GAIN_LIMIT
 from zfaudio.ops.networks import LATENT_LIMIT
-
-LAYER_NORM_EPS = 1e-5  # torch's
 
 sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
-def lstm_step(gates: Tensor, product: Tensor | None, before: Tensor, cell: Tensor, hidden: Tensor) -> None:
+def lstm_step(gates: Tensor, product: Tensor, before: Tensor, cell: Tensor, hidden: Tensor) -> None:
     """One LSTM update.
 
     Args:
@@ -28,9 +25,7 @@ def lstm_step(gates: Tensor, product: Tensor | None, before: Tensor, cell: Tenso
         cell: takes the cell state after, [batch, hidden].
         hidden: takes the hidden state after, [batch, hidden].
     """
-    if product is not None:
-        gates.add_(product)
-    enter, forget, candidate, leave = gates.chunk(4, dim=-1)
+    enter, forget, candidate, leave = gates.add_(product).chunk(4, dim=-1)
     gates.chunk(2, dim=-1)[0].sigmoid_()  # enter and forget
     candidate.tanh_()
     leave.sigmoid_()
@@ -124,45 +119,3 @@ def activate_backward(grad: Tensor, activation: Tensor, out: Tensor) -> None:
 def clamped_leaky_relu_(values: Tensor) -> Tensor:
     """`ClampedLeakyReLU`, in place."""
     return torch.nn.functional.leaky_relu_(values, 1 / 3).clamp_(-3, 3)
-
-
-def modulate(
-    gates: Tensor, sums: Tensor, modulation: Tensor, product: Tensor, normalized: Tensor, factor: Tensor
-) -> None:
-    """Layer norm of the recurrent sums, scaled and shifted: gates += (1 + gain) * layer_norm(sums) + bias.
-
-    Args:
-        gates: added to, [batch, size].
-        sums: recurrent, [batch, size].
-        modulation: gain and bias without `product` in, with it and clamped out, [batch, 2 * size].
-        product: what is missing in them.
-        normalized: takes layer_norm(sums), [batch, size].
-        factor: takes what each row's sums, less their mean, were multiplied by, [batch, 1].
-    """
-    gain, bias = modulation.add_(product).clamp_(-GAIN_LIMIT, GAIN_LIMIT).chunk(2, dim=-1)
-    sums = sums.to(gates.dtype)  # a product may be less precise
-    variance, mean = torch.var_mean(sums, dim=-1, correction=0, keepdim=True)
-    torch.rsqrt(variance.add_(LAYER_NORM_EPS), out=factor)
-    torch.sub(sums, mean, out=normalized).mul_(factor)
-    gates.add_(normalized).addcmul_(gain, normalized).add_(bias)
-
-
-def modulate_backward(
-    d_gates: Tensor, modulation: Tensor, normalized: Tensor, factor: Tensor, d_modulation: Tensor, d_sums: Tensor
-) -> None:
-    """Gradients of `modulate`.
-
-    Args:
-        d_gates: gradient of the gates, [batch, size].
-        modulation: as `modulate` left it, [batch, 2 * size].
-        normalized: the same, [batch, size].
-        factor: the same, [batch, 1].
-        d_modulation: 1 where nothing was clamped and 0 elsewhere, in; the gradient, out; [batch, 2 * size].
-        d_sums: takes the gradient of the recurrent sums, [batch, size].
-    """
-    d_gain, d_bias = d_modulation.chunk(2, dim=-1)
-    d_gain.mul_(d_gates).mul_(normalized)
-    d_bias.mul_(d_gates)
-    grad = torch.addcmul(d_gates, modulation.chunk(2, dim=-1)[0], d_gates)
-    projection = (grad * normalized).mean(dim=-1, keepdim=True)
-    torch.addcmul(grad - grad.mean(dim=-1, keepdim=True), normalized, projection, value=-1, out=d_sums).mul_(factor)

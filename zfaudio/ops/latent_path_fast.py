@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from zfaudio.distributions import DiagonalGaussian
-from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
+from zfaudio.ops.cells import LatentLSTMCell, State
 from zfaudio.ops.embedding import gate_sums
-from zfaudio.ops.fast_norm import NormedWeights, normed_latent_path
 from zfaudio.ops.gates import total
 from zfaudio.ops.kernels import gates_for
 from zfaudio.ops.latent_path import LatentPath
@@ -42,7 +41,7 @@ class PathWeights(NamedTuple):
 
 def latent_path(
     infer: GaussianMLP,
-    advance: LatentLSTMCell | ConditionalNormLSTMCell,
+    advance: LatentLSTMCell,
     embed: nn.Linear,
     frames: Tensor,
     backward: Tensor,
@@ -54,17 +53,12 @@ def latent_path(
     Under autocast its products, and nothing else, are less precise.
     """
     multiply = autocast_products(state.hidden)
-    weights: PathWeights | NormedWeights
-    if isinstance(advance, ConditionalNormLSTMCell):
-        sums = gate_sums(frames.transpose(0, 1), embed, advance.input.weight, None)
-        loop, entering, weights = normed_latent_path, advance.input_norm(sums), _normed_weights(infer, advance)
-    else:
-        to_embedded, to_latent, bias = advance.folded()
-        entering = gate_sums(frames.transpose(0, 1), embed, to_embedded, bias)
-        loop, weights = _LatentPath.apply, _weights(infer, advance, to_latent)
+    to_embedded, to_latent, bias = advance.folded()
+    entering = gate_sums(frames.transpose(0, 1), embed, to_embedded, bias)
+    weights = _weights(infer, advance, to_latent)
     rows = (values.to(multiply.given).transpose(0, 1) for values in (backward, noise))
     with torch.autocast(state.hidden.device.type, enabled=False):
-        hidden, cell, parameters, latent = loop(multiply, entering, *rows, *state, *weights)
+        hidden, cell, parameters, latent = _LatentPath.apply(multiply, entering, *rows, *state, *weights)
     mean, log_variance = parameters.transpose(0, 1).chunk(2, dim=-1)
     return LatentPath(
         before=hidden[:-1].transpose(0, 1),
@@ -80,14 +74,6 @@ def _weights(infer: GaussianMLP, advance: LatentLSTMCell, to_latent: Tensor) -> 
     inner, outer = linear_layers(infer.layers)
     joined = torch.cat([advance.recurrent.weight, to_latent.to(advance.recurrent.weight.dtype)], dim=1)
     return PathWeights(inner.weight, inner.bias, outer.weight, outer.bias, joined)
-
-
-def _normed_weights(infer: GaussianMLP, advance: ConditionalNormLSTMCell) -> NormedWeights:
-    (inner, outer), (first, second) = linear_layers(infer.layers), linear_layers(advance.gen)
-    return NormedWeights(
-        *(inner.weight, inner.bias, outer.weight, outer.bias),
-        *(first.weight, first.bias, second.weight, second.bias, advance.recurrent.weight),
-    )
 
 
 def kept_elements(hidden: int, latent: int, mlp: int) -> dict[str, int]:

@@ -16,17 +16,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from zfaudio.ops.cells import GAIN_LIMIT
-from zfaudio.ops.gates import LAYER_NORM_EPS
 from zfaudio.ops.networks import LATENT_LIMIT
 
 COLUMNS = 256  # of a row that one program computes
 
 
-def lstm_step(gates: Tensor, product: Tensor | None, before: Tensor, cell: Tensor, hidden: Tensor) -> None:
+def lstm_step(gates: Tensor, product: Tensor, before: Tensor, cell: Tensor, hidden: Tensor) -> None:
     """See `gates.lstm_step`."""
-    added = gates if product is None else product
-    launch(_lstm_step, (gates, added, before, cell, hidden), cell.shape[-1], ADDED=product is not None)
+    launch(_lstm_step, (gates, product, before, cell, hidden), cell.shape[-1])
 
 
 def lstm_step_backward(
@@ -62,33 +59,11 @@ def activate_backward(grad: Tensor, activation: Tensor, out: Tensor) -> None:
     launch(_activate_backward, (grad, activation, out), out.shape[-1])
 
 
-def modulate(
-    gates: Tensor, sums: Tensor, modulation: Tensor, product: Tensor, normalized: Tensor, factor: Tensor
-) -> None:
-    """See `gates.modulate`."""
-    tensors = gates, sums, modulation, product, normalized, factor
-    launch(_modulate, tensors, **whole_rows(gates), LIMIT=GAIN_LIMIT, EPS=LAYER_NORM_EPS)
-
-
-def modulate_backward(
-    d_gates: Tensor, modulation: Tensor, normalized: Tensor, factor: Tensor, d_modulation: Tensor, d_sums: Tensor
-) -> None:
-    """See `gates.modulate_backward`."""
-    tensors = d_gates, modulation, normalized, factor, d_modulation, d_sums
-    launch(_modulate_backward, tensors, **whole_rows(d_gates))
-
-
-def whole_rows(gates: Tensor) -> dict[str, int]:
-    """How to launch a kernel whose programs need their whole rows of gates [batch, size]."""
-    block = triton.next_power_of_2(gates.shape[-1])
-    return {"size": gates.shape[-1], "block": block, "num_warps": min(max(block // 512, 1), 16)}
-
-
-def launch(kernel: Any, tensors: Sequence[Tensor], size: int, block: int = COLUMNS, **constants: Any) -> None:
+def launch(kernel: Any, tensors: Sequence[Tensor], size: int, **constants: Any) -> None:
     """Run a kernel over rows and blocks of `size` columns: kernel(*tensors, *distances of their rows, size)."""
     rows = [values if values.stride(-1) == 1 else values.contiguous() for values in tensors]
-    grid = len(rows[0]), triton.cdiv(size, block)
-    kernel[grid](*rows, *(values.stride(0) for values in rows), size, BLOCK=block, **constants)
+    grid = len(rows[0]), triton.cdiv(size, COLUMNS)
+    kernel[grid](*rows, *(values.stride(0) for values in rows), size, BLOCK=COLUMNS, **constants)
 
 
 @triton.jit
@@ -99,11 +74,6 @@ def _sigmoid(sums):
 @triton.jit
 def _tanh(sums):
     return 2 * _sigmoid(2 * sums) - 1
-
-
-@triton.jit
-def _plus(one, other):
-    return one + other
 
 
 @triton.jit
@@ -150,7 +120,6 @@ def _lstm_step(
     cell_row,
     hidden_row,
     size,
-    ADDED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0)
@@ -158,12 +127,9 @@ def _lstm_step(
     kind = gates.dtype.element_ty
     gate = gates + row * gates_row + column
     enter, forget, candidate, leave = _load_gates(gate, size, there)
-    if ADDED:
-        more_enter, more_forget, more_candidate, more_leave = _load_gates(
-            product + row * product_row + column, size, there
-        )
-        enter, forget = enter + more_enter.to(kind), forget + more_forget.to(kind)
-        candidate, leave = candidate + more_candidate.to(kind), leave + more_leave.to(kind)
+    more_enter, more_forget, more_candidate, more_leave = _load_gates(product + row * product_row + column, size, there)
+    enter, forget = enter + more_enter.to(kind), forget + more_forget.to(kind)
+    candidate, leave = candidate + more_candidate.to(kind), leave + more_leave.to(kind)
     enter, forget, candidate, leave = _sigmoid(enter), _sigmoid(forget), _tanh(candidate), _sigmoid(leave)
     after = forget * tl.load(before + row * before_row + column, there) + enter * candidate
     _store_gates(gate, size, there, enter, forget, candidate, leave)
@@ -300,74 +266,3 @@ def _activate_backward(grad, activation, out, grad_row, activation_row, out_row,
     active = tl.load(activation + row * activation_row + column, there)
     slope = tl.where(active > 0, passed, passed * (1 / 3))
     tl.store(out + row * out_row + column, tl.where(tl.abs(active) < 3, slope, slope * 0), there)
-
-
-@triton.jit
-def _modulate(
-    gates,
-    sums,
-    modulation,
-    product,
-    normalized,
-    factor,
-    gates_row,
-    sums_row,
-    modulation_row,
-    product_row,
-    normalised_row,
-    factor_row,
-    size,
-    LIMIT: tl.constexpr,
-    EPS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    row = tl.program_id(0)
-    column = tl.arange(0, BLOCK)
-    there = column < size
-    kind = gates.dtype.element_ty
-    entry = modulation + row * modulation_row + column
-    added = product + row * product_row + column
-    gain = _clamp(tl.load(entry, there) + tl.load(added, there).to(kind), LIMIT)
-    bias = _clamp(tl.load(entry + size, there) + tl.load(added + size, there).to(kind), LIMIT)
-    sum_ = tl.load(sums + row * sums_row + column, there, other=0.0).to(kind)
-    centered = tl.where(there, sum_ - tl.reduce(sum_, 0, _plus) / size, 0.0)
-    scale = 1 / tl.sqrt(tl.reduce(centered * centered, 0, _plus) / size + EPS)
-    gate = gates + row * gates_row + column
-    tl.store(entry, gain, there)
-    tl.store(entry + size, bias, there)
-    tl.store(factor + row * factor_row, scale)
-    tl.store(normalized + row * normalised_row + column, centered * scale, there)
-    tl.store(gate, tl.load(gate, there) + (1 + gain) * (centered * scale) + bias, there)
-
-
-@triton.jit
-def _modulate_backward(
-    d_gates,
-    modulation,
-    normalized,
-    factor,
-    d_modulation,
-    d_sums,
-    d_gates_row,
-    modulation_row,
-    normalised_row,
-    factor_row,
-    d_modulation_row,
-    d_sums_row,
-    size,
-    BLOCK: tl.constexpr,
-):
-    row = tl.program_id(0)
-    column = tl.arange(0, BLOCK)
-    there = column < size
-    d_gate = tl.load(d_gates + row * d_gates_row + column, there, other=0.0)
-    gain = tl.load(modulation + row * modulation_row + column, there, other=0.0)
-    normal = tl.load(normalized + row * normalised_row + column, there, other=0.0)
-    entry = d_modulation + row * d_modulation_row + column
-    tl.store(entry, tl.load(entry, there) * d_gate * normal, there)
-    tl.store(entry + size, tl.load(entry + size, there) * d_gate, there)
-    grad = (1 + gain) * d_gate
-    mean = tl.reduce(grad, 0, _plus) / size
-    projection = tl.reduce(grad * normal, 0, _plus) / size
-    scale = tl.load(factor + row * factor_row)
-    tl.store(d_sums + row * d_sums_row + column, (grad - mean - normal * projection) * scale, there)
