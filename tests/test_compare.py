@@ -19,7 +19,8 @@ from zfaudio.evaluation.evaluate import evaluate
 from zfaudio.evaluation.units import paired_interval
 from zfaudio.experiment.metrics import COLUMNS
 from zfaudio.experiment.results import EvaluationResult, read_result, write_result
-from zfaudio.generation.generate import Sample, generate, read_sample_list, write_sample_list
+from zfaudio.generation.generate import generate
+from zfaudio.generation.samples import Sample, read_sample_list, write_sample_list
 from zfaudio.reporting.compare import compare, describe, make_table
 from zfaudio.reporting.report import report
 

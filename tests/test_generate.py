@@ -10,7 +10,8 @@ from speech import speech
 from zfaudio.corpus.audio import read_audio
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import load_checkpoint
-from zfaudio.generation.generate import generate, read_sample_list
+from zfaudio.generation.generate import generate
+from zfaudio.generation.samples import read_sample_list
 from zfaudio.generation.sampling import LANES, REFERENCE, Temperatures, sample_speech, side_by_side, to_waveforms
 
 
@@ -268,5 +269,39 @@ def test_a_gpu_that_is_not_there_is_refused(exp, tmp_path):
 
 def test_a_broken_list_of_samples_is_not_overwritten(exp, tmp_path):
     (tmp_path / "samples.json").write_text("[]")
-    with pytest.raises(UserError, match=r"samples\.json: not a list of samples"):
+    with pytest.raises(UserError, match=r"samples\.json: not a result of this version of zfaudio generate"):
         generate(exp, out=tmp_path, num=1)
+
+
+def samples_json(folder, **changes):
+    """Write samples.json of one sample, as the first versions of zfaudio did, with some changes to its fields."""
+    sample = {"kind": "sample", "file": "sample-000.wav", "index": 0, "seconds": 3, **changes}
+    (folder / "samples.json").write_text(json.dumps({"clipped_samples": 0, "samples": [sample]}))
+
+
+def test_a_list_of_samples_without_a_version_is_read(tmp_path):
+    samples_json(tmp_path)
+    assert read_sample_list(tmp_path) == {}
+    (tmp_path / "sample-000.wav").touch()
+    assert read_sample_list(tmp_path)["sample-000.wav"].seconds == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "song"}, r"samples\[0\].kind is 'song'"),
+        ({"peak": 1.5}, r"samples\[0\].peak is 1.5"),
+        ({"pitch": 100}, r"samples\[0\].pitch is unknown"),
+        ({"file": "../sample-000.wav"}, r"'../sample-000.wav' is not the name of a file"),
+    ],
+)
+def test_a_wrong_field_in_a_list_of_samples_is_named(tmp_path, changes, message):
+    samples_json(tmp_path, **changes)
+    with pytest.raises(UserError, match=message):
+        read_sample_list(tmp_path)
+
+
+def test_a_list_of_samples_of_a_newer_version_is_refused(tmp_path):
+    (tmp_path / "samples.json").write_text(json.dumps({"format_version": 2, "clipped_samples": 0, "samples": []}))
+    with pytest.raises(UserError, match="format_version is 2"):
+        read_sample_list(tmp_path)

@@ -14,7 +14,7 @@ from zfaudio.data.manifest import read_manifest
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
 from zfaudio.evaluation.quality import compare, length_of, quality, real_pieces, take
-from zfaudio.generation.generate import Sample, write_sample_list
+from zfaudio.generation.samples import Sample, write_sample_list
 
 RATE = 16000
 

@@ -18,7 +18,8 @@ from zfaudio.data.frames import to_frames
 from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.errors import UserError
 from zfaudio.experiment.metrics import COLUMNS
-from zfaudio.generation.generate import generate, read_sample_list, write_sample_list
+from zfaudio.generation.generate import generate
+from zfaudio.generation.samples import read_sample_list, write_sample_list
 from zfaudio.reporting.clips import CLIP_SAMPLES, loudest_part, make_clip, one_of_each_speaker
 from zfaudio.reporting.report import report
 

@@ -10,14 +10,14 @@ from statistics import fmean, median
 
 import numpy as np
 
-from zfaudio.config import read_config
 from zfaudio.errors import UserError
 from zfaudio.evaluation.references import References
 from zfaudio.evaluation.units import Units, average_per_frame, bootstrap_interval, paired_interval
+from zfaudio.experiment.config_file import read_config
 from zfaudio.experiment.folder import flatten
 from zfaudio.experiment.metrics import read_metrics
 from zfaudio.experiment.results import EvaluationResult, read_result
-from zfaudio.generation.generate import read_sample_list
+from zfaudio.generation.samples import read_sample_list
 
 # Scores compare where these agree: field of the result, and what to call it.
 CONDITIONS = {

@@ -14,7 +14,6 @@ import numpy as np
 from tqdm import tqdm
 
 from zfaudio.command import command_line
-from zfaudio.config import read_config
 from zfaudio.corpus.audio import RejectedRecording, read_audio, resample, to_mono
 from zfaudio.data.frames import from_frames
 from zfaudio.data.manifest import Manifest, read_manifest
@@ -29,8 +28,9 @@ from zfaudio.evaluation.speech_statistics import (
     mel_statistics,
     spectral_distance,
 )
+from zfaudio.experiment.config_file import read_config
 from zfaudio.experiment.results import write_result
-from zfaudio.generation.generate import read_sample_list
+from zfaudio.generation.samples import read_sample_list
 from zfaudio.seeds import derive_seed
 
 RESULT = "quality.json"

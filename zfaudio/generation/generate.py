@@ -1,11 +1,10 @@
 """`zfaudio generate`: speech from a trained model, by itself, after a prompt, or through the latents of a recording."""
 
-import json
 import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -21,34 +20,9 @@ from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.figures import draw_speech
+from zfaudio.generation.samples import Kind, Sample, read_sample_list, write_sample_list
 from zfaudio.generation.sampling import Take, Temperatures, reconstruct_speech, sample_speech
 from zfaudio.ops.cuda_graph import record_cuda_graph
-
-SAMPLE_LIST = "samples.json"
-
-
-Kind = Literal["sample", "continuation", "reconstruction", "recording"]  # the last: what was reconstructed
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One WAV file, as samples.json describes it."""
-
-    kind: Kind
-    file: str = ""
-    index: int | None = None  # number of the sample among those of its seed
-    seed: int | None = None
-    latent_temperature: float | None = None
-    observation_temperature: float | None = None
-    source: str = ""  # the prompt, or the recording that was reconstructed
-    starts_at: float = 0.0  # seconds; a continuation's prompt lies before
-    checkpoint_step: int | None = None
-    command: str = ""
-    seconds: float = 0.0
-    clipped_samples: int = 0  # samples that lay outside 16 bits
-    peak: int = 0  # largest magnitude, in 16-bit steps
-    rms: float = 0.0  # in 16-bit steps
-    computing_per_second: float | None = None  # seconds of computing per second of speech, of the whole call
 
 
 def generate(
@@ -238,33 +212,3 @@ def summary(made: list[Sample], asked: int, speech: float, computing: float, out
         f"{len(made)} of {asked} written to {out}, {clipped} samples clipped; "
         f"{computing / speech:.2f} s of computing per second of speech ({speech:.1f} s in {computing:.1f} s)"
     )
-
-
-# samples.json
-
-
-def read_sample_list(folder: Path) -> dict[str, Sample]:
-    """What samples.json of a folder says of the files that are still there, by file name; nothing without one.
-
-    Raises:
-        UserError: the file is not one that `write_sample_list` wrote.
-    """
-    path = folder / SAMPLE_LIST
-    try:
-        samples = [Sample(**fields) for fields in json.loads(path.read_text(encoding="utf-8"))["samples"]]
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: not a list of samples ({error}); move it away or generate into another folder"
-        ) from None
-    return {sample.file: sample for sample in samples if (folder / Path(sample.file).name).is_file()}
-
-
-def write_sample_list(folder: Path, samples: dict[str, Sample]) -> None:
-    """Write samples.json, in order of file names."""
-    content = {
-        "clipped_samples": sum(sample.clipped_samples for sample in samples.values()),
-        "samples": [asdict(samples[name]) for name in sorted(samples)],
-    }
-    (folder / SAMPLE_LIST).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
 from zfaudio.figures import draw_speech
-from zfaudio.generation.generate import Sample
+from zfaudio.generation.samples import Sample
 
 # What keeps a page at a few megabytes: a 16-bit sample takes 2.7 bytes in base64.
 CLIP_SAMPLES = 80_000  # 5 s at 16 kHz

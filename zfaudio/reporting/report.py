@@ -20,7 +20,7 @@ from zfaudio.evaluation.quality import QualityResult, tabulate_quality
 from zfaudio.experiment.checkpoint import find_checkpoint
 from zfaudio.experiment.metrics import read_metrics
 from zfaudio.figures import Curve, draw_curves
-from zfaudio.generation.generate import SAMPLE_LIST, Kind, Sample, read_sample_list
+from zfaudio.generation.samples import SAMPLE_LIST, Kind, Sample, read_sample_list
 from zfaudio.reporting.clips import Clip, real_clips, sample_clip
 from zfaudio.reporting.compare import Table, draw, make_table
 from zfaudio.reporting.diagnostics import draw_dimensions, find_collapse, read_latents, read_quality
