@@ -1,0 +1,116 @@
+"""Dataclasses as JSON files, with every field checked when a file is read back."""
+
+import dataclasses
+import functools
+import json
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from zfaudio.errors import UserError
+
+Content = TypeVar("Content")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a dataclass as JSON and make the folders above it. The file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        text = json.dumps(dataclasses.asdict(content), indent=2, ensure_ascii=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_json(
+    kind: type[Content],
+    path: Path,
+    command: str,
+    newest: int,
+    upgrade: Callable[[dict[str, Any], int], None] = lambda fields, version: None,
+    remedy: str = "make it again",
+) -> Content:
+    """Read what `write_json` wrote.
+
+    Args:
+        kind: the dataclass. Its fields may be numbers, strings, bools, literals, dataclasses, and lists, tuples,
+            dicts and options of these. One of them is format_version.
+        path: the file.
+        command: the command that writes such files, for error messages.
+        newest: the newest format version that this zfaudio knows. A file that does not say has version 1.
+        upgrade: changes the fields of a file of an older version into those of the newest.
+        remedy: what to do about a file that cannot be read, for error messages.
+
+    Raises:
+        UserError: the file is missing, is not JSON, has a newer format version, or a field in it is missing, unknown
+            or of another type; the message names the field.
+    """
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(fields, dict):
+            raise ValueError("not a JSON object")
+        version = _parse(int, fields.get("format_version", 1), "format_version")
+        if version > newest:
+            raise UserError(
+                f"{path}: format_version is {version}, but this zfaudio reads versions up to {newest}; update zfaudio"
+            )
+        upgrade(fields, version)
+        parsed: Content = _parse(kind, {**fields, "format_version": newest}, "")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a result of this version of {command} ({error}); {remedy}") from None
+    return parsed
+
+
+def _parse(kind: Any, value: Any, name: str) -> Any:
+    """`value`, which is the field `name` of the file, as `kind`. Raises ValueError if it is something else."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return _parse_dataclass(kind, value, name)
+    if origin in (Union, types.UnionType):
+        if value is None and types.NoneType in arguments:
+            return None
+        (inner,) = (argument for argument in arguments if argument is not types.NoneType)
+        return _parse(inner, value, name)
+    if origin is Literal and value in arguments:
+        return value
+    if origin is list and isinstance(value, list):
+        return [_parse(arguments[0], item, f"{name}[{index}]") for index, item in enumerate(value)]
+    if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
+        parts = enumerate(zip(arguments, value, strict=True))
+        return tuple(_parse(part, item, f"{name}[{index}]") for index, (part, item) in parts)
+    if origin is dict and isinstance(value, dict):
+        return {key: _parse(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind in (str, bool, int) and type(value) is kind:
+        return value
+    wanted = kind.__name__ if isinstance(kind, type) else str(kind)
+    raise ValueError(f"field {name} is {_shortened(value)}, not {wanted}")
+
+
+def _parse_dataclass(kind: Any, fields: dict[str, Any], name: str) -> Any:
+    prefix = f"{name}." if name else ""
+    hints = _type_hints(kind)
+    for field in dataclasses.fields(kind):
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and field.name not in fields:
+            raise ValueError(f"field {prefix}{field.name} is missing")
+    for key in fields:
+        if key not in hints:
+            raise ValueError(f"field {prefix}{key} is unknown")
+    return kind(**{key: _parse(hints[key], value, prefix + key) for key, value in fields.items()})
+
+
+@functools.cache
+def _type_hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
