@@ -23,7 +23,7 @@ class LSTM(nn.LSTM):
     """A one-layer nn.LSTM over [batch, steps, in], its recurrent matrix orthogonal at the start, as published.
 
     With core `fast` the products on the CPU are those of ops/products.py; else everything is nn.LSTM's, on a GPU
-    cuDNN's. That reads sequences of different lengths packed, in shapes that follow the lengths; with `same_work` the
+    cuDNN's, except that `read` under autocast on a CPU always runs the loop below. nn.LSTM reads sequences of different lengths packed, in shapes that follow the lengths; with `same_work` the
     loop below reads them padded.
     """
 
@@ -36,7 +36,7 @@ class LSTM(nn.LSTM):
 
     def read(self, inputs: Tensor, embed: nn.Linear | None = None) -> Tensor:
         """Hidden states [batch, steps, hidden] from a zero state on; for `embed` see `run`."""
-        if self._fast_applies(inputs):
+        if self._fast_applies(inputs) or self._low_precision_on_cpu(inputs):
             return self._run(inputs, zero_state(self.all_weights[0][0], len(inputs), self.hidden_size), embed)[0]
         return super().forward(embed(inputs) if embed else inputs)[0]  # type: ignore[has-type]
 
@@ -69,6 +69,11 @@ class LSTM(nn.LSTM):
 
     def _fast_applies(self, inputs: Tensor) -> bool:
         return self.fast and bool(inputs.numel()) and onednn_applies(self.all_weights[0][0])
+
+    @staticmethod
+    def _low_precision_on_cpu(inputs: Tensor) -> bool:
+        # oneDNN, which computes nn.LSTM's sequences of one length, has LSTMs in bfloat16 only with AVX-512.
+        return inputs.device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
     def _run(self, inputs: Tensor, state: State, embed: nn.Linear | None) -> tuple[Tensor, Tensor]:
         """Hidden and cell states [batch, steps, hidden]."""
