@@ -14,12 +14,11 @@ from typing import Any
 from benchmarks.corpus import recordings
 from benchmarks.timing import load_before, medians_in_alternation, report
 from zfaudio.command import run_command
-from zfaudio.config import RunConfig, TrainConfig, write_config
-from zfaudio.data.loader import DataConfig
+from zfaudio.config import DataConfig, RunConfig, TrainConfig, ZForcingConfig
 from zfaudio.data.shard import shard
-from zfaudio.models import ModelConfig
+from zfaudio.experiment.config_file import write_config
 
-SMALL = ModelConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32)  # a step takes next to nothing
+SMALL = ZForcingConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32)  # a step takes next to nothing
 
 # torch.optim imports torch._dynamo when the first optimizer is made.
 ADAM = "import torch; torch.optim.Adam([torch.zeros(1, requires_grad=True)])"
@@ -28,8 +27,8 @@ ADAM = "import torch; torch.optim.Adam([torch.zeros(1, requires_grad=True)])"
 TRAINING = """
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from zfaudio.config import read_config
-from zfaudio.training.train import Training
+from zfaudio.experiment.config_file import read_config
+from zfaudio.training.run import Training
 with TemporaryDirectory() as exp:
     training = Training(read_config(Path("{config}")), Path(exp) / "exp", resume=False)
     {action}

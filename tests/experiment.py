@@ -4,22 +4,20 @@ from pathlib import Path
 
 import torch
 from speech import make_shards
+from tiny_models import config_of
 
-from zfaudio.config import RunConfig, TrainConfig, write_config
-from zfaudio.data.loader import DataConfig
+from zfaudio.config import DataConfig, RunConfig, TrainConfig
 from zfaudio.data.manifest import read_manifest
 from zfaudio.distributions import Quantizer
-from zfaudio.experiment.checkpoint import point, save_checkpoint
-from zfaudio.models import ModelConfig, build_model
-from zfaudio.models.config import ModelName
+from zfaudio.experiment.checkpoint import mark_best, save_checkpoint
+from zfaudio.experiment.config_file import write_config
+from zfaudio.models import build_model
 
 FRAME_SIZE = 20
 RATE = 16000
 
 
-def make_experiment(
-    folder: Path, bias: float = 0.0, shards: str = "", model: ModelName = "zforcing", seed: int = 0
-) -> Path:
+def make_experiment(folder: Path, bias: float = 0.0, shards: str = "", model: str = "zforcing", seed: int = 0) -> Path:
     """A checkpoint of a model with 8 units and random weights, and the shards it claims to be trained on.
 
     Args:
@@ -32,7 +30,7 @@ def make_experiment(
     shards = shards or make_shards(folder / "shards", frames=60, frame_size=FRAME_SIZE)
     manifest = read_manifest(shards)
     config = RunConfig(
-        model=ModelConfig(name=model, hidden_size=8, latent_size=4, embedding_size=8, mlp_size=8),
+        model=config_of(model, {"hidden_size": 8, "latent_size": 4, "embedding_size": 8, "mlp_size": 8}),
         data=DataConfig(shards=shards),
         train=TrainConfig(seed=seed),
     )
@@ -45,5 +43,5 @@ def make_experiment(
     exp.mkdir(parents=True)
     write_config(config, exp / "config.yaml")
     checkpoint = save_checkpoint(exp, 500, built.state_dict(), config, manifest, training={})
-    point(exp / "best", checkpoint)
+    mark_best(exp, checkpoint)
     return exp

@@ -6,13 +6,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from speech import make_shards
+from tiny_models import config_of
 
-from zfaudio.config import RunConfig, TrainConfig
-from zfaudio.data.loader import DataConfig
+from zfaudio.config import DataConfig, ObjectiveConfig, RunConfig, TrainConfig
 from zfaudio.experiment.checkpoint import find_checkpoint
-from zfaudio.models import ModelConfig
-from zfaudio.training.objective import ObjectiveConfig
-from zfaudio.training.train import Training
+from zfaudio.training.run import Training
 
 FRAME_SIZE = 20
 
@@ -22,10 +20,10 @@ def small_shards(folder: Path) -> str:
     return make_shards(folder, utterances=9, frames=[35, 12, 50], frame_size=FRAME_SIZE)
 
 
-def small_run(shards: str, **options: object) -> RunConfig:
+def small_run(shards: str, model__name: str = "zforcing", **options: object) -> RunConfig:
     """A run that takes a second; `options` are settings by dotted name."""
     config = RunConfig(
-        model=ModelConfig(hidden_size=12, latent_size=4, embedding_size=8, mlp_size=8),
+        model=config_of(model__name, {"hidden_size": 12, "latent_size": 4, "embedding_size": 8, "mlp_size": 8}),
         objective=ObjectiveConfig(aux_weight_step=1e-3),
         data=DataConfig(shards=shards),
         train=TrainConfig(

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from zfaudio.config import SampleARConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
-from zfaudio.models import ModelConfig, build_model
-from zfaudio.models.autoregressive_head import ROWS, AutoregressiveFrame, AutoregressiveOutput
+from zfaudio.models import build_model
+from zfaudio.models.autoregressive_head import FRAMES_AT_ONCE, AutoregressiveFrame, AutoregressiveHead
 
 CONDITION_SIZE = 3
 FINE = Quantizer(0.0, 1e6)  # steps so small that they play no part
@@ -21,10 +22,8 @@ FINE = Quantizer(0.0, 1e6)  # steps so small that they play no part
 likelihoods = pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_mixture", "logistic_mixture"])
 
 
-def settings(likelihood: str = "gaussian", window: int = 4, stride: int = 1) -> ModelConfig:
-    return ModelConfig(
-        name="sample_ar",
-        head="autoregressive",
+def settings(likelihood: str = "gaussian", window: int = 4, stride: int = 1) -> SampleARConfig:
+    return SampleARConfig(
         likelihood=likelihood,
         components=3,
         head_window=window,
@@ -35,17 +34,17 @@ def settings(likelihood: str = "gaussian", window: int = 4, stride: int = 1) -> 
 
 
 def build(
-    config: ModelConfig, frame_size: int = 6, quantizer: Quantizer = FINE, condition_size: int = CONDITION_SIZE
-) -> AutoregressiveOutput:
+    config: SampleARConfig, frame_size: int = 6, quantizer: Quantizer = FINE, condition_size: int = CONDITION_SIZE
+) -> AutoregressiveHead:
     """A head in float64 with weights far from their start."""
     torch.manual_seed(0)
-    head = AutoregressiveOutput(condition_size, frame_size, config, quantizer).double()
+    head = AutoregressiveHead(condition_size, frame_size, config, quantizer).double()
     for parameter in head.parameters():
         parameter.data.add_(0.2 * torch.randn_like(parameter))
     return head
 
 
-def density_of(head: AutoregressiveOutput, *shape: int, seed: int = 1) -> AutoregressiveFrame:
+def density_of(head: AutoregressiveHead, *shape: int, seed: int = 1) -> AutoregressiveFrame:
     """The density of frames [*shape, frame_size] after random ones, given random conditions."""
     torch.manual_seed(seed)
     previous = head.observe(torch.randn(*shape, head.frame_size, dtype=torch.float64))
@@ -54,7 +53,7 @@ def density_of(head: AutoregressiveOutput, *shape: int, seed: int = 1) -> Autore
 
 def one_by_one(density: AutoregressiveFrame, frames: Tensor) -> Tensor:
     """log p of each sample given those before it, as generation goes: [..., frame_size]."""
-    window, scores = density.before, []
+    window, scores = density.previous_samples, []
     for sample in frames.split(1, dim=-1):
         predicted = density.head.density(window.unsqueeze(-2), density.adaptation)
         scores.append(predicted.log_prob(sample.unsqueeze(-2)))
@@ -81,7 +80,7 @@ def test_the_density_of_a_frame_integrates_to_one(likelihood):
     places = torch.linspace(-40, 40, 401, dtype=torch.float64)
     grid = torch.cartesian_prod(places, places)
     expanded = AutoregressiveFrame(
-        head, tuple(part.expand(len(grid), 1, -1) for part in density.adaptation), density.before.expand(len(grid), -1)
+        head, tuple(part.expand(len(grid), 1, -1) for part in density.adaptation), density.previous_samples.expand(len(grid), -1)
     )
     with torch.no_grad():
         total = torch.exp(expanded.log_prob(grid)).sum() * (places[1] - places[0]) ** 2
@@ -133,11 +132,11 @@ def test_every_sample_depends_on_the_condition():
 @pytest.mark.parametrize("conditioned", [True, False])
 def test_frames_beyond_those_scored_at_once_score_as_they_do_alone(conditioned):
     head = build(settings(), condition_size=CONDITION_SIZE if conditioned else 0)
-    rows = 2 * ROWS + 3
+    rows = 2 * FRAMES_AT_ONCE + 3
     previous, frames = torch.randn(2, rows, 6, dtype=torch.float64)
     condition = torch.randn(rows, CONDITION_SIZE if conditioned else 0, dtype=torch.float64)
     together = head(condition, previous).log_prob(frames)
-    for row in (0, ROWS - 1, ROWS, rows - 1):
+    for row in (0, FRAMES_AT_ONCE - 1, FRAMES_AT_ONCE, rows - 1):
         alone = head(condition[row : row + 1], previous[row : row + 1]).log_prob(frames[row : row + 1])
         torch.testing.assert_close(together[row : row + 1], alone)
 
@@ -200,9 +199,9 @@ def test_at_temperature_zero_each_sample_is_the_mean_given_those_before_it(likel
     density = density_of(head, 4)
     drawn = density.at(torch.randn(4, head.noise_size, dtype=torch.float64), temperature=0.0)
     torch.testing.assert_close(density.at(torch.randn(4, head.noise_size, dtype=torch.float64), 0.0), drawn)
-    window = torch.cat([density.before, drawn], -1)[:, 3:-3]  # before the frame's fourth sample
+    window = torch.cat([density.previous_samples, drawn], -1)[:, 3:-3]  # before the frame's fourth sample
     predicted = head.density(window[:, -4:].unsqueeze(-2), density.adaptation)
-    expected = predicted.at(torch.zeros(4, 1, head.layout.noise_size, dtype=torch.float64), 0.0)
+    expected = predicted.at(torch.zeros(4, 1, head.likelihood.noise_size, dtype=torch.float64), 0.0)
     torch.testing.assert_close(drawn[:, 3], expected.flatten())
 
 
@@ -241,11 +240,11 @@ def test_in_training_one_sample_in_so_many_is_scored_without_bias_and_in_scoring
 def test_a_window_or_stride_that_a_frame_does_not_hold_is_a_users_mistake(setting, value, said):
     sizes = {"head_window": 4, setting: value}
     with pytest.raises(UserError, match=said):
-        build_model(ModelConfig(name="sample_ar", head="autoregressive", **sizes), 10, Quantizer())
+        build_model(SampleARConfig(**sizes), 10, Quantizer())
 
 
 def test_a_window_as_long_as_a_frame_is_none():
-    build_model(ModelConfig(name="sample_ar", head="autoregressive", head_window=10), 10, Quantizer())
+    build_model(SampleARConfig(head_window=10), 10, Quantizer())
 
 
 @likelihoods
@@ -282,7 +281,7 @@ def test_a_lane_of_the_compiled_loop_is_the_same_alone_and_beside_others(likelih
         density = head(torch.randn(2, 3, CONDITION_SIZE), torch.randn(2, 3, head.frame_size))
         together = density.at(noise)
         gain, shift = density.adaptation
-        alone = AutoregressiveFrame(head, (gain[1, 2], shift[1, 2]), density.before[1, 2]).at(noise[1, 2])
+        alone = AutoregressiveFrame(head, (gain[1, 2], shift[1, 2]), density.previous_samples[1, 2]).at(noise[1, 2])
     assert together.shape == (2, 3, head.frame_size)
     assert together.dtype == torch.float32
     assert torch.equal(together[1, 2], alone)

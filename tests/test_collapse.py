@@ -3,14 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 from speech import make_shards
+from tiny_models import config_of
 
-from zfaudio.config import RunConfig, TrainConfig
-from zfaudio.data.loader import DataConfig
+from zfaudio.config import DataConfig, ObjectiveConfig, RunConfig, TrainConfig
 from zfaudio.evaluation.collapse import collapse_warning, has_collapsed
 from zfaudio.experiment.metrics import read_metrics
-from zfaudio.models import ModelConfig
-from zfaudio.training.objective import ObjectiveConfig
-from zfaudio.training.train import Training
+from zfaudio.training.run import Training
 
 
 @pytest.mark.parametrize(
@@ -32,7 +30,7 @@ def test_the_warning_is_one_line_with_what_to_try():
 def run(folder: Path, name: str = "zforcing", kl_weight: float = 1.0, silenced: bool = True) -> list[str]:
     """The column of the log at each validation of a run whose prior and posterior are one where `silenced`."""
     config = RunConfig(
-        model=ModelConfig(name=name, hidden_size=8, latent_size=4, embedding_size=8, mlp_size=8),
+        model=config_of(name, {"hidden_size": 8, "latent_size": 4, "embedding_size": 8, "mlp_size": 8}),
         objective=ObjectiveConfig(kl_weight_start=kl_weight),
         data=DataConfig(shards=make_shards(folder / "shards", frames=30, frame_size=20)),
         # A rate that moves nothing: the run stays as it starts.
@@ -42,7 +40,7 @@ def run(folder: Path, name: str = "zforcing", kl_weight: float = 1.0, silenced: 
     )
     training = Training(config, folder / "exp", resume=False)
     if silenced:
-        for network in (training.bare_model.prior, training.bare_model.posterior):
+        for network in (training.model.prior, training.model.posterior):
             for weight in network.parameters():
                 torch.nn.init.zeros_(weight)
     training.run()

@@ -4,16 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zfaudio.config import RunConfig, TrainConfig, read_config, write_config
-from zfaudio.data.loader import DataConfig
+from zfaudio.config import DataConfig, RunConfig, TrainConfig, ZForcingConfig
 from zfaudio.errors import UserError
-from zfaudio.models import ModelConfig
+from zfaudio.experiment.config_file import read_config, write_config
 
 
 @given(
     st.builds(
         RunConfig,
-        model=st.builds(ModelConfig, hidden_size=st.integers(1, 4096), min_deviation=st.floats(0, 1)),
+        model=st.builds(ZForcingConfig, hidden_size=st.integers(1, 4096), min_deviation=st.floats(0, 1)),
         data=st.builds(DataConfig, shards=st.text(max_size=20), dequantize=st.booleans()),
         train=st.builds(TrainConfig, learning_rate=st.floats(1e-12, 1), seed=st.integers(0, 2**40)),
     )

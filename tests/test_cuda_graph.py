@@ -12,10 +12,10 @@ from tiny_models import FRAME_SIZE, build, every_combination, sequences
 from zfaudio.errors import UserError
 from zfaudio.generation.generate import generate
 from zfaudio.generation.sampling import Temperatures, draw_noise, free_run
-from zfaudio.models.autoregressive_head import AutoregressiveOutput
+from zfaudio.models.autoregressive_head import AutoregressiveHead
 from zfaudio.ops.cuda_graph import Recorded
 from zfaudio.training.gradients import recorded
-from zfaudio.training.train import Training
+from zfaudio.training.run import Training
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")  # torch, of the flag that switches oneDNN off
 
@@ -78,7 +78,7 @@ def test_recorded_steps_train_as_others_do(shards, tmp_path, torch_products, var
     config = small_run(shards, objective__kl_weight_step=0.05, **variant)
     for name in ("others", "recorded"):
         training = Training(config, tmp_path / name, resume=False)
-        training.bare_model.fix_work()
+        training.model.use_fixed_shapes()
         if name == "recorded":
             training.gradients = recorded(training.gradients, record_operators)
         training.run()
@@ -96,13 +96,13 @@ def test_a_recorded_step_that_is_not_finite_is_skipped_and_the_next_is_not(shard
     gradients = recorded(training.gradients, record_operators)
 
     def sometimes_infinite(frames, lengths, state, weights):
-        factor = float("inf") if training.step in (3, 4) else 1.0
+        factor = float("inf") if training.progress.step in (3, 4) else 1.0
         return gradients(frames * factor, lengths, state, weights)
 
     training.gradients = sometimes_infinite
     training.run()
-    assert training.skipped == 2
-    assert all(torch.isfinite(value).all() for value in training.bare_model.state_dict().values())
+    assert training.progress.skipped == 2
+    assert all(torch.isfinite(value).all() for value in training.model.state_dict().values())
 
 
 def test_an_infinite_loss_with_finite_gradients_is_not_finite(shards, tmp_path):
@@ -116,7 +116,7 @@ def test_an_infinite_loss_with_finite_gradients_is_not_finite(shards, tmp_path):
 
     training.model.forward = raised
     training.train_step()
-    assert training.skipped == 1
+    assert training.progress.skipped == 1
 
 
 def test_training_recorded_on_a_cpu_is_a_users_mistake(shards, tmp_path):
@@ -141,7 +141,7 @@ def test_a_cuda_graph_trains_as_steps_without_it_do(shards, tmp_path, variant, p
 @pytest.mark.parametrize("from_posterior", [False, True])
 def test_recorded_frames_are_those_made_one_by_one(torch_products, name, from_posterior):
     model, (frames, lengths, _) = build(every_combination()[name]).eval(), sequences(9)
-    if isinstance(model.output, AutoregressiveOutput):
+    if isinstance(model.output, AutoregressiveHead):
         model.output.compiled = False  # as on a GPU
     backward = model.read_backward(frames, lengths) if from_posterior else None
     runs = []

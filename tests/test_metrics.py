@@ -4,7 +4,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from zfaudio.experiment.metrics import COLUMNS, Interval, MetricsLog, read_metrics
+from zfaudio.experiment.metrics import COLUMNS, MetricsLog, read_metrics
+from zfaudio.training.interval import Interval
 
 
 def test_rows_are_read_as_they_were_written_and_missing_columns_are_empty(tmp_path):
@@ -44,7 +45,7 @@ def test_there_are_no_rows_without_a_file(tmp_path):
 def test_time_that_is_no_training_counts_in_no_share():
     interval = Interval(torch.device("cpu"))
     interval.started -= 20.0
-    interval.spent.update(data_wait=1.0, computing=8.0, apart=10.0)
+    interval.seconds.update(data_wait=1.0, computing=8.0, not_training=10.0)
     interval.frames += 500
     row = interval.averages(Accelerator(cpu=True))
     assert row["frames_per_second"] == pytest.approx(50, rel=0.05)
@@ -56,5 +57,5 @@ def test_time_is_counted_where_it_is_spent():
     interval = Interval(torch.device("cpu"))
     with interval.timed("computing"):
         time.sleep(0.02)
-    assert interval.spent["computing"] >= 0.02
-    assert interval.spent["data_wait"] == interval.spent["apart"] == 0
+    assert interval.seconds["computing"] >= 0.02
+    assert interval.seconds["data_wait"] == interval.seconds["not_training"] == 0

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_models import config_of
 
 import zfaudio.models
+from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
-from zfaudio.models import ModelConfig, build_model
+from zfaudio.models import build_model
 
 FRAME_SIZE = 200
 SIZES = {
@@ -24,7 +26,7 @@ ROWS = {
     "Z-forcing, no auxiliary cost": {"name": "zforcing", "auxiliary": "none"},
     "Z-forcing": {"name": "zforcing"},
     "RNN, autoregressive head": {"name": "rnn", "head": "autoregressive", "likelihood": "logistic_mixture"},
-    "sample_ar": {"name": "sample_ar", "head": "autoregressive", "likelihood": "logistic_mixture"},
+    "sample_ar": {"name": "sample_ar", "likelihood": "logistic_mixture"},
 }
 
 cases = pytest.mark.parametrize(("row", "corpus"), [(row, corpus) for row in ROWS for corpus in SIZES])
@@ -49,7 +51,7 @@ def gaussian_mlp(entering: int, mlp: int, leaving: int) -> int:
     return dense(entering, mlp) + dense(mlp, 2 * leaving)
 
 
-def output(condition: int, config: ModelConfig) -> int:
+def output(condition: int, config: FrameDensityConfig) -> int:
     """A frame's density: a mixture shares its weights over the frame; logistics are a mixture for each sample."""
     size = FRAME_SIZE if config.head == "factorized" else 1
     numbers = {
@@ -64,13 +66,14 @@ def output(condition: int, config: ModelConfig) -> int:
     return dense(read, units) + adapting + dense(units, units) + dense(units, numbers) + read * numbers
 
 
-def parameters_by_hand(config: ModelConfig) -> int:
-    h, z, e, m = config.hidden_size, config.latent_size, config.embedding_size, config.mlp_size
-    embed = dense(FRAME_SIZE, e)
+def parameters_by_hand(config: FrameDensityConfig) -> int:
     if config.name == "sample_ar":
         return output(0, config)
+    h, e = config.hidden_size, config.embedding_size
+    embed = dense(FRAME_SIZE, e)
     if config.name == "rnn":
         return embed + lstm(e, h) + output(h, config)
+    z, m = config.latent_size, config.mlp_size
     if config.name == "vrnn":
         networks = gaussian_mlp(h, m, z) + gaussian_mlp(h + e, m, z) + dense(m + h, m)
         return embed + networks + latent_lstm(e, z, m, h) + output(m, config)
@@ -84,7 +87,7 @@ def parameters_by_hand(config: ModelConfig) -> int:
 
 @cases
 def test_a_model_has_as_many_parameters_as_its_equations_say(row, corpus):
-    config = ModelConfig(**SIZES[corpus], **ROWS[row])
+    config = config_of(ROWS[row]["name"], SIZES[corpus], **ROWS[row])
     with torch.device("meta"):
         model = build_model(config, FRAME_SIZE, Quantizer())
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters_by_hand(config)
@@ -95,4 +98,6 @@ def test_the_docs_say_how_many(row, corpus):
     readme = Path(zfaudio.models.__file__).with_name("README.md").read_text()
     (line,) = (line for line in readme.splitlines() if line.startswith(f"| {row} |"))
     stated = dict(zip(SIZES, line.strip("| ").split(" | ")[1:], strict=True))
-    assert int(stated[corpus].replace(",", "")) == parameters_by_hand(ModelConfig(**SIZES[corpus], **ROWS[row]))
+    assert int(stated[corpus].replace(",", "")) == parameters_by_hand(
+        config_of(ROWS[row]["name"], SIZES[corpus], **ROWS[row])
+    )

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from zfaudio.config import ObjectiveConfig
 from zfaudio.models.base import FrameTerms
 from zfaudio.ops.cells import State
-from zfaudio.training.objective import ObjectiveConfig, Weights, training_loss, weights_at
+from zfaudio.training.objective import Weights, training_loss, weights_at
 
 
 def test_kl_weight_grows_to_one_and_stays():

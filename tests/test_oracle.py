@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from linear_gaussian import LinearGaussian, factorized_log_likelihood, kalman_log_likelihood
+from tiny_models import config_of
 
+from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
-from zfaudio.models import FrameModel, ModelConfig, build_model
+from zfaudio.models import FrameModel, build_model
 from zfaudio.training.objective import Weights, training_loss
 
 STEPS, BATCH, LEARNING_RATE = 600, 32, 0.01
@@ -22,9 +24,9 @@ SCORED, HELD_OUT, DRAWS = 20, 400, 8  # frames of a sequence; sequences; draws o
 ORACLE = LinearGaussian()
 
 
-def settings(name: str, **others: object) -> ModelConfig:
+def settings(name: str, **others: object) -> FrameDensityConfig:
     sizes = {"hidden_size": 32, "latent_size": 2, "embedding_size": 16, "mlp_size": 32}
-    return ModelConfig(**{"name": name, **sizes, "auxiliary": "none", "min_deviation": 0.0, **others})
+    return config_of(name, {**sizes, "auxiliary": "none", "min_deviation": 0.0}, **others)
 
 
 HEAD = {"head": "autoregressive", "head_window": 3, "head_size": 64}
@@ -39,7 +41,7 @@ CASES = {
 }
 
 
-def train(config: ModelConfig) -> FrameModel:
+def train(config: FrameDensityConfig) -> FrameModel:
     """Adam with a rate that falls to nothing, on sequences never seen before."""
     torch.manual_seed(0)
     # A step of 1: so large that the head's levels are smooth functions of the samples.

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from zfaudio.config import ZForcingConfig
 from zfaudio.distributions import GaussianMixture, LogisticMixture, Quantizer
-from zfaudio.models import ModelConfig
-from zfaudio.models.frame_likelihoods import NARROWEST, DensityLayout, FactorizedOutput, SampleDensity
+from zfaudio.models.frame_likelihoods import SMALLEST_SCALE, FrameDistribution, FrameLikelihood, build_likelihood
+from zfaudio.models.heads import FactorizedHead
 
 SIZE, COMPONENTS = 4, 3
 QUANTIZER = Quantizer(3.0, 700.0)
@@ -17,15 +18,15 @@ LIKELIHOODS = ("gaussian", "gaussian_mixture", "logistic_mixture")
 likelihoods = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 
 
-def settings(likelihood: str, min_deviation: float = 0.0) -> ModelConfig:
-    return ModelConfig(likelihood=likelihood, components=COMPONENTS, min_deviation=min_deviation)
+def settings(likelihood: str, min_deviation: float = 0.0) -> ZForcingConfig:
+    return ZForcingConfig(likelihood=likelihood, components=COMPONENTS, min_deviation=min_deviation)
 
 
-def layout(likelihood: str, min_deviation: float = 0.0) -> DensityLayout:
-    return DensityLayout(settings(likelihood, min_deviation), SIZE, QUANTIZER)
+def layout(likelihood: str, min_deviation: float = 0.0) -> FrameLikelihood:
+    return build_likelihood(settings(likelihood, min_deviation), SIZE, QUANTIZER)
 
 
-def read(likelihood: str, parameters: Tensor, **how: object) -> SampleDensity:
+def read(likelihood: str, parameters: Tensor, **how: object) -> FrameDistribution:
     return layout(likelihood).read(parameters, **how)
 
 
@@ -56,7 +57,7 @@ def test_draws_take_as_many_normal_numbers_as_the_layout_says(likelihood):
 @likelihoods
 def test_a_linear_map_of_the_condition_gives_the_parameters_and_the_frame_before_is_not_read(likelihood):
     torch.manual_seed(0)
-    output = FactorizedOutput(6, SIZE, settings(likelihood), QUANTIZER).double()
+    output = FactorizedHead(6, SIZE, settings(likelihood), QUANTIZER).double()
     condition, frames = torch.randn(2, 5, 6, dtype=torch.float64), torch.randn(2, 5, SIZE, dtype=torch.float64)
     expected = read(likelihood, condition @ output.linear.weight.T + output.linear.bias)
     for previous in torch.randn(2, 2, 5, SIZE):
@@ -104,7 +105,7 @@ def test_a_logistic_far_narrower_than_a_step_is_no_narrower_than_a_point_mass():
     parameters[: 2 * COMPONENTS * SIZE] = 0  # logits and means
     density = read("logistic_mixture", parameters)
     assert isinstance(density, LogisticMixture)
-    assert math.exp(density.log_scale.max().item()) == pytest.approx(NARROWEST / 700)
+    assert math.exp(density.log_scale.max().item()) == pytest.approx(SMALLEST_SCALE / 700)
     nearest = QUANTIZER.round(torch.zeros(SIZE))
     assert density.log_prob(nearest).item() == pytest.approx(SIZE * math.log(700), rel=1e-3)  # all mass on one integer
 

@@ -13,10 +13,12 @@ import torch
 from small_runs import FRAME_SIZE, assert_same_weights, log_rows, run_here, small_run, small_shards, weights
 from speech import make_shards
 
-from zfaudio.config import RunConfig, write_config
+from zfaudio.config import RunConfig
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import find_checkpoint, load_checkpoint, load_training_state
-from zfaudio.training.train import Training, train
+from zfaudio.experiment.config_file import write_config
+from zfaudio.training.run import Training
+from zfaudio.training.train import train
 
 
 def command(config: RunConfig, exp: Path, *options: str, launcher: tuple[str, ...] = ()) -> list[str]:
@@ -60,7 +62,7 @@ def test_training_raises_the_bound_and_writes_what_an_experiment_holds(shards, t
 
 @pytest.mark.parametrize("carry_state", [True, False])
 def test_killed_at_any_moment_and_resumed_the_weights_are_those_of_an_undisturbed_run(shards, tmp_path, carry_state):
-    config = small_run(shards, data__carry_state=carry_state, train__max_steps=60, train__save_every=1)
+    config = small_run(shards, data__carry_state=carry_state, train__max_steps=200, train__save_every=1)
     run = subprocess.run(command(config, tmp_path / "whole"), env=environment(), capture_output=True)
     assert run.returncode == 0, run.stderr.decode()
 
@@ -158,14 +160,14 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(shards, tmp_path):
 
     def sometimes_infinite(*args, **kwargs):
         terms = forward(*args, **kwargs)
-        if training.step in broken and training.model.training:
+        if training.progress.step in broken and training.model.training:
             terms.log_likelihood = terms.log_likelihood * float("inf")
         return terms
 
     training.model.forward = sometimes_infinite
     training.run()
-    assert training.skipped == 3
-    assert training.skipped_in_a_row == 0
+    assert training.progress.skipped == 3
+    assert training.progress.skipped_in_a_row == 0
     assert [row["skipped"] for row in log_rows(tmp_path / "exp") if row["split"] == "train"] == ["0", "2", "2", "3"]
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "exp").values())
 
@@ -183,8 +185,11 @@ def test_learning_rate_halves_without_improvement_and_not_below_its_minimum(shar
     training = Training(config, tmp_path / "exp", resume=False)
     training.schedule.best = 1e9  # nothing will improve on that
     rates = []
-    record = training.record
-    training.record = lambda split, row: (rates.append(training.optimizer.param_groups[0]["lr"]), record(split, row))
+    record = training.log.record
+    training.log.record = lambda step, split, row: (
+        rates.append(training.optimizer.param_groups[0]["lr"]),
+        record(step, split, row),
+    )
     training.run()
     assert sorted(set(rates), reverse=True) == pytest.approx([2e-4, 1e-4])
 
@@ -211,7 +216,7 @@ def test_digital_silence_trains_to_finite_numbers_under_both_protocols(tmp_path,
         train__learning_rate=1e-2,
     )
     training = run_here(config, tmp_path / "exp")
-    assert training.skipped == 0
+    assert training.progress.skipped == 0
     assert all(np.isfinite(float(row["nats_per_frame"])) for row in log_rows(tmp_path / "exp"))
 
 

@@ -1,24 +1,25 @@
 """Every model with every frame likelihood and head, at sizes at which a pass takes milliseconds."""
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
+from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
-from zfaudio.models import FrameModel, ModelConfig, build_model
+from zfaudio.models import MODELS, FrameModel, build_model, find_model
 from zfaudio.models.base import FrameDistribution, RecurrentState
+from zfaudio.models.frame_likelihoods import LIKELIHOODS
+from zfaudio.models.heads import HEADS
 
 FRAME_SIZE = 7
 LATENT_SIZE = 3
 QUANTIZER = Quantizer(mean=3.0, deviation=700.0)
 
-MODELS = ("zforcing", "rnn", "vrnn", "srnn", "sample_ar")
-LIKELIHOODS = ("gaussian", "gaussian_mixture", "logistic_mixture")
-HEADS = ("factorized", "autoregressive")
 
-
-def tiny(name: str = "zforcing", **settings: object) -> ModelConfig:
+def tiny(name: str = "zforcing", **settings: object) -> FrameDensityConfig:
     """Settings of a tiny model, Gaussian and factorized unless `settings` say otherwise."""
-    sizes = {
+    sizes: dict[str, object] = {
         "hidden_size": 5,
         "latent_size": LATENT_SIZE,
         "embedding_size": 4,
@@ -27,11 +28,17 @@ def tiny(name: str = "zforcing", **settings: object) -> ModelConfig:
         "head_window": 4,
         "head_size": 5,
     }
-    head = "autoregressive" if name == "sample_ar" else "factorized"
-    return ModelConfig(**{"name": name, "head": head, **sizes, **settings})
+    return config_of(name, sizes, **settings)
 
 
-def every_combination() -> dict[str, ModelConfig]:
+def config_of(name: str, defaults: dict[str, object], /, **settings: object) -> FrameDensityConfig:
+    """Settings of a model: those of `defaults` that it has, and `settings`, all of which it must have."""
+    config_class = find_model(name).config_class
+    own = {field.name for field in dataclasses.fields(config_class)}
+    return config_class(**{key: value for key, value in defaults.items() if key in own} | settings)
+
+
+def every_combination() -> dict[str, FrameDensityConfig]:
     """Settings by a name for each model x likelihood x head that there is."""
     return {
         f"{name} {likelihood} {head}": tiny(name, likelihood=likelihood, head=head)
@@ -42,7 +49,7 @@ def every_combination() -> dict[str, ModelConfig]:
     }
 
 
-def build(config: ModelConfig, frame_size: int = FRAME_SIZE, quantizer: Quantizer = QUANTIZER) -> FrameModel:
+def build(config: FrameDensityConfig, frame_size: int = FRAME_SIZE, quantizer: Quantizer = QUANTIZER) -> FrameModel:
     """The model in float64, its weights far from their start: no bias zero, some clamps reached."""
     torch.manual_seed(0)
     model = build_model(config, frame_size, quantizer).double()

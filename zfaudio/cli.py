@@ -5,25 +5,18 @@ import sys
 
 from zfaudio.command import run_command
 from zfaudio.environment import prepare_environment
+from zfaudio.errors import UserError
 
 # name -> (module, function, what it does). Modules are imported only when their command is called.
 COMMANDS = {
     "shard": ("zfaudio.data.shard", "shard", "cut a Kaldi data directory or a folder of audio into WebDataset shards"),
     "train": ("zfaudio.training.train", "train", "train a model on shards"),
-    "evaluate": (
-        "zfaudio.evaluation.evaluate",
-        "evaluate",
-        "average log-likelihood per frame of a split, beside its references",
-    ),
-    "latents": (
-        "zfaudio.evaluation.latents",
-        "latents",
-        "whether a model's latents are at work, and what they tell of phones",
-    ),
+    "evaluate": ("zfaudio.evaluation.evaluate", "evaluate", "score a split: average log-likelihood per frame"),
+    "latents": ("zfaudio.evaluation.latents", "latents", "measure what the latents and the state contribute"),
     "generate": ("zfaudio.generation.generate", "generate", "sample, continue or reconstruct speech"),
-    "quality": ("zfaudio.evaluation.quality", "quality", "samples beside real speech: spectra, voicing, F0"),
-    "compare": ("zfaudio.reporting.compare", "compare", "one table of any number of experiments"),
-    "report": ("zfaudio.reporting.report", "report", "one HTML page of an experiment"),
+    "quality": ("zfaudio.evaluation.quality", "quality", "compare samples with real speech: spectra, voicing, F0"),
+    "compare": ("zfaudio.reporting.compare", "compare", "compare experiments in one table"),
+    "report": ("zfaudio.reporting.report", "report", "show an experiment on one HTML page"),
 }
 
 
@@ -34,7 +27,7 @@ def usage() -> str:
         "usage: zfaudio COMMAND [OPTIONS]\n\n"
         "Latent-variable models of raw speech: prepare, train, score, generate.\n\n"
         f"commands:\n{rows}\n\n"
-        "`zfaudio COMMAND --help` lists the options of a command."
+        "`zfaudio COMMAND --help` lists the options of a command; `zfaudio --version` prints the version."
     )
 
 
@@ -45,9 +38,24 @@ def main() -> None:
         print(usage())
         sys.exit(0 if arguments else 2)
     name, *rest = arguments
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(version("zfaudio"))
+        sys.exit(0)
     if name not in COMMANDS:
         print(f"zfaudio: error: no command {name!r}; one of {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     prepare_environment()
-    module, function, _ = COMMANDS[name]
-    run_command(getattr(importlib.import_module(module), function), rest, prog=f"zfaudio {name}")
+    module, attribute, _ = COMMANDS[name]
+    function = getattr(importlib.import_module(module), attribute)
+    prog = f"zfaudio {name}"
+    if name == "train":
+        from zfaudio.training.options import with_model_settings
+
+        try:
+            function, rest = with_model_settings(function, rest)
+        except UserError as error:
+            print(f"{prog}: error: {error}", file=sys.stderr)
+            sys.exit(1)
+    run_command(function, rest, prog)

@@ -1,40 +1,223 @@
-"""Everything that defines a training run: what `--config` files hold and what a checkpoint keeps."""
+"""Every setting of a training run: what `--config` files hold and what a checkpoint keeps."""
 
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import yaml
-
-from zfaudio.data.loader import DataConfig
 from zfaudio.errors import UserError
-from zfaudio.models import ModelConfig
-from zfaudio.training.objective import ObjectiveConfig
+
+# Data
+
+
+@dataclass
+class DataConfig:
+    """The data to train and score on.
+
+    Args:
+        shards: folder of the shards that `zfaudio shard` made, or its address (http://..., s3://...).
+        dequantize: add uniform noise of one quantization step, so that the density bounds the probability of the
+            16-bit signal; false is the published protocol.
+        carry_state: in training, walk through each recording segment after segment and carry the recurrent state
+            along; false takes segments at random offsets, each from a zero state, as published.
+        score_first_frame: put a frame of zeros (the corpus mean) before each recording, so that its first frame is
+            scored too; the published numbers score from the second frame.
+        shuffle_utterances: size of the buffer from which training utterances are drawn at random.
+    """
+
+    shards: str = ""
+    dequantize: bool = True
+    carry_state: bool = True
+    score_first_frame: bool = False
+    shuffle_utterances: int = 1000
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "data", self, "shuffle_utterances")
+
+
+# Models
+
+
+@dataclass
+class ModelConfig:
+    """What the settings of every model have in common. Each model has a subclass with settings of its own.
+
+    Args:
+        name: the model, by its short name, or by its import path, such as my_package.MyModel.
+    """
+
+    name: str = ""
+
+
+@dataclass
+class FrameDensityConfig(ModelConfig):
+    """The density of a frame, for models that use the likelihoods and heads of this package.
+
+    Args:
+        likelihood: density of a sample or frame: gaussian, gaussian_mixture, logistic_mixture (a mixture of logistics
+            integrated over each 16-bit step), or the import path of another one.
+        components: number of components of a mixture.
+        min_deviation: floor of a Gaussian's deviation, in units of the corpus's deviation; 0 is the published protocol.
+        head: how the samples of a frame depend on each other, given the state: factorized (not at all), autoregressive
+            (each sample is predicted from those before it), or the import path of another one.
+        head_window: number of previous samples that the autoregressive head reads.
+        head_size: units of its two hidden layers.
+        head_stride: in training, score one of every head_stride samples of a frame, chosen at random, and weight it
+            accordingly. A step becomes faster and learns about as much. Scoring always counts every sample.
+        core: how loops over frames and samples are computed: fast, where a fast version exists, or plain, as the
+            equations read.
+    """
+
+    likelihood: str = "gaussian"
+    components: int = 10
+    min_deviation: float = 0.001
+    head: str = "factorized"
+    head_window: int = 64
+    head_size: int = 192
+    head_stride: int = 1
+    core: Literal["plain", "fast"] = "fast"
+
+    def __post_init__(self) -> None:
+        require_at_least(1, "model", self, "components", "head_size", "head_stride")
+        require_at_least(2, "model", self, "head_window")  # the head reads the changes within its window
+
+
+@dataclass
+class RNNConfig(FrameDensityConfig):
+    """A recurrent network without latents.
+
+    Args:
+        hidden_size: units of each LSTM.
+        embedding_size: units of the embedding of a frame.
+    """
+
+    name: str = "rnn"
+    hidden_size: int = 1024
+    embedding_size: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, "model", self, "hidden_size", "embedding_size")
+
+
+@dataclass
+class LatentConfig(RNNConfig):
+    """What models with latents have in common.
+
+    Args:
+        latent_size: dimensions of the latent z_t.
+        mlp_size: hidden units of the prior, posterior and auxiliary networks.
+    """
+
+    latent_size: int = 256
+    mlp_size: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, "model", self, "latent_size", "mlp_size")
+
+
+@dataclass
+class ZForcingConfig(LatentConfig):
+    """Z-forcing.
+
+    Args:
+        auxiliary: what the auxiliary network reads: the latent alone, the latent and the state, or none to leave the
+            auxiliary cost out.
+        auxiliary_cost: Gaussian log-density of the backward state b_t, or minus the squared error.
+        backward_reconstruction: whether b_t also predicts the frame x_t.
+        conditional_layer_norm: whether z_t enters the decoder as gain and bias of a layer norm. Runs on the plain core.
+    """
+
+    name: str = "zforcing"
+    auxiliary: Literal["none", "latent", "latent_and_state"] = "latent"
+    auxiliary_cost: Literal["gaussian", "squared_error"] = "gaussian"
+    backward_reconstruction: bool = False
+    conditional_layer_norm: bool = False
+
+
+@dataclass
+class VRNNConfig(LatentConfig):
+    """The variational recurrent network, VRNN."""
+
+    name: str = "vrnn"
+
+
+@dataclass
+class SRNNConfig(LatentConfig):
+    """The stochastic recurrent network, SRNN.
+
+    Args:
+        smoothing: whether the posterior reads the whole future, or the next frame alone.
+        residual_posterior: whether the posterior's mean is a correction added to the prior's.
+    """
+
+    name: str = "srnn"
+    smoothing: bool = True
+    residual_posterior: bool = True
+
+
+@dataclass
+class SampleARConfig(FrameDensityConfig):
+    """The autoregressive head by itself, without a state."""
+
+    name: str = "sample_ar"
+    head: str = "autoregressive"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head != "autoregressive":
+            raise UserError(
+                f"model.head is {self.head}; sample_ar is the autoregressive head by itself: set model.head autoregressive, or leave it out"
+            )
+
+
+# Training
+
+
+@dataclass
+class ObjectiveConfig:
+    """Weights of the objective's terms.
+
+    Args:
+        kl_weight_start: weight of the KL term at step 0.
+        kl_weight_step: increase of that weight per step, until it is 1.
+        aux_weight_start: weight of the auxiliary term log p(b_t | z_t) at step 0.
+        aux_weight_end: final weight of the auxiliary term.
+        aux_weight_step: change of that weight per step, until it reaches its final value.
+        backward_weight: weight of log p(x_t | b_t), for models with backward reconstruction.
+    """
+
+    kl_weight_start: float = 0.2
+    kl_weight_step: float = 5e-5
+    aux_weight_start: float = 0.0
+    aux_weight_end: float = 0.005
+    aux_weight_step: float = 5e-5
+    backward_weight: float = 1.0
 
 
 @dataclass
 class TrainConfig:
-    """How to train.
+    """The optimizer, the schedule and where to train.
 
     Args:
-        max_steps: steps of the optimizer.
-        batch_size: sequences a step, on each process.
-        segment_frames: scored frames of each sequence of a step.
-        learning_rate: of Adam, at the start.
-        min_learning_rate: halving stops here.
-        patience: validations without improvement before the learning rate halves.
-        decay_steps: so many last steps lower the learning rate linearly to min_learning_rate; it then never halves.
-        adam_eps: Adam's epsilon.
-        clip_norm: the gradient's norm is clipped here; the loss is in nats a sequence.
-        seed: of the initial weights, the order of the data and every draw.
-        device: where to train; auto takes a GPU where there is one.
-        precision: of the products: float32, TF32 (on a GPU), or bfloat16 (weights and densities stay in float32; on a
-            CPU faster only where it multiplies bfloat16: AVX512-BF16 or AMX).
-        cuda_graph: launch each step's kernels as one CUDA graph. On one GPU; it has not run on one yet.
+        max_steps: number of optimizer steps.
+        batch_size: sequences per step, on each process.
+        segment_frames: scored frames of each sequence in a step.
+        learning_rate: learning rate of Adam at the start.
+        min_learning_rate: the learning rate is never reduced below this.
+        patience: validations without improvement before the learning rate is halved.
+        decay_steps: number of steps at the end of training over which the learning rate falls linearly to
+            min_learning_rate. If it is not 0, the learning rate is not halved.
+        adam_eps: epsilon of Adam.
+        clip_norm: the gradient is clipped to this norm; the loss is in nats per sequence.
+        seed: seed of the initial weights, the order of the data and every random draw.
+        device: where to train; auto takes a GPU if there is one.
+        precision: precision of matrix products: fp32, tf32 (on a GPU), or bf16. Weights and densities stay in float32.
+            On a CPU, bf16 is faster only if the processor multiplies it (AVX512-BF16 or AMX).
+        cuda_graph: launch the kernels of a step as one CUDA graph. For one process on a GPU; not yet tested on one.
         log_every: steps between lines of the log.
         validate_every: steps between validations on whole utterances.
         save_every: steps between checkpoints.
-        max_skipped: steps with a non-finite loss or gradient in a row that end the run.
+        max_skipped: stop after this many consecutive steps whose loss or gradient is not finite.
     """
 
     max_steps: int = 50_000
@@ -56,44 +239,22 @@ class TrainConfig:
     max_skipped: int = 50
 
     def __post_init__(self) -> None:
-        for name in (
-            "max_steps",
-            "batch_size",
-            "segment_frames",
-            "log_every",
-            "validate_every",
-            "save_every",
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        require_at_least(1, "train", self, "max_steps", "batch_size", "segment_frames")
+        require_at_least(1, "train", self, "log_every", "validate_every", "save_every")
 
 
 @dataclass
 class RunConfig:
-    """A training run."""
+    """All settings of a training run."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=ZForcingConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-def write_config(config: RunConfig, path: Path) -> None:
-    """As YAML that `zfaudio train --config` reads."""
-    path.write_text(yaml.safe_dump(asdict(config), sort_keys=False))
-
-
-def read_config(path: Path) -> RunConfig:
-    """Raises UserError where the file is missing, is not YAML or holds what this version does not know."""
-    try:
-        sections: dict[str, Any] = yaml.safe_load(path.read_text())
-        return RunConfig(
-            model=ModelConfig(**sections["model"]),
-            objective=ObjectiveConfig(**sections["objective"]),
-            data=DataConfig(**sections["data"]),
-            train=TrainConfig(**sections["train"]),
-        )
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; is this a checkpoint or experiment of zfaudio?") from None
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a configuration this version of zfaudio reads ({error})") from None
+def require_at_least(least: int, section: str, settings: Any, *names: str) -> None:
+    """Raises UserError that names the first of these settings that is below `least`."""
+    for name in names:
+        if getattr(settings, name) < least:
+            raise UserError(f"{section}.{name} is {getattr(settings, name)}; it must be at least {least}")

@@ -1,6 +1,6 @@
-"""Checkpoints: directories that appear whole or not at all, under EXP/checkpoints, with EXP/best and EXP/last as links.
+"""Checkpoints: folders in EXP/checkpoints that appear whole or not at all. EXP/best and EXP/last link to two of them.
 
-model.safetensors, config.yaml and manifest.json (of the shards) score and generate; training.pt resumes.
+Scoring and generation need model.safetensors, config.yaml and manifest.json (of the shards); resuming needs training.pt.
 """
 
 import os
@@ -15,16 +15,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from zfaudio.config import RunConfig, read_config, write_config
+from zfaudio.config import RunConfig
 from zfaudio.data.manifest import Manifest, read_manifest
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
+from zfaudio.experiment.config_file import read_config, write_config
 from zfaudio.models import FrameModel, build_model
 
 
 @dataclass
 class Checkpoint:
-    """A trained model and what it was trained on."""
+    """A trained model, with its settings and the manifest of the shards it was trained on."""
 
     path: Path
     model: FrameModel  # in evaluation mode
@@ -41,20 +42,23 @@ def save_checkpoint(
     manifest: Manifest,
     training: dict[str, Any],
 ) -> Path:
-    """Write EXP/checkpoints/step-XXXXXXXX and point EXP/last at it.
+    """Write EXP/checkpoints/step-XXXXXXXX and link EXP/last to it.
 
-    Killed at any moment, `last` points at a whole checkpoint: the new one or the one before.
+    If the process is killed at any moment, EXP/last still is a whole checkpoint: the new one or the previous one.
 
     Args:
-        exp: the experiment's folder.
-        step: steps done.
-        weights: of the model, by name.
-        config: of the run.
-        manifest: of the shards trained on.
-        training: what resuming needs: tensors, numbers, strings, lists and dicts of them.
+        exp: folder of the experiment.
+        step: number of steps done.
+        weights: the model's tensors by name.
+        config: settings of the run.
+        manifest: manifest of the training shards.
+        training: what resuming needs: tensors, numbers, strings, and lists and dicts of them.
+
+    Returns:
+        The folder of the checkpoint.
 
     Raises:
-        UserError: it cannot be written; the checkpoint before stays.
+        UserError: it cannot be written; the previous checkpoint is kept.
     """
     final = exp / "checkpoints" / f"step-{step:08d}"
     partial = final.with_name(final.name + ".partial")
@@ -69,27 +73,32 @@ def save_checkpoint(
         (partial / "manifest.json").write_text(manifest.to_json())
         torch.save(training, partial / "training.pt")
     except (OSError, SafetensorError, RuntimeError) as error:
-        # Of a full disk, safetensors and torch tell in exceptions of their own.
+        # safetensors and torch raise exceptions of their own when the disk is full.
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError(f"{final}: cannot be written ({str(error).splitlines()[0]}); is the disk full?") from None
     if final.exists():
-        # A run that was killed after this step and resumed from before it writes the same checkpoint again.
+        # A run that was killed after this step and resumed from an earlier one writes the same checkpoint again.
         shutil.rmtree(final)
     partial.rename(final)
-    point(exp / "last", final)
+    replace_link(exp / "last", final)
     return final
 
 
-def point(link: Path, target: Path) -> None:
-    """Make `link` a relative symbolic link to `target`, atomically."""
+def mark_best(exp: Path, checkpoint: Path) -> None:
+    """Link EXP/best to a checkpoint."""
+    replace_link(exp / "best", checkpoint)
+
+
+def replace_link(link: Path, target: Path) -> None:
+    """Make `link` a relative symbolic link to `target`. It is replaced atomically."""
     fresh = link.with_name(link.name + ".new")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(os.path.relpath(target, link.parent))
     fresh.replace(link)
 
 
-def remove_unlinked(exp: Path) -> None:
-    """Delete the checkpoints that neither EXP/best nor EXP/last points at."""
+def remove_old_checkpoints(exp: Path) -> None:
+    """Delete the checkpoints that neither EXP/best nor EXP/last links to."""
     kept = {(exp / name).resolve() for name in ("best", "last")}
     for path in (exp / "checkpoints").iterdir():
         if path.resolve() not in kept:
@@ -97,14 +106,14 @@ def remove_unlinked(exp: Path) -> None:
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoint:
-    """The model of a checkpoint, ready to score or generate.
+    """Load the model of a checkpoint, ready to score or generate.
 
     Args:
-        path: a checkpoint, or an experiment, whose best checkpoint is taken (or its last where none is best).
-        device: where the weights go.
+        path: a checkpoint, or an experiment: then its best checkpoint, or its last one if none is marked as best.
+        device: device of the weights.
 
     Raises:
-        UserError: nothing there, or its parts do not fit each other.
+        UserError: there is no checkpoint, or its files do not fit together.
     """
     path = find_checkpoint(path)
     config = read_config(path / "config.yaml")
@@ -115,7 +124,7 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
 
 
 def load_weights(model: FrameModel, checkpoint: Path) -> None:
-    """Fill a model with a checkpoint's weights. Raises UserError where they are not this model's."""
+    """Fill a model with the weights of a checkpoint. Raises UserError if they are of another model."""
     path = checkpoint / "model.safetensors"
     try:
         model.load_state_dict(load_file(path))
@@ -125,7 +134,7 @@ def load_weights(model: FrameModel, checkpoint: Path) -> None:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint directory that `path` means, links resolved."""
+    """The folder of the checkpoint that `path` means, with links resolved. Raises UserError if there is none."""
     for candidate in (path, path / "best", path / "last"):
         if (candidate / "model.safetensors").is_file():
             return candidate.resolve()
@@ -135,7 +144,11 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def load_training_state(checkpoint: Path) -> dict[str, Any]:
-    """What `save_checkpoint` was given as `training`; tensors on the CPU. Reads data only, never code."""
+    """What `save_checkpoint` was given as `training`, with tensors on the CPU. It reads data only, never code.
+
+    Raises:
+        UserError: training.pt is missing or damaged.
+    """
     path = checkpoint / "training.pt"
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,19 +1,20 @@
-"""The folder of an experiment: when a run may start or go on in it."""
+"""The folder of an experiment: whether a run may start or continue in it."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 from zfaudio.command import command_line
-from zfaudio.config import RunConfig, read_config, write_config
+from zfaudio.config import RunConfig
 from zfaudio.errors import UserError
+from zfaudio.experiment.config_file import read_config, write_config
 
-# What may differ from the first run when it is resumed: nothing that changes the weights step by step.
+# Settings that a resumed run may change: those that do not change the weights of any step.
 FREE_ON_RESUME = {"train.max_steps", "train.log_every", "train.device", "data.shards"}
 
 
 def check_experiment(exp: Path, config: RunConfig, resume: bool) -> None:
-    """Raises UserError where a run cannot start in a folder, or cannot go on there."""
+    """Raises UserError if a run cannot start in this folder, or cannot continue there."""
     started = (exp / "last").exists()
     if started and not resume:
         raise UserError(f"{exp}: holds a run already; continue it with --resume or choose another --exp")
@@ -24,7 +25,7 @@ def check_experiment(exp: Path, config: RunConfig, resume: bool) -> None:
 
 
 def begin_experiment(exp: Path, config: RunConfig) -> None:
-    """Make the folder and note in it the configuration and the command line."""
+    """Make the folder, and write the configuration and the command line into it."""
     exp.mkdir(parents=True, exist_ok=True)
     write_config(config, exp / "config.yaml")
     with (exp / "commands.txt").open("a") as file:
@@ -32,12 +33,12 @@ def begin_experiment(exp: Path, config: RunConfig) -> None:
 
 
 def check_same_run(exp: Path, config: RunConfig) -> None:
-    """Raises UserError naming the settings in which a resumed run differs from what it resumes."""
+    """Raises UserError that names the settings in which a resumed run differs from the original run."""
     before = flatten(dataclasses.asdict(read_config(exp / "last" / "config.yaml")))
     now = flatten(dataclasses.asdict(config))
-    changed = [key for key in now if key not in FREE_ON_RESUME and now[key] != before[key]]
+    changed = [key for key in now if key not in FREE_ON_RESUME and now[key] != before.get(key)]
     if changed:
-        what = ", ".join(f"{key} {before[key]} -> {now[key]}" for key in changed)
+        what = ", ".join(f"{key} {before.get(key)} -> {now[key]}" for key in changed)
         raise UserError(f"{exp}: a resumed run keeps its settings ({what}); give --config {exp}/config.yaml")
 
 

@@ -1,57 +1,67 @@
-"""The result of an evaluation, as a file of an experiment: EXP/results/NAME.json."""
+"""The result of `zfaudio evaluate`, which an experiment keeps as EXP/results/NAME.json."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from zfaudio.errors import UserError
-from zfaudio.evaluation.references import References
+from zfaudio.experiment.typed_json import read_json
 
+FORMAT_VERSION = 2
+
+Bound = Literal["elbo", "iwae", "exact"]
 Protocol = Literal["whole", "zforcing2017"]
 
 
 @dataclass
+class References:
+    """Scores of the same audio that need no trained model."""
+
+    iid_gaussian_nats_per_frame: float
+    flac_bits_per_sample: float
+
+
+@dataclass
 class Score:
-    """Of one utterance."""
+    """The score of one utterance."""
 
     utterance: str
-    frames: int  # scored frames
-    nats: float  # the bound, summed over them, in standardized space
+    frames: int  # number of scored frames
+    nats: float  # the bound, summed over the scored frames, in standardized space
 
 
 @dataclass
 class EvaluationResult:
-    """The content of `--json`. Nats are in standardized space where the name does not say otherwise."""
+    """The result of an evaluation. Nats are in standardized space unless the name says otherwise."""
 
-    model: str
-    likelihood: str  # density of a frame
-    head: str  # factorized or autoregressive
+    format_version: int = field(default=FORMAT_VERSION, kw_only=True)
+    model: str  # its name in the configuration: a short name or an import path
+    likelihood: str | None  # density of a frame; None for a model without this setting
+    head: str | None  # factorized or autoregressive; None for a model without this setting
     parameters: int
     checkpoint_step: int
     split: str
     utterances: int
     frames: int
-    frame_size: int
-    sample_rate: int
-    bound: str  # elbo, iwae or exact
+    frame_size: int  # samples
+    sample_rate: int  # Hz
+    bound: Bound
     importance_samples: int
     draws: int
     seed: int
     protocol: Protocol
     dequantized: bool
     score_first_frame: bool
-    mean: float  # that waveforms were standardized by, in 16-bit steps
+    mean: float  # mean and deviation that standardized the waveforms, in 16-bit steps
     deviation: float
-    audio_sha256: str  # of the scored frames: scores of the same audio compare
+    audio_sha256: str  # of the scored frames; results with the same value scored the same audio
     constant_frames: int
     nats_per_frame: float
     nats_per_frame_ci95: tuple[float, float]
     nats_per_sample: float
     nats_per_waveform_sample: float
     nats_per_utterance: float
-    conventions: dict[str, float]  # nats per sequence, by the name of what published tables mean by it
-    bits_per_sample: float | None  # of the 16-bit signal; None without dequantization, where it would bound nothing
+    conventions: dict[str, float]  # nats per sequence as published tables count them, by the name of the convention
+    bits_per_sample: float | None  # of the 16-bit signal; None without dequantization, where nothing bounds it
     kl_per_frame: float
     median_frame_nats: float
     worst_permille_share: float
@@ -60,21 +70,15 @@ class EvaluationResult:
     scores: list[Score]
 
 
-def write_result(path: Path, result: Any) -> None:
-    """Write a dataclass as JSON: an evaluation's result, or that of `zfaudio latents` or `zfaudio quality`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
-
-
 def read_result(path: Path) -> EvaluationResult:
-    """The result that `write_result` wrote. Raises UserError where there is none, or one of another version."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        fields["references"] = References(**fields["references"])
-        fields["scores"] = [Score(**score) for score in fields["scores"]]
-        low, high = fields["nats_per_frame_ci95"]
-        return EvaluationResult(**{**fields, "nats_per_frame_ci95": (low, high)})
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a result of this version of zfaudio evaluate ({error}); make it again") from None
+    """Read the result of an evaluation, also one that an earlier version wrote.
+
+    Raises:
+        UserError: there is no such file, or it is not a result of an evaluation; the message names the wrong field.
+    """
+    return read_json(EvaluationResult, Path(path), "zfaudio evaluate", FORMAT_VERSION, _upgrade)
+
+
+def _upgrade(fields: dict[str, Any], version: int) -> None:
+    if version < 2 and fields.get("head") == "factorised":
+        fields["head"] = "factorized"

@@ -1,15 +1,16 @@
-"""The autoregressive head: each sample of a frame from those before it and from the model's state.
+"""The autoregressive head: predicts each sample of a frame from the samples before it and from the model's state.
 
-A frame's density is a product over its samples (the hierarchical model of Lai et al., 2019, "Re-examination of the Role
-of Latent Variables in Sequence Modeling", section 4):
+The density of a frame is a product over its samples (the hierarchical model of Lai et al., 2019, "Re-examination of the
+Role of Latent Variables in Sequence Modeling", section 4):
 
     p(x_{t+1} | c_t, x_t) = prod_i p(x_{t+1,i} | the head_window samples before it, c_t)
 
-c_t is what the model gives, its state and latent. The source runs an LSTM along the samples. Here a small network reads
-a window, so that training computes all samples at once; the window reaches back into x_t, which the model has read
-anyway. It reads the changes from sample to sample, divided by their root mean square, and tells of the next sample in
-the same terms, as a change from the last: speech is predicted alike at any loudness, and the network's inputs, unlike
-samples of speech, are hardly correlated (after 500 steps of training this is worth 0.4 bits a sample).
+c_t is the condition that the model provides: its state and latent. Lai et al. run an LSTM along the samples. Here a
+small network reads a window of samples instead, so that training computes all samples in parallel. The window reaches
+back into x_t, which the model has already read. The network reads the changes from sample to sample, divided by their
+root mean square, and predicts the next sample in the same unit, as a change from the last one. It therefore predicts
+speech alike at any loudness, and its inputs are hardly correlated, unlike the samples themselves (worth 0.4 bits per
+sample after 500 training steps).
 """
 
 import itertools
@@ -21,61 +22,58 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
-from zfaudio.models.config import ModelConfig
-from zfaudio.models.frame_likelihoods import NARROWEST, DensityLayout, SampleDensity
-from zfaudio.ops import head_loop as sample_loop
+from zfaudio.models.frame_likelihoods import SMALLEST_SCALE, FrameDistribution, build_likelihood
+from zfaudio.models.heads import FrameHead
+from zfaudio.ops import head_loop
 
 SLOPE = 0.1  # of the head's leaky ReLU
 
-# Frames scored at once. All their samples go through the network side by side, which takes memory; tensors beyond 32 MB
-# are moreover taken from the system and given back at every use, which halves the speed on a CPU.
-ROWS = 128
+# Frames that are scored at a time, which bounds the memory: each frame needs a window for each of its samples. Tensors
+# larger than 32 MB are also slow on a CPU, because the allocator returns them to the system after every use.
+FRAMES_AT_ONCE = 128
+
+# The factors and shifts by which the condition adapts the units of the first layer, [..., 1, head_size] each.
+Adaptation = tuple[Tensor, Tensor]
 
 
-class AutoregressiveOutput(nn.Module):
-    """Two layers over a window of samples; the condition scales and shifts the first one's units."""
+class AutoregressiveHead(FrameHead):
+    """Two layers over a window of samples. The condition scales and shifts the units of the first layer."""
 
-    def __init__(self, condition_size: int, frame_size: int, config: ModelConfig, quantizer: Quantizer) -> None:
+    def __init__(self, condition_size: int, frame_size: int, config: FrameDensityConfig, quantizer: Quantizer) -> None:
         super().__init__()
         if config.head_window > frame_size:
             raise UserError(
                 f"model.head_window is {config.head_window}, longer than a frame ({frame_size} samples), which is all "
-                "that the head has before the next; lower it"
+                "that the head has before the next frame; lower it"
             )
         if frame_size % config.head_stride:
             raise UserError(f"model.head_stride is {config.head_stride}; it must divide the frame size, {frame_size}")
         self.frame_size, self.window, self.stride = frame_size, config.head_window, config.head_stride
-        self.quantizer, self.compiled = quantizer, config.core == "fast"
-        self.layout = DensityLayout(config, 1, quantizer)
+        self.config, self.quantizer = config, quantizer
+        self.likelihood = build_likelihood(config, 1, quantizer)
+        self.noise_size = frame_size * self.likelihood.noise_size
+        self.compiled = config.core == "fast" and config.likelihood in head_loop.KINDS
         self.filters = nn.Linear(self.window + 2, config.head_size)  # of the window and the logarithm of its level
         self.condition = nn.Linear(condition_size, 2 * config.head_size) if condition_size else None
         self.inner = nn.Linear(config.head_size, config.head_size)
-        self.outer = nn.Linear(config.head_size, self.layout.parameters)
-        self.linear = nn.Linear(self.window + 2, self.layout.parameters, bias=False)  # prediction without hidden units
+        self.outer = nn.Linear(config.head_size, self.likelihood.parameters)
+        self.linear = nn.Linear(self.window + 2, self.likelihood.parameters, bias=False)  # linear prediction
         nn.init.zeros_(self.linear.weight)
 
-    @property
-    def noise_size(self) -> int:
-        """Standard normal numbers that a frame's draw takes."""
-        return self.frame_size * self.layout.noise_size
-
-    def observe(self, frames: Tensor) -> Tensor:
-        """Frames as the model is to read them, see `DensityLayout.observe`."""
-        return self.layout.observe(frames)
-
-    def forward(self, condition: Tensor, previous: Tensor) -> "AutoregressiveFrame":
-        """Density of the frame that follows `previous` [..., frame_size], given condition [..., condition_size]."""
+    def forward(self, condition: Tensor, previous_frame: Tensor) -> "AutoregressiveFrame":
+        """Density of the frame after `previous_frame` [..., frame_size], given condition [..., condition_size]."""
         adaptation = None
         if self.condition is not None:
             gain, shift = self.condition(condition).unsqueeze(-2).chunk(2, dim=-1)  # [..., 1, head_size]
             adaptation = 1 + gain, shift
-        return AutoregressiveFrame(self, adaptation, previous[..., self.frame_size - self.window :])
+        return AutoregressiveFrame(self, adaptation, previous_frame[..., self.frame_size - self.window :])
 
-    def density(self, windows: Tensor, adaptation: tuple[Tensor, Tensor] | None) -> SampleDensity:
+    def density(self, windows: Tensor, adaptation: Adaptation | None) -> FrameDistribution:
         """Density of the sample after each window: windows [..., n, window] -> a density over [..., n, 1]."""
-        floor = self.quantizer.step**2  # a smaller level would magnify the noise of dequantization
+        floor = self.quantizer.step**2  # a smaller level would amplify the noise of dequantization
         last = windows[..., -1:]
         loudness = torch.sqrt(windows.square().mean(-1, keepdim=True) + floor)  # [..., n, 1]
         changes = windows[..., 1:] - windows[..., :-1]
@@ -83,70 +81,82 @@ class AutoregressiveOutput(nn.Module):
         scaled = torch.cat([changes / level, last / loudness, torch.log(level), torch.log(loudness / level)], dim=-1)
         units = self.filters(scaled)
         if adaptation is not None:
-            units = torch.addcmul(adaptation[1], units, adaptation[0])
+            gain, shift = adaptation
+            units = torch.addcmul(shift, units, gain)
         units = F.leaky_relu(self.inner(F.leaky_relu(units, SLOPE)), SLOPE)
-        return self.layout.read(self.outer(units) + self.linear(scaled), origin=last, level=level)
+        return self.likelihood.read(self.outer(units) + self.linear(scaled), origin=last, level=level)
 
 
 @dataclass
 class AutoregressiveFrame:
     """The density of a frame under the head."""
 
-    head: AutoregressiveOutput
-    adaptation: tuple[Tensor, Tensor] | None  # factors and shifts of the first layer's units, [..., 1, head_size]
-    before: Tensor  # the samples before the frame, [..., window]
+    head: AutoregressiveHead
+    adaptation: Adaptation | None
+    previous_samples: Tensor  # the samples before the frame, [..., window]
 
     def log_prob(self, frames: Tensor) -> Tensor:
-        """Log-density of frames [..., frame_size]: [...] in nats; in training an estimate, see `head_stride`."""
+        """Log-density of frames [..., frame_size]: [...] in nats. In training an estimate, see `head_stride`."""
         stride = self.head.stride if self.head.training else 1
-        samples = torch.cat([self.before, frames], dim=-1).flatten(0, -2)  # [rows, window + frame_size]
+        samples = torch.cat([self.previous_samples, frames], dim=-1).flatten(0, -2)  # [rows, window + frame_size]
         scored: slice | Tensor = slice(None)
         if stride > 1:
             scored = torch.arange(0, self.head.frame_size, stride, device=samples.device)
             scored = scored + torch.randint(stride, (), device=samples.device)
         log_probs = []
-        for part, adaptation in zip(samples.split(ROWS), self._adaptation_of_parts(len(samples)), strict=True):
+        parts = zip(samples.split(FRAMES_AT_ONCE), self._split_adaptation(len(samples)), strict=True)
+        for part, adaptation in parts:
             windows = part[:, :-1].unfold(-1, self.head.window, 1)[:, scored]  # [rows, n, window]
             targets = part[:, self.head.window :][:, scored].unsqueeze(-1)  # [rows, n, 1]
             log_probs.append(stride * self.head.density(windows, adaptation).log_prob(targets).sum(-1))
         return torch.cat(log_probs).view(frames.shape[:-1])
 
-    def _adaptation_of_parts(self, rows: int) -> Iterable[tuple[Tensor, Tensor] | None]:
+    def _split_adaptation(self, rows: int) -> Iterable[Adaptation | None]:
+        """The adaptation of FRAMES_AT_ONCE rows at a time."""
         if self.adaptation is None:
-            return itertools.repeat(None, -(-rows // ROWS))
-        gain, shift = (part.flatten(0, -3).split(ROWS) for part in self.adaptation)
+            return itertools.repeat(None, -(-rows // FRAMES_AT_ONCE))
+        gain, shift = (part.flatten(0, -3).split(FRAMES_AT_ONCE) for part in self.adaptation)
         return zip(gain, shift, strict=True)
 
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """The frame [..., frame_size] that standard normal `noise` [..., noise_size] stands for, sample by sample.
+        """The frame [..., frame_size] that standard normal `noise` [..., noise_size] is mapped to, sample by sample.
 
-        On a CPU and without a gradient, with core `fast`, by the compiled loop of ops/sample_loop.py.
+        On a CPU with core `fast` and without a gradient, the loop over samples is compiled, see ops/head_loop.py.
         """
-        noise = noise.unflatten(-1, (self.head.frame_size, self.head.layout.noise_size))
+        noise = noise.unflatten(-1, (self.head.frame_size, self.head.likelihood.noise_size))
         if self.head.compiled and noise.device.type == "cpu" and not torch.is_grad_enabled():
-            return self._at_once(noise, temperature)
-        window, samples = self.before, []
-        for draw in noise.unbind(-2):
+            return self._at_compiled(noise, temperature)
+        window, samples = self.previous_samples, []
+        for sample_noise in noise.unbind(-2):
             density = self.head.density(window.unsqueeze(-2), self.adaptation)
-            samples.append(density.at(draw.unsqueeze(-2), temperature).squeeze(-1))  # [..., 1]
+            samples.append(density.at(sample_noise.unsqueeze(-2), temperature).squeeze(-1))  # [..., 1]
             window = torch.cat([window[..., 1:], samples[-1]], dim=-1)
         return torch.cat(samples, dim=-1)
 
-    def _at_once(self, noise: Tensor, temperature: float) -> Tensor:
-        """`at` in one compiled loop, without a gradient: noise [..., frame_size, noise numbers of a sample]."""
-        head, layout = self.head, self.head.layout
-        reading = sample_loop.Reading(
-            *(layout.kind, layout.components, layout.min_deviation, NARROWEST * head.quantizer.step),
-            *(head.quantizer.mean, head.quantizer.deviation),
+    def _at_compiled(self, noise: Tensor, temperature: float) -> Tensor:
+        """`at` by the compiled loop; noise [..., frame_size, numbers per sample]."""
+        head = self.head
+        reading = head_loop.Reading(
+            kind=head.config.likelihood,
+            components=head.config.components,
+            min_deviation=head.config.min_deviation,
+            narrowest=SMALLEST_SCALE * head.quantizer.step,
+            mean=head.quantizer.mean,
+            deviation=head.quantizer.deviation,
         )
-        rows = noise.shape[:-2]
+        shape = noise.shape[:-2]
+        rows = math.prod(shape)
         adaptation = None
         if self.adaptation is not None:
-            gain, shift = (part.squeeze(-2).reshape(math.prod(rows), -1) for part in self.adaptation)
+            gain, shift = (part.squeeze(-2).reshape(rows, -1) for part in self.adaptation)
             adaptation = gain, shift
-        samples = sample_loop.draw_samples(
-            sample_loop.layers_of(head.filters, head.inner, head.outer, head.linear),
-            *(reading, SLOPE, self.before.reshape(math.prod(rows), -1), adaptation),
-            *(noise.reshape(math.prod(rows), *noise.shape[-2:]), temperature),
+        samples = head_loop.draw_samples(
+            head_loop.layers_of(head.filters, head.inner, head.outer, head.linear),
+            reading,
+            SLOPE,
+            self.previous_samples.reshape(rows, -1),
+            adaptation,
+            noise.reshape(rows, noise.shape[-2], noise.shape[-1]),
+            temperature,
         )
-        return samples.view(*rows, -1)
+        return samples.view(*shape, -1)

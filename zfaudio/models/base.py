@@ -1,16 +1,16 @@
-"""What every model of frames offers: its terms of the bound for training and scoring, one step for generation."""
+"""The contract of a model of frames: terms of the bound for training and scoring, single steps for generation."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, cast
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Generator, Tensor, nn
 
+from zfaudio.config import FrameDensityConfig, ModelConfig
 from zfaudio.distributions import DiagonalGaussian, Quantizer, gaussian_kl
-from zfaudio.models.autoregressive_head import AutoregressiveOutput
-from zfaudio.models.config import ModelConfig
-from zfaudio.models.frame_likelihoods import FactorizedOutput
+from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.ops import latent_path as plain
 from zfaudio.ops import latent_path_fast as fast
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
@@ -22,26 +22,13 @@ from zfaudio.ops.packing import packed
 # What a model carries from frame to frame: tensors [batch, ...], zeros before a recording.
 RecurrentState = tuple[Tensor, ...]
 
-# What is taken from a model to see what it is worth: nothing; what the posterior knows, by latents drawn from the
-# prior; or the state h_t, in the density of the next frame, the posterior's latents kept.
+# What to leave out of a model, to measure what it contributes: nothing; the posterior, by drawing the latents from the
+# prior; or the state h_t in the density of the next frame, while the posterior's latents are kept.
 Ablation = Literal["none", "posterior", "state"]
 
 
-class FrameDistribution(Protocol):
-    """A density over frames: rows [..., frame_size]."""
-
-    def log_prob(self, frames: Tensor) -> Tensor:
-        """Log-density of whole frames, [...] in nats."""
-
-    def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """The draw [..., frame_size] that standard normal `noise` [..., frame_noise_size] stands for.
-
-        `temperature` shrinks it towards the mean.
-        """
-
-
 class Latents(NamedTuple):
-    """The latents of each step, [batch, steps, latent]; what stands on padding means nothing."""
+    """The latents of each step, [batch, steps, latent]. Values on padding have no meaning."""
 
     prior: DiagonalGaussian
     posterior: DiagonalGaussian
@@ -50,7 +37,7 @@ class Latents(NamedTuple):
 
 @dataclass
 class FrameTerms:
-    """Terms of the bound at each scored frame, [batch, time - 1] in nats, zero where a sequence has ended.
+    """Terms of the bound at each scored frame, [batch, time - 1] in nats; zero after the end of a sequence.
 
     Column t belongs to the step that reads frame t and scores frame t + 1.
     """
@@ -64,34 +51,66 @@ class FrameTerms:
     latents: Latents | None = None  # of models that have them
     hidden: Tensor | None = None  # h_t, [batch, time - 1, hidden], of models that have one
 
+    @classmethod
+    def exact(cls, log_likelihood: Tensor, state: RecurrentState, hidden: Tensor | None = None) -> "FrameTerms":
+        """The terms of a model without latents: an exact log-likelihood."""
+        zeros = torch.zeros_like(log_likelihood)
+        return cls(log_likelihood, zeros, zeros, None, None, state, hidden=hidden)
+
     @property
     def elbo(self) -> Tensor:
-        """The bound on the log-likelihood of each scored frame, [batch, time - 1] in nats."""
+        """The bound at each scored frame, [batch, time - 1] in nats."""
         return self.log_likelihood - self.kl
 
 
-class FrameModel(nn.Module):
-    """A model of sequences of frames. What a subclass must define is what this class leaves unwritten."""
+class FrameModel(nn.Module, ABC):
+    """A model of sequences of frames. Subclass it to write a model of your own.
 
-    frame_size: int
-    frame_noise_size: int  # standard normal numbers that a frame's draw takes
-    latent_size: int = 0  # dimensions of z_t; none without latents
-    bound: Literal["elbo", "exact"]  # what the sum of log_likelihood - kl is
+    A subclass must set the class attributes `config_class` and `bound` and define `initial_state`, `forward` and
+    `step`; with latents also `read_backward`. If one is missing, defining the class raises a TypeError that names it.
 
+    Args:
+        config: settings of the model, an instance of `config_class`.
+        frame_size: samples per frame.
+        quantizer: where the 16-bit integers lie among standardized samples.
+    """
+
+    config_class: ClassVar[type[ModelConfig]]
+    # What the sum of log_likelihood - kl is: a lower bound (models with latents) or the exact log-likelihood.
+    bound: ClassVar[Literal["elbo", "exact"]]
+
+    frame_noise_size: int  # how many standard normal numbers the draw of a frame needs; set by __init__
+    latent_size: int = 0  # dimensions of z_t; 0 without latents
+
+    def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
+        super().__init__()
+        self.config, self.frame_size = config, frame_size
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        missing = [name for name in ("config_class", "bound") if not hasattr(cls, name)]
+        methods = ["initial_state", "forward", "step"]
+        if getattr(cls, "bound", "exact") == "elbo":
+            methods.append("read_backward")
+        missing += [name for name in methods if getattr(cls, name) is getattr(FrameModel, name)]
+        if missing:
+            raise TypeError(f"{cls.__name__} is a FrameModel that does not define {', '.join(missing)}")
+
+    @abstractmethod
     def initial_state(self, batch_size: int) -> RecurrentState:
-        """State before the first frame: zeros."""
-        raise NotImplementedError
+        """The state before the first frame: zeros."""
 
     def latent_noise(self, steps: int, generator: Generator | None = None) -> Tensor:
-        """Standard normal draws for the latents of one sequence, [steps, latent], on the CPU."""
+        """Standard normal numbers for the latents of one sequence, [steps, latent], on the CPU."""
         return torch.randn(steps, self.latent_size, generator=generator)
 
-    def draws(self, frames: Tensor, noise: Tensor | None) -> Tensor:
-        """What `forward` draws latents with: `noise`, or new draws [batch, time - 1, latent], as precise as weights."""
+    def noise_or_new(self, frames: Tensor, noise: Tensor | None) -> Tensor:
+        """`noise`, or new standard normal numbers [batch, time - 1, latent], in the precision of the weights."""
         if noise is None:
             noise = torch.randn(len(frames), frames.shape[1] - 1, self.latent_size, device=frames.device)
         return noise.to(next(self.parameters()).dtype)
 
+    @abstractmethod
     def forward(
         self,
         frames: Tensor,
@@ -100,24 +119,29 @@ class FrameModel(nn.Module):
         noise: Tensor | None = None,
         ablation: Ablation = "none",
     ) -> FrameTerms:
-        """Score frames 1..lengths-1 of each sequence, given those before.
+        """Score frames 1..length-1 of each sequence, given the frames before them.
 
         Args:
-            frames: standardized frames, [batch, time, frame_size]; what lies past a sequence's length is ignored.
-            lengths: frames of each sequence, the first (input only) included, [batch].
-            state: where the sequences start from; `initial_state` when left out.
-            noise: what the latents are drawn with, [batch, time - 1, latent]; torch's random state when left out.
-            ablation: what to do without; the terms are then no bound.
+            frames: standardized frames, [batch, time, frame_size]; frames past the length of a sequence are ignored.
+            lengths: number of frames of each sequence, including the first, which is input only, [batch].
+            state: the state that the sequences start from; by default `initial_state`.
+            noise: standard normal numbers for the latents, [batch, time - 1, latent]; by default newly drawn.
+            ablation: what to leave out; the terms are then not a bound.
         """
-        raise NotImplementedError
 
     def read_backward(self, frames: Tensor, lengths: Tensor) -> Tensor | None:
-        """What the posterior knows of the future, b_t [batch, time - 1, size], for `step`; None without latents.
+        """What the posterior knows of the future at each step, for `step`; None for a model without latents.
 
-        b_t has read frames t+1..lengths-1.
+        Args:
+            frames: standardized frames, [batch, time, frame_size].
+            lengths: number of frames of each sequence, [batch].
+
+        Returns:
+            b_t, [batch, time - 1, size], which depends on frames t + 1..length - 1.
         """
-        raise NotImplementedError
+        return None
 
+    @abstractmethod
     def step(
         self,
         frame: Tensor,
@@ -126,39 +150,33 @@ class FrameModel(nn.Module):
         backward: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[FrameDistribution, RecurrentState]:
-        """Read one frame and predict the next: the step of generation.
+        """Read one frame and predict the next one: a step of generation.
 
         Args:
-            frame: x_t, [batch, frame_size]; under a discretized likelihood whole 16-bit steps, as its draws are.
-            state: state before x_t.
-            latent_temperature: scales the deviation of the latent's draw.
-            backward: b_t, [batch, size]; with it z_t is drawn from the posterior, without it from the prior.
-            noise: what z_t is drawn with, [batch, latent]; torch's random state when left out.
-        """
-        raise NotImplementedError
+            frame: x_t, [batch, frame_size]; whole 16-bit steps under a discretized likelihood, as its draws are.
+            state: the state before x_t.
+            latent_temperature: scales the deviation with which z_t is drawn.
+            backward: b_t, [batch, size]; if given, z_t is drawn from the posterior, otherwise from the prior.
+            noise: standard normal numbers for z_t, [batch, latent]; by default from torch's generator.
 
-    def fix_work(self) -> None:
-        """From now on a pass is the same operators on the same shapes, whatever the lengths: see cuda_graph.py."""
+        Returns:
+            The density of x_{t+1}, and the state after x_t.
+        """
+
+    def stepper(self) -> Callable[..., tuple[FrameDistribution, RecurrentState]]:
+        """A faster `step` for generation, with the weights as they are now and without gradients."""
+        with torch.no_grad():
+            return torch.no_grad()(cast(FrameModel, packed(self)).step)
+
+    def use_fixed_shapes(self) -> None:
+        """Compute with the same operators and shapes whatever the lengths are, so that a CUDA graph can record it."""
         for module in self.modules():
             if isinstance(module, LSTM):
                 module.same_work = True
 
-    def stepper(self) -> Callable[..., tuple[FrameDistribution, RecurrentState]]:
-        """A function with the arguments of `step`, for many steps with the weights as they are now and no gradient."""
-        with torch.no_grad():
-            return torch.no_grad()(cast(FrameModel, packed(self)).step)
-
-
-def build_output(
-    condition_size: int, frame_size: int, config: ModelConfig, quantizer: Quantizer
-) -> FactorizedOutput | AutoregressiveOutput:
-    """The frame likelihood that `config.likelihood` and `config.head` name, given a condition of that size."""
-    output = AutoregressiveOutput if config.head == "autoregressive" else FactorizedOutput
-    return output(condition_size, frame_size, config, quantizer)
-
 
 def latent_path(
-    config: ModelConfig,
+    config: FrameDensityConfig,
     ablation: Ablation,
     prior: GaussianMLP,
     posterior: GaussianMLP,
@@ -179,29 +197,29 @@ def latent_path(
 
 
 def scored_steps(lengths: Tensor, steps: int) -> Tensor:
-    """Which steps score a frame of their sequence, bool [batch, steps]: lengths [batch] count the input-only frame."""
+    """Which steps score a frame of their sequence, bool [batch, steps]; `lengths` [batch] include the input frame."""
     return torch.arange(steps, device=lengths.device) < (lengths - 1).unsqueeze(1)
 
 
-def on(scored: Tensor, terms: Tensor) -> Tensor:
-    """Terms [batch, steps], zero where nothing is scored."""
-    # where, not a product: what stands on padding may be infinite
+def zero_unscored(terms: Tensor, scored: Tensor) -> Tensor:
+    """Terms [batch, steps], set to zero where `scored` is false."""
+    # torch.where instead of a product, because terms on padding may be infinite.
     return torch.where(scored, terms, 0)
 
 
 def latent_terms(scored: Tensor, latents: Latents) -> dict[str, Tensor]:
-    """`kl` and `log_latent_ratio` of `FrameTerms`."""
+    """The terms `kl` and `log_latent_ratio` of `FrameTerms`."""
     prior, posterior, drawn = latents
     return {
-        "kl": on(scored, gaussian_kl(posterior, prior)),
-        "log_latent_ratio": on(scored, prior.log_prob(drawn) - posterior.log_prob(drawn)),
+        "kl": zero_unscored(gaussian_kl(posterior, prior), scored),
+        "log_latent_ratio": zero_unscored(prior.log_prob(drawn) - posterior.log_prob(drawn), scored),
     }
 
 
 def reverse(values: Tensor, lengths: Tensor) -> Tensor:
-    """Turn each sequence round within its own length: values [batch, steps, size], lengths [batch].
+    """Reverse each sequence within its own length: values [batch, steps, size], lengths [batch].
 
-    Padding stays where it is, after the end. Twice is once not at all.
+    Padding stays behind the end. Reversing twice gives the original.
     """
     batch, length, _ = values.shape
     steps, ends = torch.arange(length, device=values.device), lengths.unsqueeze(1)

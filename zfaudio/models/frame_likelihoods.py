@@ -1,104 +1,167 @@
-"""From a state to the density of the next frame: the frame likelihoods, as every model can have them."""
+"""Frame likelihoods: how a network's output is read as a density over samples.
+
+A likelihood of another package is a subclass of `FrameLikelihood`, named by its import path in `model.likelihood`.
+"""
 
 import math
+from abc import ABC, abstractmethod
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from zfaudio.distributions import (
-    DiagonalGaussian,
-    GaussianMixture,
-    LogisticMixture,
-    Quantizer,
-    floor_deviation,
-)
-from zfaudio.models.config import ModelConfig
+from zfaudio.config import FrameDensityConfig
+from zfaudio.distributions import DiagonalGaussian, GaussianMixture, LogisticMixture, Quantizer, floor_deviation
+from zfaudio.plugins import find_class
 
-SampleDensity = DiagonalGaussian | GaussianMixture | LogisticMixture
+LIKELIHOODS = {
+    "gaussian": "zfaudio.models.frame_likelihoods.GaussianLikelihood",
+    "gaussian_mixture": "zfaudio.models.frame_likelihoods.GaussianMixtureLikelihood",
+    "logistic_mixture": "zfaudio.models.frame_likelihoods.LogisticMixtureLikelihood",
+}
 
-# A logistic far narrower than a 16-bit step is a point mass already; below, exp(-log_scale) would overflow in the end.
-NARROWEST = 1e-3  # steps
+# Smallest scale of a logistic, in 16-bit steps. It is a point mass long before that, and below it exp(-log_scale) would
+# overflow at some point.
+SMALLEST_SCALE = 1e-3
 
 
-class DensityLayout:
-    """How a network's output is read as a density over `size` samples: a whole frame, or one sample of it."""
+class FrameDistribution(Protocol):
+    """A density over frames [..., frame_size]."""
 
-    def __init__(self, config: ModelConfig, size: int, quantizer: Quantizer) -> None:
-        self.kind, self.components, self.min_deviation = config.likelihood, config.components, config.min_deviation
-        self.size, self.quantizer = size, quantizer
+    def log_prob(self, frames: Tensor) -> Tensor:
+        """Log-density of frames [..., frame_size]: [...] in nats."""
+
+    def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """The draw [..., frame_size] that standard normal `noise` [..., frame_noise_size] is mapped to.
+
+        `temperature` scales the deviation around the mean.
+        """
+
+
+class FrameLikelihood(ABC):
+    """Reads parameters as a density over `size` samples: a whole frame, or a single sample of it.
+
+    Args:
+        config: settings of the density.
+        size: number of samples.
+        quantizer: where the 16-bit integers lie among standardized samples.
+    """
+
+    def __init__(self, config: FrameDensityConfig, size: int, quantizer: Quantizer) -> None:
+        self.config, self.size, self.quantizer = config, size, quantizer
+
+    @property
+    @abstractmethod
+    def parameters(self) -> int:
+        """How many numbers describe one density."""
+
+    @property
+    @abstractmethod
+    def noise_size(self) -> int:
+        """How many standard normal numbers one draw needs."""
+
+    def observe(self, frames: Tensor) -> Tensor:
+        """Frames as the model should read them; a discretized density rounds them to 16-bit steps."""
+        return frames
+
+    @abstractmethod
+    def read(self, parameters: Tensor, origin: Tensor | float = 0.0, level: Tensor | float = 1.0) -> FrameDistribution:
+        """The density that the output of a network describes.
+
+        Args:
+            parameters: [..., parameters], of any precision; the density is computed in float32 or better.
+            origin: added to the means, [..., 1].
+            level: unit of the means and scales, [..., 1].
+        """
+
+
+class GaussianLikelihood(FrameLikelihood):
+    """A Gaussian with a diagonal covariance."""
 
     @property
     def parameters(self) -> int:
-        """Numbers that describe one density."""
-        if self.kind == "gaussian":
-            return 2 * self.size
-        if self.kind == "gaussian_mixture":
-            return self.components * (1 + 2 * self.size)
-        return 3 * self.components * self.size
+        """A mean and a log-variance of each sample."""
+        return 2 * self.size
 
     @property
     def noise_size(self) -> int:
-        """Standard normal numbers that one draw takes."""
-        return self.size if self.kind == "gaussian" else 2 * self.size
+        """One number per sample."""
+        return self.size
+
+    def read(self, parameters: Tensor, origin: Tensor | float = 0.0, level: Tensor | float = 1.0) -> DiagonalGaussian:
+        """See `FrameLikelihood.read`."""
+        mean, log_variance = at_least_float32(parameters).chunk(2, dim=-1)
+        log_variance = floor_deviation(log_variance + 2 * log_of(level), self.config.min_deviation)
+        return DiagonalGaussian(origin + mean * level, log_variance)
+
+
+class GaussianMixtureLikelihood(FrameLikelihood):
+    """A mixture of Gaussians with diagonal covariances over all `size` samples."""
+
+    @property
+    def parameters(self) -> int:
+        """Of each component a logit, and a mean and a log-variance of each sample."""
+        return self.config.components * (1 + 2 * self.size)
+
+    @property
+    def noise_size(self) -> int:
+        """Two numbers per sample: for the choice of the component, and for the draw from it."""
+        return 2 * self.size
+
+    def read(self, parameters: Tensor, origin: Tensor | float = 0.0, level: Tensor | float = 1.0) -> GaussianMixture:
+        """See `FrameLikelihood.read`."""
+        components, shape = self.config.components, (self.config.components, self.size)
+        logits, mean, log_variance = at_least_float32(parameters).split(
+            [components, components * self.size, components * self.size], dim=-1
+        )
+        log_variance = floor_deviation(log_variance + 2 * log_of(level), self.config.min_deviation)
+        return GaussianMixture(
+            logits,
+            DiagonalGaussian((origin + mean * level).unflatten(-1, shape), log_variance.unflatten(-1, shape)),
+        )
+
+
+class LogisticMixtureLikelihood(FrameLikelihood):
+    """A mixture of logistics for each sample, integrated over 16-bit steps: the probability of the integers."""
+
+    @property
+    def parameters(self) -> int:
+        """Of each component and sample a logit, a mean and a log-scale."""
+        return 3 * self.config.components * self.size
+
+    @property
+    def noise_size(self) -> int:
+        """Two numbers per sample: for the choice of the component, and for the draw from it."""
+        return 2 * self.size
 
     def observe(self, frames: Tensor) -> Tensor:
-        """Frames as the model is to read them: under a discretized density, whole 16-bit steps.
+        """Whole 16-bit steps: the noise of dequantization is removed, so that the probability is exact."""
+        return self.quantizer.round(frames)
 
-        With dequantization undone, the density is that of the integers and their probability exact.
-        """
-        return self.quantizer.round(frames) if self.kind == "logistic_mixture" else frames
-
-    def read(self, parameters: Tensor, origin: Tensor | float = 0.0, level: Tensor | float = 1.0) -> SampleDensity:
-        """The density of a network's output.
-
-        Args:
-            parameters: [..., parameters], of any precision; densities are in float32 or better.
-            origin: what means are counted from, [..., 1].
-            level: what means and scales are counted in, [..., 1].
-        """
-        parameters = parameters.to(torch.promote_types(parameters.dtype, torch.float32))
-        log_level = torch.log(torch.as_tensor(level))
-        if self.kind == "gaussian":
-            mean, log_variance = parameters.chunk(2, dim=-1)
-            log_variance = floor_deviation(log_variance + 2 * log_level, self.min_deviation)
-            return DiagonalGaussian(origin + mean * level, log_variance)
-        if self.kind == "gaussian_mixture":
-            logits, mean, log_variance = parameters.split(
-                [self.components, self.components * self.size, self.components * self.size], dim=-1
-            )
-            log_variance = floor_deviation(log_variance + 2 * log_level, self.min_deviation)
-            shape = (self.components, self.size)
-            components = DiagonalGaussian(
-                (origin + mean * level).unflatten(-1, shape), log_variance.unflatten(-1, shape)
-            )
-            return GaussianMixture(logits, components)
-        logits, mean, log_scale = parameters.chunk(3, dim=-1)
-        shape = (self.size, self.components)
+    def read(self, parameters: Tensor, origin: Tensor | float = 0.0, level: Tensor | float = 1.0) -> LogisticMixture:
+        """See `FrameLikelihood.read`."""
+        shape = (self.size, self.config.components)
+        smallest = math.log(SMALLEST_SCALE * self.quantizer.step)
+        logits, mean, log_scale = at_least_float32(parameters).chunk(3, dim=-1)
         return LogisticMixture(
             logits.unflatten(-1, shape),
             (origin + mean * level).unflatten(-1, shape),
-            (log_scale + log_level).clamp(min=math.log(NARROWEST * self.quantizer.step)).unflatten(-1, shape),
+            (log_scale + log_of(level)).clamp(min=smallest).unflatten(-1, shape),
             self.quantizer,
         )
 
 
-class FactorizedOutput(nn.Module):
-    """A linear map from the state to a density whose samples (of one component) are independent."""
+def build_likelihood(config: FrameDensityConfig, size: int, quantizer: Quantizer) -> FrameLikelihood:
+    """The likelihood over `size` samples that `config.likelihood` names. Raises UserError if there is no such one."""
+    # mypy takes an abstract base class for one that is to be instantiated (its issue 4717).
+    return find_class(config.likelihood, LIKELIHOODS, FrameLikelihood, "model.likelihood")(config, size, quantizer)  # type: ignore[type-abstract]
 
-    def __init__(self, condition_size: int, frame_size: int, config: ModelConfig, quantizer: Quantizer) -> None:
-        super().__init__()
-        self.layout = DensityLayout(config, frame_size, quantizer)
-        self.linear = nn.Linear(condition_size, self.layout.parameters)
 
-    @property
-    def noise_size(self) -> int:
-        """Standard normal numbers that a frame's draw takes."""
-        return self.layout.noise_size
+def at_least_float32(values: Tensor) -> Tensor:
+    """Values in float32, or as they are if they are more precise."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
-    def observe(self, frames: Tensor) -> Tensor:
-        """Frames as the model is to read them, see `DensityLayout.observe`."""
-        return self.layout.observe(frames)
 
-    def forward(self, condition: Tensor, previous: Tensor) -> SampleDensity:
-        """Density of the frame that follows: condition [..., condition_size]; the frame before it is not read."""
-        return self.layout.read(self.linear(condition))
+def log_of(level: Tensor | float) -> Tensor:
+    """Logarithm of a level."""
+    return torch.log(torch.as_tensor(level))

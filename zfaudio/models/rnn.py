@@ -13,6 +13,7 @@ Its likelihood is exact.
 import torch
 from torch import Tensor, nn
 
+from zfaudio.config import RNNConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.models.base import (
     Ablation,
@@ -20,11 +21,10 @@ from zfaudio.models.base import (
     FrameModel,
     FrameTerms,
     RecurrentState,
-    build_output,
-    on,
     scored_steps,
+    zero_unscored,
 )
-from zfaudio.models.config import ModelConfig
+from zfaudio.models.heads import build_head
 from zfaudio.ops.cells import State, zero_state
 from zfaudio.ops.lstm import LSTM
 
@@ -32,14 +32,15 @@ from zfaudio.ops.lstm import LSTM
 class RNN(FrameModel):
     """The model of this file's docstring."""
 
+    config_class = RNNConfig
     bound = "exact"
+    config: RNNConfig
 
-    def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
-        super().__init__()
-        self.config, self.frame_size = config, frame_size
+    def __init__(self, config: RNNConfig, frame_size: int, quantizer: Quantizer) -> None:
+        super().__init__(config, frame_size, quantizer)
         self.embed = nn.Linear(frame_size, config.embedding_size)
         self.lstm = LSTM(config.embedding_size, config.hidden_size, config.core)
-        self.output = build_output(config.hidden_size, frame_size, config, quantizer)
+        self.output = build_head(config.hidden_size, frame_size, config, quantizer)
         self.frame_noise_size = self.output.noise_size
 
     def initial_state(self, batch_size: int) -> State:
@@ -61,19 +62,8 @@ class RNN(FrameModel):
         hidden, state = self.lstm.run(frames[:, :-1], lengths - 1, state, self.embed)  # [B, T-1, H]
         known = torch.zeros_like(hidden) if ablation == "state" else hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
-        log_likelihood = on(scored, self.output(known, frames[:, :-1]).log_prob(frames[:, 1:]))
-        return FrameTerms(
-            log_likelihood=log_likelihood,
-            kl=torch.zeros_like(log_likelihood),
-            log_latent_ratio=torch.zeros_like(log_likelihood),
-            log_auxiliary=None,
-            log_backward=None,
-            state=state,
-            hidden=hidden,
-        )
-
-    def read_backward(self, frames: Tensor, lengths: Tensor) -> None:
-        """Nothing: the future is not read."""
+        log_likelihood = self.output(known, frames[:, :-1]).log_prob(frames[:, 1:])
+        return FrameTerms.exact(zero_unscored(log_likelihood, scored), state, hidden)
 
     def step(
         self,

@@ -5,32 +5,32 @@
 The floor that every model of frames is held against: what it scores needs no memory beyond a few milliseconds.
 """
 
-import torch
 from torch import Tensor
 
+from zfaudio.config import SampleARConfig
 from zfaudio.distributions import Quantizer
-from zfaudio.models.autoregressive_head import AutoregressiveOutput
 from zfaudio.models.base import (
     Ablation,
     FrameDistribution,
     FrameModel,
     FrameTerms,
     RecurrentState,
-    on,
     scored_steps,
+    zero_unscored,
 )
-from zfaudio.models.config import ModelConfig
+from zfaudio.models.heads import build_head
 
 
 class SampleAR(FrameModel):
     """The model of this file's docstring."""
 
+    config_class = SampleARConfig
     bound = "exact"
+    config: SampleARConfig
 
-    def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
-        super().__init__()
-        self.config, self.frame_size = config, frame_size
-        self.output = AutoregressiveOutput(0, frame_size, config, quantizer)
+    def __init__(self, config: SampleARConfig, frame_size: int, quantizer: Quantizer) -> None:
+        super().__init__(config, frame_size, quantizer)
+        self.output = build_head(0, frame_size, config, quantizer)
         self.frame_noise_size = self.output.noise_size
 
     def initial_state(self, batch_size: int) -> RecurrentState:
@@ -48,12 +48,8 @@ class SampleAR(FrameModel):
         """The exact log-likelihood; see `FrameModel.forward`. There is nothing to do without."""
         frames = self.output.observe(frames)
         scored = scored_steps(lengths, frames.shape[1] - 1)
-        log_likelihood = on(scored, self._predict(frames[:, :-1]).log_prob(frames[:, 1:]))
-        nothing = torch.zeros_like(log_likelihood)
-        return FrameTerms(log_likelihood, nothing, nothing, None, None, state=())
-
-    def read_backward(self, frames: Tensor, lengths: Tensor) -> None:
-        """Nothing: the future is not read."""
+        log_likelihood = self._predict(frames[:, :-1]).log_prob(frames[:, 1:])
+        return FrameTerms.exact(zero_unscored(log_likelihood, scored), state=())
 
     def step(
         self,

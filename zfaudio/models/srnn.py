@@ -13,6 +13,7 @@ Step t reads frame x_t and scores x_{t+1}. The LSTM does not see the latents, wh
 import torch
 from torch import Tensor, nn
 
+from zfaudio.config import SRNNConfig
 from zfaudio.distributions import DiagonalGaussian, Quantizer, split_gaussian
 from zfaudio.models.base import (
     Ablation,
@@ -21,13 +22,12 @@ from zfaudio.models.base import (
     FrameTerms,
     Latents,
     RecurrentState,
-    build_output,
     latent_terms,
-    on,
     reverse,
     scored_steps,
+    zero_unscored,
 )
-from zfaudio.models.config import ModelConfig
+from zfaudio.models.heads import build_head
 from zfaudio.ops import latent_chain_fast as fast_chain
 from zfaudio.ops.cells import LatentState, State, at_end, zero_state
 from zfaudio.ops.lstm import LSTM
@@ -37,11 +37,13 @@ from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
 class SRNN(FrameModel):
     """The model of this file's docstring."""
 
+    config_class = SRNNConfig
     bound = "elbo"
+    config: SRNNConfig
 
-    def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
-        super().__init__()
-        self.config, self.frame_size, self.latent_size = config, frame_size, config.latent_size
+    def __init__(self, config: SRNNConfig, frame_size: int, quantizer: Quantizer) -> None:
+        super().__init__(config, frame_size, quantizer)
+        self.latent_size = config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
         self.embed = nn.Linear(frame_size, config.embedding_size)
         self.lstm = LSTM(config.embedding_size, hidden, config.core)
@@ -50,7 +52,7 @@ class SRNN(FrameModel):
         self.prior = GaussianMLP(hidden + latent, mlp, latent)
         self.posterior = GaussianMLP((hidden if config.smoothing else seen) + latent, mlp, latent)
         self.decode = nn.Sequential(nn.Linear(latent + hidden, mlp), ClampedLeakyReLU())
-        self.output = build_output(mlp, frame_size, config, quantizer)
+        self.output = build_head(mlp, frame_size, config, quantizer)
         self.frame_noise_size = self.output.noise_size
 
     def initial_state(self, batch_size: int) -> LatentState:
@@ -74,12 +76,13 @@ class SRNN(FrameModel):
         hidden, after = self.lstm.run(frames[:, :-1], lengths - 1, before, self.embed)  # [B, T-1, H]
         future = self._read_future(hidden, self.embed(frames[:, 1:]), lengths - 1)
         drawn_from = future if ablation != "posterior" else None
-        latents = self._latent_chain(hidden, drawn_from, state.latent, self.draws(frames, noise))
+        latents = self._latent_chain(hidden, drawn_from, state.latent, self.noise_or_new(frames, noise))
 
         known = torch.zeros_like(hidden) if ablation == "state" else hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
+        log_likelihood = self._predict(latents.drawn, known, frames[:, :-1]).log_prob(frames[:, 1:])
         return FrameTerms(
-            log_likelihood=on(scored, self._predict(latents.drawn, known, frames[:, :-1]).log_prob(frames[:, 1:])),
+            log_likelihood=zero_unscored(log_likelihood, scored),
             **latent_terms(scored, latents),
             log_auxiliary=None,
             log_backward=None,

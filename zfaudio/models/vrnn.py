@@ -13,6 +13,7 @@ The loop is Z-forcing's, begun one step later: from h_1 on, draw z_t, then step 
 import torch
 from torch import Tensor, nn
 
+from zfaudio.config import VRNNConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.models.base import (
     Ablation,
@@ -21,13 +22,12 @@ from zfaudio.models.base import (
     FrameTerms,
     Latents,
     RecurrentState,
-    build_output,
     latent_path,
     latent_terms,
-    on,
     scored_steps,
+    zero_unscored,
 )
-from zfaudio.models.config import ModelConfig
+from zfaudio.models.heads import build_head
 from zfaudio.ops.cells import LatentLSTMCell, LatentState, State, at_end, zero_state
 from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
 
@@ -35,18 +35,20 @@ from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
 class VRNN(FrameModel):
     """The model of this file's docstring."""
 
+    config_class = VRNNConfig
     bound = "elbo"
+    config: VRNNConfig
 
-    def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
-        super().__init__()
-        self.config, self.frame_size, self.latent_size = config, frame_size, config.latent_size
+    def __init__(self, config: VRNNConfig, frame_size: int, quantizer: Quantizer) -> None:
+        super().__init__(config, frame_size, quantizer)
+        self.latent_size = config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
         self.embed = nn.Linear(frame_size, config.embedding_size)
         self.prior = GaussianMLP(hidden, mlp, latent)
         self.posterior = GaussianMLP(hidden + config.embedding_size, mlp, latent)
         self.cell = LatentLSTMCell(config.embedding_size, latent, mlp, hidden)
         self.decode = nn.Sequential(nn.Linear(mlp + hidden, mlp), ClampedLeakyReLU())
-        self.output = build_output(mlp, frame_size, config, quantizer)
+        self.output = build_head(mlp, frame_size, config, quantizer)
         self.frame_noise_size = self.output.noise_size
 
     def initial_state(self, batch_size: int) -> LatentState:
@@ -68,15 +70,16 @@ class VRNN(FrameModel):
         state = self.initial_state(batch) if state is None else LatentState(*state)
         first = self.cell(self.embed(frames[:, 0]), state.latent, State(state.hidden, state.cell))
         future = self.read_backward(frames, lengths)
-        loop = self.cell, self.embed, frames[:, 1:], future, self.draws(frames, noise), first
+        loop = self.cell, self.embed, frames[:, 1:], future, self.noise_or_new(frames, noise), first
         path = latent_path(self.config, ablation, self.prior, self.posterior, *loop)
 
         latents = Latents(self.prior(path.before), path.posterior, path.latent)
         known = torch.zeros_like(path.before) if ablation == "state" else path.before
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
+        log_likelihood = self._predict(path.latent, known, frames[:, :-1]).log_prob(frames[:, 1:])
         cell_before = torch.cat([first.cell.unsqueeze(1), path.cell[:, :-1]], dim=1)  # beside path.before
         return FrameTerms(
-            log_likelihood=on(scored, self._predict(path.latent, known, frames[:, :-1]).log_prob(frames[:, 1:])),
+            log_likelihood=zero_unscored(log_likelihood, scored),
             **latent_terms(scored, latents),
             log_auxiliary=None,
             log_backward=None,

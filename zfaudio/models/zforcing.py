@@ -16,6 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from zfaudio.config import ZForcingConfig
 from zfaudio.distributions import Quantizer, split_gaussian
 from zfaudio.models.base import (
     Ablation,
@@ -24,14 +25,13 @@ from zfaudio.models.base import (
     FrameTerms,
     Latents,
     RecurrentState,
-    build_output,
     latent_path,
     latent_terms,
-    on,
     reverse,
     scored_steps,
+    zero_unscored,
 )
-from zfaudio.models.config import ModelConfig
+from zfaudio.models.heads import build_head
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State, at_end, zero_state
 from zfaudio.ops.generation_step import latent_stepper
 from zfaudio.ops.latent_path import LatentPath
@@ -43,11 +43,13 @@ from zfaudio.ops.packing import packed
 class ZForcing(FrameModel):
     """The model of this file's docstring."""
 
+    config_class = ZForcingConfig
     bound = "elbo"
+    config: ZForcingConfig
 
-    def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
-        super().__init__()
-        self.config, self.frame_size, self.latent_size = config, frame_size, config.latent_size
+    def __init__(self, config: ZForcingConfig, frame_size: int, quantizer: Quantizer) -> None:
+        super().__init__(config, frame_size, quantizer)
+        self.latent_size = config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
         cell = ConditionalNormLSTMCell if config.conditional_layer_norm else LatentLSTMCell
 
@@ -56,7 +58,7 @@ class ZForcing(FrameModel):
         self.prior = GaussianMLP(hidden, mlp, latent)
         self.posterior = GaussianMLP(2 * hidden, mlp, latent)
         self.decoder_cell = cell(config.embedding_size, latent, mlp, hidden)
-        self.output = build_output(hidden, frame_size, config, quantizer)
+        self.output = build_head(hidden, frame_size, config, quantizer)
         self.frame_noise_size = self.output.noise_size
         if config.auxiliary != "none":
             auxiliary_input = latent + (hidden if config.auxiliary == "latent_and_state" else 0)
@@ -81,19 +83,23 @@ class ZForcing(FrameModel):
         state = self.initial_state(batch) if state is None else State(*state)
         frames = self.output.observe(frames)
         backward = self.read_backward(frames, lengths)  # [B, T-1, H]
-        loop = self.decoder_cell, self.embed, frames[:, :-1], backward, self.draws(frames, noise), state
+        loop = self.decoder_cell, self.embed, frames[:, :-1], backward, self.noise_or_new(frames, noise), state
         path = latent_path(self.config, ablation, self.prior, self.posterior, *loop)
 
         latents = Latents(self.prior(path.before), path.posterior, path.latent)
         hidden = path.hidden if ablation != "state" else self._forgetful(frames[:, :-1], path.latent)
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
+        log_likelihood = self.output(hidden, frames[:, :-1]).log_prob(frames[:, 1:])
+        log_auxiliary = log_backward = None
+        if self.config.auxiliary != "none":
+            log_auxiliary = zero_unscored(self._log_auxiliary(path, backward), scored)
+        if self.config.backward_reconstruction:
+            log_backward = zero_unscored(self._log_backward(frames[:, :-1], backward), scored)
         return FrameTerms(
-            log_likelihood=on(scored, self.output(hidden, frames[:, :-1]).log_prob(frames[:, 1:])),
+            log_likelihood=zero_unscored(log_likelihood, scored),
             **latent_terms(scored, latents),
-            log_auxiliary=on(scored, self._log_auxiliary(path, backward)) if self.config.auxiliary != "none" else None,
-            log_backward=on(scored, self._log_backward(frames[:, :-1], backward))
-            if self.config.backward_reconstruction
-            else None,
+            log_auxiliary=log_auxiliary,
+            log_backward=log_backward,
             state=State(at_end(path.hidden, lengths - 1), at_end(path.cell, lengths - 1)),
             latents=latents,
             hidden=path.hidden,

@@ -1,4 +1,4 @@
-"""The gradients of a step of training: a pass, the objective, the backward pass and clipping."""
+"""The gradients of a training step: forward pass, objective, backward pass and clipping."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ from zfaudio.models.base import FrameTerms, RecurrentState
 from zfaudio.ops.cuda_graph import Recorded, Recorder, record_cuda_graph
 from zfaudio.training.objective import Weights, training_loss
 
-# (frames, lengths, state, weights) -> terms, loss and the gradient's norm before clipping, which is not finite where
-# the loss is not. Leaves clipped gradients in the parameters.
+# (frames, lengths, state, weights) -> terms, loss, and the norm of the gradient before clipping, which is not finite if
+# the loss is not. The clipped gradients are left in the parameters.
 Gradients = Callable[[Tensor, Tensor, RecurrentState, Weights], tuple[FrameTerms, Tensor, Tensor]]
 
 
@@ -21,13 +21,13 @@ def clipped_gradients(
     clip_norm: float,
     backward: Callable[[Tensor], None],
 ) -> Gradients:
-    """The gradients of the training loss.
+    """A function that computes the clipped gradients of the training loss.
 
     Args:
-        model: gives the terms of a batch.
-        parameters: all of its.
-        clip_norm: what the norm is clipped to.
-        backward: runs the backward pass of a loss.
+        model: computes the terms of a batch.
+        parameters: all parameters of the model.
+        clip_norm: largest norm of the gradient.
+        backward: runs the backward pass from a loss.
     """
 
     def compute(
@@ -45,9 +45,9 @@ def clipped_gradients(
 
 
 def recorded(gradients: Gradients, record: Recorder = record_cuda_graph) -> Gradients:
-    """The same gradients by one CUDA graph, for batches of one shape; what it gives holds until the next call.
+    """The same function, launched as one CUDA graph, for batches of one shape. Results are valid until the next call.
 
-    The gradients that the recording leaves in the parameters stay theirs: each replay fills them anew.
+    The parameters keep the gradient tensors of the recording, and each replay fills them again.
     """
 
     def work(frames: Tensor, lengths: Tensor, weights: Tensor, *state: Tensor) -> tuple[FrameTerms, Tensor, Tensor]:

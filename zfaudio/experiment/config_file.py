@@ -1,0 +1,121 @@
+"""Configuration files: YAML that `zfaudio train --config` reads, and that checkpoints keep."""
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zfaudio.config import DataConfig, ObjectiveConfig, RunConfig, TrainConfig, ZForcingConfig
+from zfaudio.errors import UserError
+from zfaudio.models.registry import find_model
+
+FORMAT_VERSION = 2
+
+# Version 1 held these settings for every model, whether the model had them or not.
+SETTINGS_OF_VERSION_1 = {
+    *("name", "hidden_size", "latent_size", "embedding_size", "mlp_size", "likelihood", "components", "min_deviation"),
+    *("head", "head_window", "head_size", "head_stride", "auxiliary", "auxiliary_cost", "backward_reconstruction"),
+    *("conditional_layer_norm", "smoothing", "residual_posterior", "core"),
+}
+
+Settings = dict[str, dict[str, Any]]  # section -> name -> value
+
+
+def write_config(config: RunConfig, path: Path) -> None:
+    """Write a configuration as YAML that `read_config` and `zfaudio train --config` read."""
+    path.write_text(yaml.safe_dump({"format_version": FORMAT_VERSION, **asdict(config)}, sort_keys=False))
+
+
+def read_config(path: Path) -> RunConfig:
+    """The configuration of a checkpoint or experiment.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or holds settings that this version does not know.
+    """
+    settings = read_settings(path)
+    try:
+        return RunConfig(
+            model=find_model(model_name(settings)).config_class(**settings["model"]),
+            objective=ObjectiveConfig(**settings["objective"]),
+            data=DataConfig(**settings["data"]),
+            train=TrainConfig(**settings["train"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a configuration that this version of zfaudio reads ({error})") from None
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings in a file, on top of those of the file that its `base` names (relative to its folder).
+
+    Raises:
+        UserError: the file or its base is missing or malformed, or sets what its model does not have.
+    """
+    content = read_yaml(path)
+    version = content.pop("format_version", 1)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise UserError(f"{path}: format_version {version} is of a newer zfaudio; update it")
+    base = content.pop("base", None)
+    if not isinstance(content, dict) or not all(isinstance(section, dict) for section in content.values()):
+        raise UserError(f"{path}: not a configuration; it holds sections such as model, train and data")
+    own = of_this_version(content)
+    settings = own if base is None else overlay(read_settings(path.parent / str(base)), own)
+    check_model_settings(settings, str(path))
+    return settings
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The content of a YAML file. Raises UserError if it is missing, or not YAML."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a configuration: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a configuration; it holds sections such as model, train and data")
+    return content
+
+
+def of_this_version(settings: Settings) -> Settings:
+    """Settings of any version as this version spells them."""
+    model = dict(settings.get("model", {}))
+    if model.get("head") == "factorised":
+        model["head"] = "factorized"
+    if model.keys() >= SETTINGS_OF_VERSION_1:
+        own = model_settings(model["name"])
+        model = {name: value for name, value in model.items() if name in own}
+    return {**settings, "model": model} if "model" in settings else settings
+
+
+def overlay(settings: Settings, changes: Settings) -> Settings:
+    """`settings` with `changes` on top. If these name another model, settings that it does not have are dropped."""
+    merged = {section: dict(values) for section, values in settings.items()}
+    changed_model = changes.get("model", {}).get("name")
+    if changed_model and changed_model != model_name(settings):
+        own = model_settings(changed_model)
+        merged["model"] = {name: value for name, value in merged.get("model", {}).items() if name in own}
+    for section, values in changes.items():
+        merged[section] = {**merged.get(section, {}), **values}
+    return merged
+
+
+def model_name(settings: Settings) -> str:
+    """The model that settings name, or the default one."""
+    return str(settings.get("model", {}).get("name", ZForcingConfig.name))
+
+
+def model_settings(name: str) -> set[str]:
+    """The settings that a model has."""
+    return {field.name for field in fields(find_model(name).config_class)}
+
+
+def check_model_settings(settings: Settings, source: str) -> None:
+    """Raises UserError if the model section holds a setting that the model does not have."""
+    name = model_name(settings)
+    own = model_settings(name)
+    unknown = [setting for setting in settings.get("model", {}) if setting not in own]
+    if unknown:
+        raise UserError(
+            f"{source}: model {name} has no setting {', '.join(unknown)}; it has {', '.join(sorted(own - {'name'}))}"
+        )

@@ -1,0 +1,16 @@
+from .base import FrameModel as FrameModel
+from .base import FrameTerms as FrameTerms
+from .base import Latents as Latents
+from .base import RecurrentState as RecurrentState
+from .frame_likelihoods import FrameDistribution as FrameDistribution
+from .frame_likelihoods import FrameLikelihood as FrameLikelihood
+from .heads import FrameHead as FrameHead
+from .heads import build_head as build_head
+from .registry import MODELS as MODELS
+from .registry import build_model as build_model
+from .registry import find_model as find_model
+from .rnn import RNN as RNN
+from .sample_ar import SampleAR as SampleAR
+from .srnn import SRNN as SRNN
+from .vrnn import VRNN as VRNN
+from .zforcing import ZForcing as ZForcing

@@ -1,0 +1,34 @@
+"""Models by name."""
+
+from zfaudio.config import ModelConfig
+from zfaudio.distributions import Quantizer
+from zfaudio.models.base import FrameModel
+from zfaudio.plugins import find_class
+
+MODELS = {
+    "zforcing": "zfaudio.models.zforcing.ZForcing",
+    "vrnn": "zfaudio.models.vrnn.VRNN",
+    "srnn": "zfaudio.models.srnn.SRNN",
+    "rnn": "zfaudio.models.rnn.RNN",
+    "sample_ar": "zfaudio.models.sample_ar.SampleAR",
+}
+
+
+def find_model(name: str) -> type[FrameModel]:
+    """The model class that `model.name` means: a short name, or an import path such as my_package.MyModel.
+
+    Raises:
+        UserError: there is no such model, or the class does not define what a model must.
+    """
+    return find_class(name, MODELS, FrameModel, "model.name")  # type: ignore[type-abstract]
+
+
+def build_model(config: ModelConfig, frame_size: int, quantizer: Quantizer) -> FrameModel:
+    """The model that `config.name` names, with new weights drawn from torch's generator.
+
+    Args:
+        config: settings of the model.
+        frame_size: samples per frame.
+        quantizer: where the 16-bit integers lie among standardized samples.
+    """
+    return find_model(config.name)(config, frame_size, quantizer)

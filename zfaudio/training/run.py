@@ -1,0 +1,246 @@
+"""A training run: the loop over steps, with validation and checkpoints in between."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zfaudio.config import RunConfig
+from zfaudio.data.loader import TrainingStream
+from zfaudio.data.manifest import check_shards, read_manifest
+from zfaudio.distributions import Quantizer
+from zfaudio.errors import UserError
+from zfaudio.evaluation.collapse import collapse_warning, has_collapsed
+from zfaudio.experiment.checkpoint import find_checkpoint
+from zfaudio.experiment.folder import begin_experiment, check_experiment
+from zfaudio.experiment.metrics import MetricsLog
+from zfaudio.models.registry import build_model
+from zfaudio.training.gradients import Gradients, clipped_gradients, recorded
+from zfaudio.training.interval import Interval
+from zfaudio.training.log import TrainingLog, in_short, progress_bar
+from zfaudio.training.objective import weights_at
+from zfaudio.training.saving import Progress, load_training, save_training
+from zfaudio.training.setup import build_optimizer, build_schedule, start_accelerator
+from zfaudio.training.steps import decayed_learning_rate, restart, seed_step
+from zfaudio.training.validation import has_validation, validate
+
+
+class Training:
+    """A run: the model, its optimizer, its position in the data, and the state its sequences carry along.
+
+    Args:
+        config: settings of the run.
+        exp: folder of the experiment.
+        resume: continue from the last checkpoint in it.
+
+    Raises:
+        UserError: the shards, the folder or the settings cannot be used.
+    """
+
+    def __init__(self, config: RunConfig, exp: Path, resume: bool) -> None:
+        self.config, self.exp = config, exp
+        self.manifest = read_manifest(config.data.shards)
+        check_experiment(exp, config, resume)
+        if Path(config.data.shards).is_dir():  # over a network the check would cost as much as an epoch
+            check_shards(config.data.shards, self.manifest)
+        self.accelerator = start_accelerator(config.train, exp)
+
+        torch.manual_seed(config.train.seed)
+        quantizer = Quantizer(self.manifest.mean, self.manifest.deviation)
+        self.model = build_model(config.model, self.manifest.frame_size, quantizer).to(self.accelerator.device)
+        self.optimizer = build_optimizer(self.model, config.train)
+        self.schedule = build_schedule(self.optimizer, config.train)
+        # The same model, wrapped to average the gradients of several processes.
+        self.parallel_model = self.accelerator.prepare_model(self.model, device_placement=False)
+        self.gradients = self._build_gradients()
+        self.stream = TrainingStream(
+            config.data.shards,
+            self.manifest,
+            config.data,
+            config.train.batch_size,
+            config.train.segment_frames,
+            config.train.seed,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        self.state = self.model.initial_state(config.train.batch_size)
+        self.progress = Progress()
+        self.stop_requested = False
+        if resume:
+            self._load(find_checkpoint(exp / "last"))
+        self.log = self._start_log()
+        self.interval = Interval(self.accelerator.device)
+
+    def request_stop(self, *_: Any) -> None:
+        """Signal handler: finish the current step, save and leave."""
+        self.stop_requested = True
+
+    def run(self) -> None:
+        """Train to the last step, or until asked to stop, which exits with the status of a terminated process."""
+        options = self.config.train
+        with self.log.bar:
+            while self.progress.step < options.max_steps:
+                self.train_step()
+                self.log.bar.update()
+                if self._is_due(options.log_every):
+                    self.log.bar.set_postfix_str(self._log_interval())
+                improved = False
+                last = self.progress.step == options.max_steps
+                if (last or self._is_due(options.validate_every)) and has_validation(self.manifest):
+                    with self.interval.timed("not_training"):
+                        improved = self.validate()
+                stop = self._any_process(self.stop_requested)
+                if last or improved or stop or self._is_due(options.save_every):
+                    with self.interval.timed("not_training"):
+                        self.save(improved)
+                if stop:
+                    self.log.say(f"stopped by SIGTERM after step {self.progress.step}; --resume continues")
+                    self._end()
+                    sys.exit(128 + signal.SIGTERM)
+        self._end()
+
+    def train_step(self) -> None:
+        """One step of the optimizer on the next batch."""
+        with self.interval.timed("data_wait"):
+            batch = next(self.stream)
+        device, options, step = self.accelerator.device, self.config.train, self.progress.step
+        seed_step(options.seed, step, self.accelerator.process_index)
+        if options.decay_steps:
+            for group in self.optimizer.param_groups:
+                group["lr"] = decayed_learning_rate(options, step)
+
+        frames, lengths = batch.frames.to(device), batch.lengths.to(device)
+        state = restart(self.state, batch.starts.to(device))
+        with self.interval.timed("computing"):
+            terms, loss, norm = self.gradients(frames, lengths, state, weights_at(self.config.objective, step))
+            is_finite = not self._any_process(~torch.isfinite(norm))
+            if is_finite:
+                self.optimizer.step()
+        if is_finite:
+            self.state = tuple(part.detach() for part in terms.state)
+            self.interval.add(batch, terms, loss, norm)
+            self.progress.skipped_in_a_row = 0
+        else:
+            self._skip_step()
+        self.progress.step += 1
+
+    def validate(self) -> bool:
+        """Score the validation part and adapt the learning rate. Returns whether this is the best score so far."""
+        progress = self.progress
+        found = validate(self.model, self.manifest, self.config, self.accelerator)
+        if not self.config.train.decay_steps:
+            self.schedule.step(found.nats_per_frame)
+        row = {"frames": found.frames, "nats_per_frame": found.nats_per_frame, "kl": found.kl_per_frame}
+        if self.model.bound == "elbo":  # a model with latents
+            row["collapsed"] = int(self._check_collapse(found.kl_per_frame))
+        self.log.record(progress.step, "valid", row)
+        improved = np.isfinite(found.nats_per_frame) and (progress.best is None or found.nats_per_frame > progress.best)
+        if improved:
+            progress.best = found.nats_per_frame
+        self.log.say(
+            f"step {progress.step}: validation {found.nats_per_frame:.2f} nats/frame on whole utterances "
+            f"(KL {found.kl_per_frame:.2f}){', best yet' if improved else ''}; "
+            f"learning rate {self._learning_rate():.2g}"
+        )
+        return bool(improved)
+
+    def save(self, improved: bool) -> None:
+        """Write a checkpoint from which this run, on every process, continues exactly."""
+        is_best = improved or not has_validation(self.manifest)
+        save_training(
+            self.exp,
+            self.progress,
+            self.config,
+            self.manifest,
+            self.model,
+            self.optimizer,
+            self.schedule,
+            self.stream,
+            self.state,
+            self.accelerator,
+            is_best,
+        )
+
+    def _load(self, checkpoint: Path) -> None:
+        self.progress, self.state = load_training(
+            checkpoint, self.model, self.optimizer, self.schedule, self.stream, self.accelerator
+        )
+
+    def _start_log(self) -> TrainingLog:
+        metrics, step = None, self.progress.step
+        if self.accelerator.is_main_process:
+            begin_experiment(self.exp, self.config)
+            metrics = MetricsLog(self.exp / "metrics.csv", step)
+        self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})
+        return TrainingLog(self.accelerator, metrics, progress_bar(self.accelerator, step, self.config.train.max_steps))
+
+    def _build_gradients(self) -> Gradients:
+        parameters, options = list(self.model.parameters()), self.config.train
+        gradients = clipped_gradients(self.parallel_model, parameters, options.clip_norm, self.accelerator.backward)
+        if not options.cuda_graph:
+            return gradients
+        if self.accelerator.device.type != "cuda" or self.accelerator.num_processes > 1:
+            raise UserError("train.cuda_graph is for training by one process on a GPU; set it to false")
+        self.model.use_fixed_shapes()
+        return recorded(gradients)
+
+    def _skip_step(self) -> None:
+        """Count a step that is not finite; its sequences start from zero. Too many in a row end the run."""
+        progress = self.progress
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+        self.state = self.model.initial_state(self.config.train.batch_size)
+        if progress.skipped_in_a_row >= self.config.train.max_skipped:
+            raise UserError(
+                f"{self.exp}: {progress.skipped_in_a_row} steps in a row up to step {progress.step + 1} gave a loss or "
+                "gradient that is not finite; try a lower train.learning_rate, a higher model.min_deviation, "
+                "data.dequantize true, or train.precision fp32"
+            )
+
+    def _log_interval(self) -> str:
+        """Write the averages since the last call to the log; returns them in short for the progress bar."""
+        weights = weights_at(self.config.objective, self.progress.step - 1)
+        row = self.interval.averages(self.accelerator) | {
+            "learning_rate": self._learning_rate(),
+            "kl_weight": weights.kl,
+            "aux_weight": weights.auxiliary,
+            "skipped": self.progress.skipped,
+        }
+        self.interval = Interval(self.accelerator.device)
+        self.log.record(self.progress.step, "train", row)
+        return in_short(row)
+
+    def _check_collapse(self, kl_per_frame: float) -> bool:
+        """Whether the posterior has collapsed; says so if it had not before."""
+        kl_weight = float(weights_at(self.config.objective, self.progress.step - 1).kl)
+        collapsed = has_collapsed(kl_per_frame, kl_weight)
+        if collapsed and not self.progress.collapsed:
+            self.log.say(f"warning: step {self.progress.step}: {collapse_warning(kl_per_frame)}")
+        self.progress.collapsed = collapsed
+        return collapsed
+
+    def _any_process(self, flag: bool | Tensor) -> bool:
+        """Whether the flag is set on any process."""
+        if self.accelerator.num_processes == 1:
+            return bool(flag)
+        own = torch.as_tensor(float(bool(flag)), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(own, reduction="sum") > 0)
+
+    def _is_due(self, every: int) -> bool:
+        return self.progress.step % every == 0
+
+    def _learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def _end(self) -> None:
+        """Close the log and leave the other processes."""
+        self.accelerator.end_training()
+        if self.accelerator.num_processes > 1:
+            # The threads of the process group release their last tensors only now, and need the interpreter for it.
+            # If it has begun to shut down by then, the process aborts (torch 2.11; its issue 190489).
+            time.sleep(0.2)

@@ -1,0 +1,40 @@
+"""What a training run needs before its first step: devices and processes, the optimizer, its schedule."""
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from zfaudio.config import TrainConfig
+from zfaudio.device import allow_tf32, pick_device
+
+
+def start_accelerator(options: TrainConfig, exp: Path) -> Accelerator:
+    """Accelerate with the requested device and precision, logging to `exp`."""
+    device = pick_device(options.device)
+    allow_tf32(options.precision == "tf32")
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="bf16" if options.precision == "bf16" else "no",
+        log_with="tensorboard",
+        project_dir=str(exp),
+    )
+
+
+def build_optimizer(model: nn.Module, options: TrainConfig) -> torch.optim.Adam:
+    """Adam over all parameters of a model."""
+    return torch.optim.Adam(model.parameters(), lr=options.learning_rate, eps=options.adam_eps, fused=True)
+
+
+def build_schedule(optimizer: torch.optim.Adam, options: TrainConfig) -> ReduceLROnPlateau:
+    """Halves the learning rate when validation stops improving."""
+    return ReduceLROnPlateau(
+        optimizer,
+        mode="max",
+        factor=0.5,
+        patience=options.patience,
+        threshold=0.0,
+        min_lr=options.min_learning_rate,
+    )
