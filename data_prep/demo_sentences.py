@@ -1,14 +1,14 @@
-"""The text of the demo corpus, written for this project."""
+"""The sentences of the demo corpus, written for this project."""
 
 import random
 
-# Read by every speaker, as the two SA sentences of TIMIT are.
+# All speakers read these two, like the SA sentences of TIMIT.
 SHARED = (
     "Just before noon the harbour bell rang twice, and every gull on the pier took off.",
     "Please measure the blue thread again, because Judith thought the edge was far too rough.",
 )
 
-# Read by some of the speakers each, as TIMIT's SX sentences are.
+# Some of the speakers read each of these, like the SX sentences of TIMIT.
 COMMON = (
     "The kettle whistled while nobody was in the kitchen.",
     "Seven small boats drifted past the old stone bridge.",
@@ -84,7 +84,7 @@ COMMON = (
     "A cyclist waved as she overtook the tractor.",
 )
 
-# The parts of which a speaker's own sentences are put together, as TIMIT's SI sentences are different for all.
+# Parts of the sentences that only one speaker reads, like the SI sentences of TIMIT.
 WHO = (
     "the night watchman", "a retired teacher", "my cousin Gwen", "the tallest of the dancers", "an honest broker",
     "the boy with the trumpet", "our landlady", "the ship's cook", "a visitor from Bergen", "the postmaster",
@@ -109,7 +109,7 @@ WHEN = (
 )  # fmt: skip
 
 
-def compose(random_numbers: random.Random) -> str:
-    """A sentence of who did what, where and when: one of 32,400."""
-    who, did, where, when = (random_numbers.choice(part) for part in (WHO, DID, WHERE, WHEN))
+def compose(rng: random.Random) -> str:
+    """Compose one of 32,400 sentences of who did what, where and when."""
+    who, did, where, when = (rng.choice(part) for part in (WHO, DID, WHERE, WHEN))
     return f"{who[0].upper()}{who[1:]} {did} {where} {when}."

@@ -1,4 +1,4 @@
-"""Any folder of audio -> OUT/{train,valid,test} Kaldi data directories. No audio is copied."""
+"""Prepare any folder of audio: write OUT/{train,valid,test} Kaldi data directories. No audio is copied."""
 
 import sys
 from pathlib import Path
@@ -11,8 +11,8 @@ DEFAULT_FOLDER = FolderConfig()
 
 
 def audio_folder(
-    corpus: str,
-    out: str,
+    corpus: str | Path,
+    out: str | Path,
     *,
     folder: FolderConfig = DEFAULT_FOLDER,
     strict: bool = False,
@@ -21,18 +21,18 @@ def audio_folder(
 ) -> None:
     """Write Kaldi data directories OUT/train, OUT/valid and OUT/test from any folder of audio.
 
-    Any format, rate and channel count that libsndfile reads. Recordings that cannot be used are listed in
-    OUT/rejects.txt.
+    Recordings may have any format, rate and number of channels that libsndfile reads. Those that cannot be used are
+    listed in OUT/rejects.txt.
 
     Args:
         corpus: folder of audio, searched with its subfolders.
         out: folder for the data directories.
-        folder: how it is split and long recordings are cut.
+        folder: how to split the recordings and cut long ones.
         strict: stop at the first recording that cannot be used.
-        nj: processes that look into recordings; -1: one a core.
+        nj: number of processes that check recordings, -1 for one per core.
         dask: address of a Dask scheduler to use instead of processes, such as tcp://host:8786.
     """
-    splits, rejects = prepare_folder(Path(corpus), folder, nj=nj, dask=dask, strict=strict)
+    splits, rejects = prepare_folder(corpus, folder, nj=nj, dask=dask, strict=strict)
     write_splits(Path(out), splits, rejects)
 
 

@@ -1,75 +1,72 @@
-"""TIMIT (LDC93S1) -> OUT/{train,valid,test} Kaldi data directories. No audio is copied.
+"""Prepare TIMIT (LDC93S1): write OUT/{train,valid,test} Kaldi data directories. No audio is copied.
 
-Each directory also gets `phones.ctm` where the corpus has .PHN files: utterance, channel 1, start and duration in
-seconds, phone.
+If the corpus has .PHN files, each directory also gets `phones.ctm`. Its fields are the utterance, the channel (1), the
+start and the duration in seconds, and the phone.
 """
 
 import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from data_prep.timit_disc import CORE_TEST_SPEAKERS, DEVELOPMENT_SPEAKERS, missing_from
+from data_prep.timit_disc import CORE_TEST_SPEAKERS, DEVELOPMENT_SPEAKERS, find_missing
 from zfaudio.command import run_command
 from zfaudio.corpus.audio import check_audio
 from zfaudio.corpus.kaldi import Reject, Utterance
-from zfaudio.corpus.parallel import examine
+from zfaudio.corpus.parallel import check_recordings
 from zfaudio.corpus.splits import write_splits
 from zfaudio.errors import UserError
 
-RATE = 16000  # of the sample counts in .PHN files
+RATE = 16000  # Hz; .PHN files count samples
 
-# Which of several files of one sentence is taken: the disc's own before a copy of it.
+# If there are several files of one sentence, the first of these is used: the disc's own file before a copy of it.
 AUDIO_SUFFIXES = (".wav", ".sph", ".wav.wav", ".flac")
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence of one speaker, names in capitals as on the disc: part TRAIN or TEST, name as in SX37."""
+    """One sentence of one speaker. Names are in capitals, as on the disc."""
 
-    part: str
+    part: str  # TRAIN or TEST
     speaker: str
-    name: str
+    name: str  # such as SX37
     audio: Path
     transcript: Path | None
     phones: Path | None
 
     @property
     def id(self) -> str:
-        """Utterance id. `-` sorts before every letter and digit, so that Kaldi's two orders agree."""
+        """Utterance id. `-` sorts before all letters and digits, so that Kaldi's two sorting orders agree."""
         return f"{self.speaker}-{self.name}"
 
 
 def timit(
-    corpus: str,
-    out: str,
+    corpus: str | Path,
+    out: str | Path,
     *,
     protocol: Literal["paper", "kaldi"] = "paper",
     seed: int = 0,
     valid_fraction: float = 0.05,
-    shortest_seconds: float = 0.0125,
     strict: bool = False,
     nj: int = 1,
     dask: str = "",
 ) -> None:
     """Write Kaldi data directories OUT/train, OUT/valid and OUT/test from TIMIT.
 
-    Takes the LDC93S1 disc as it is, lower-case copies, and copies converted to RIFF (.WAV.wav). Recordings that
-    cannot be used are listed in OUT/rejects.txt.
+    Reads the LDC93S1 disc, lower-case copies of it, and copies converted to RIFF (.WAV.wav). Recordings that cannot be
+    used are listed in OUT/rejects.txt.
 
     Args:
-        corpus: folder with TRAIN and TEST in it, or with TIMIT above them.
+        corpus: folder that contains TRAIN and TEST, or TIMIT with both in it.
         out: folder for the data directories.
-        protocol: paper: all training sentences less a random share for validation, all test sentences. kaldi: no
-            SA sentences, 50 development speakers, 24-speaker core test set.
-        seed: of the random split.
-        valid_fraction: share of the training sentences kept for validation (protocol paper).
-        shortest_seconds: recordings shorter than this (one frame) are rejected.
-        strict: stop where speakers or sentences of the disc are missing, and at the first unusable recording.
-        nj: processes that look into recordings; -1: one a core.
+        protocol: paper uses all training sentences, of which a random fraction is for validation, and all test
+            sentences. kaldi uses no SA sentences, 50 development speakers and the core test set of 24 speakers.
+        seed: seed of the random split (protocol paper).
+        valid_fraction: fraction of the training sentences used for validation (protocol paper).
+        strict: stop if speakers or sentences of the disc are missing, or at the first recording that cannot be used.
+        nj: number of processes that check recordings, -1 for one per core.
         dask: address of a Dask scheduler to use instead of processes, such as tcp://host:8786.
     """
     root = find_root(Path(corpus).absolute())
@@ -77,55 +74,61 @@ def timit(
     splits = split_paper(sentences, valid_fraction, seed) if protocol == "paper" else split_kaldi(sentences)
     report_missing(root, sentences, strict)
     paths = [str(sentence.audio) for sentence in sentences]
-    infos, reasons = examine(
-        partial(check_audio, shortest_seconds=shortest_seconds), paths, nj=nj, dask=dask, strict=strict
-    )
+    seconds, reasons = check_recordings(check_audio, paths, nj, dask, strict)
     rejects = [Reject(s.id, str(s.audio), reasons[str(s.audio)]) for s in sentences if str(s.audio) in reasons]
-    kept = {split: [s for s in part if str(s.audio) in infos] for split, part in splits.items()}
+    usable = {split: [s for s in part if str(s.audio) in seconds] for split, part in splits.items()}
     utterances = {
         split: [
-            Utterance(s.id, s.speaker, str(s.audio), text=read_transcript(s), duration=infos[str(s.audio)].seconds)
+            Utterance(s.id, s.speaker, str(s.audio), text=read_transcript(s), duration=seconds[str(s.audio)])
             for s in part
         ]
-        for split, part in kept.items()
+        for split, part in usable.items()
     }
     write_splits(Path(out), utterances, rejects)
-    for split, part in kept.items():
+    for split, part in usable.items():
         write_phones(Path(out) / split, part)
 
 
 def find_root(corpus: Path) -> Path:
-    """The folder that holds TRAIN: the corpus or TIMIT in it, in capitals or not."""
+    """Find the folder that contains TRAIN: the corpus itself or TIMIT in it, in capitals or not.
+
+    Raises:
+        UserError: there is none.
+    """
     if not corpus.is_dir():
         raise UserError(f"{corpus}: no such folder")
-    for folder in (corpus, child(corpus, "TIMIT")):
-        if folder is not None and child(folder, "TRAIN") is not None:
+    for folder in (corpus, find_child(corpus, "TIMIT")):
+        if folder is not None and find_child(folder, "TRAIN") is not None:
             return folder
     raise UserError(f"{corpus}: neither TRAIN nor TIMIT/TRAIN in it; give the folder of the LDC93S1 disc")
 
 
-def child(folder: Path, name: str) -> Path | None:
-    """The file or folder of that name, whatever its case."""
+def find_child(folder: Path, name: str) -> Path | None:
+    """Find a file or folder by its name in capitals."""
     return next((path for path in sorted(folder.iterdir()) if path.name.upper() == name), None)
 
 
 def find_sentences(root: Path) -> list[Sentence]:
-    """Every sentence below TRAIN and TEST once, sorted by id, whatever the order of directories."""
+    """Find all sentences below TRAIN and TEST, sorted by id. The order of the directories does not matter.
+
+    Raises:
+        UserError: there is none.
+    """
     sentences: dict[str, Sentence] = {}
     for part in ("TRAIN", "TEST"):
-        folder = child(root, part)
+        folder = find_child(root, part)
         speakers = sorted({path.parent for path in folder.rglob("*") if path.is_file()}) if folder else []
         for speaker in speakers:
-            for sentence in sentences_of(part, speaker):
+            for sentence in sentences_of_speaker(part, speaker):
                 sentences.setdefault(sentence.id, sentence)
     if not sentences:
         raise UserError(f"{root}: no recordings (.WAV, .WAV.wav) below TRAIN and TEST")
     return [sentences[id] for id in sorted(sentences)]
 
 
-def sentences_of(part: str, folder: Path) -> list[Sentence]:
-    """The sentences in a speaker's folder."""
-    files: dict[tuple[str, str], Path] = {}  # (name, suffix) in capitals and in lower case
+def sentences_of_speaker(part: str, folder: Path) -> list[Sentence]:
+    """Find the sentences in a speaker's folder."""
+    files: dict[tuple[str, str], Path] = {}  # by name in capitals and suffix in lower case
     for path in sorted(folder.iterdir()):
         name, dot, suffix = path.name.partition(".")
         if name and path.is_file():
@@ -140,9 +143,9 @@ def sentences_of(part: str, folder: Path) -> list[Sentence]:
 
 
 def split_paper(sentences: Sequence[Sentence], valid_fraction: float, seed: int) -> dict[str, list[Sentence]]:
-    """All training sentences less a random share, and all test sentences."""
+    """Split the training sentences at random into training and validation. All test sentences are for testing."""
     if not 0 <= valid_fraction < 1:
-        raise UserError(f"--valid-fraction {valid_fraction}: from 0 to below 1")
+        raise UserError(f"--valid-fraction {valid_fraction}: must be at least 0 and below 1")
     training = [sentence for sentence in sentences if sentence.part == "TRAIN"]
     count = round(valid_fraction * len(training))
     valid = {sentence.id for sentence in random.Random(seed).sample(training, count)}
@@ -154,11 +157,11 @@ def split_paper(sentences: Sequence[Sentence], valid_fraction: float, seed: int)
 
 
 def split_kaldi(sentences: Sequence[Sentence]) -> dict[str, list[Sentence]]:
-    """Kaldi's parts: no sentence that all speakers read (SA), and two sets of test speakers."""
-    own = [sentence for sentence in sentences if not sentence.name.startswith("SA")]
-    testing = [sentence for sentence in own if sentence.part == "TEST"]
+    """Split as Kaldi does: without the SA sentences, which all speakers read, and with two sets of test speakers."""
+    sentences = [sentence for sentence in sentences if not sentence.name.startswith("SA")]
+    testing = [sentence for sentence in sentences if sentence.part == "TEST"]
     splits = {
-        "train": [sentence for sentence in own if sentence.part == "TRAIN"],
+        "train": [sentence for sentence in sentences if sentence.part == "TRAIN"],
         "valid": [sentence for sentence in testing if sentence.speaker in DEVELOPMENT_SPEAKERS],
         "test": [sentence for sentence in testing if sentence.speaker in CORE_TEST_SPEAKERS],
     }
@@ -170,11 +173,15 @@ def split_kaldi(sentences: Sequence[Sentence]) -> dict[str, list[Sentence]]:
 
 
 def report_missing(root: Path, sentences: Sequence[Sentence], strict: bool) -> None:
-    """Print by name what the disc has and this corpus has not; with `strict` that is an error."""
-    spoken: dict[tuple[str, str], list[str]] = {}
+    """Print which speakers and sentences of the disc are missing here.
+
+    Raises:
+        UserError: with `strict`, if anything is missing.
+    """
+    names: dict[tuple[str, str], list[str]] = {}
     for sentence in sentences:
-        spoken.setdefault((sentence.part, sentence.speaker), []).append(sentence.name)
-    missing = missing_from(child(root, "DOC"), spoken)
+        names.setdefault((sentence.part, sentence.speaker), []).append(sentence.name)
+    missing = find_missing(find_child(root, "DOC"), names)
     if missing and strict:
         more = f"; and {len(missing) - 1} more differences" if len(missing) > 1 else ""
         raise UserError(f"{root}: {missing[0]}{more} (--strict)")
@@ -183,7 +190,7 @@ def report_missing(root: Path, sentences: Sequence[Sentence], strict: bool) -> N
 
 
 def read_transcript(sentence: Sentence) -> str | None:
-    """The words of a .TXT file, which begins with the first and the last sample; None without one."""
+    """Read the words of a .TXT file, which begins with the first and the last sample. None if there is no such file."""
     if sentence.transcript is None:
         return None
     words = sentence.transcript.read_text(encoding="utf-8", errors="replace").split()
@@ -191,7 +198,11 @@ def read_transcript(sentence: Sentence) -> str | None:
 
 
 def write_phones(data_dir: Path, sentences: Sequence[Sentence]) -> None:
-    """Write DATA_DIR/phones.ctm from the .PHN files, each line of which is first sample, last sample, phone."""
+    """Write DATA_DIR/phones.ctm from .PHN files, whose lines are the first sample, the last sample and the phone.
+
+    Raises:
+        UserError: a line of a .PHN file is something else.
+    """
     lines = []
     for sentence in sentences:
         if sentence.phones is None:

@@ -1,9 +1,9 @@
-"""What the LDC93S1 disc holds, and what a copy of it lacks."""
+"""The speakers and sentences of the LDC93S1 disc, and which of them a copy lacks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Speakers of Kaldi's development set, which are test speakers of the disc.
+# Speakers of Kaldi's development set. On the disc they are test speakers.
 DEVELOPMENT = """
 FAKS0 FDAC1 FJEM0 MGWT0 MJAR0 MMDB1 MMDM2 MPDF0 FCMH0 FKMS0 MBDG0 MBWM0 MCSH0 FADG0 FDMS0 FEDW0 MGJF0
 MGLB0 MRTK0 MTAA0 MTDT0 MTHC0 MWJG0 FNMR0 FREW0 FSEM0 MBNS0 MMJR0 MDLS0 MDLF0 MDVC0 MERS0 FMAH0 FDRW0
@@ -19,74 +19,80 @@ MBPM0 MKLT0 FNLP0 MCMJ0 MJDH0 FMGD0 MGRT0 MNJM0 FDHC0 MJLN0 MPAM0 FMLD0
 DEVELOPMENT_SPEAKERS = frozenset(DEVELOPMENT.split())
 CORE_TEST_SPEAKERS = frozenset(CORE_TEST.split())
 
-# Speakers of each part.
+# Number of speakers in each part.
 SPEAKERS = {"TRAIN": 462, "TEST": 168}
 
-# How many sentences of each kind a speaker reads: shared by all, phonetically diverse, phonetically compact.
+# Number of sentences that a speaker reads of each kind: shared by all speakers (SA), phonetically diverse (SI) and
+# phonetically compact (SX).
 KINDS = {"SA": 2, "SI": 3, "SX": 5}
 
-# Names printed of a longer list.
-NAMED = 20
+# Number of names to print of a longer list.
+MAX_NAMES = 20
 
 
-def missing_from(doc: Path | None, spoken: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
-    """One line for each thing the disc has and the copy lacks.
+def find_missing(doc: Path | None, names: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
+    """Describe in one line each what the disc has and the copy lacks.
 
-    Absent speakers and sentences go by name where the copy has the disc's own tables, DOC/SPKRINFO.TXT and
-    DOC/SPKRSENT.TXT; without them only the test speakers of Kaldi's sets and the SA sentences can be named.
+    If the copy has the disc's own tables, DOC/SPKRINFO.TXT and DOC/SPKRSENT.TXT, all missing speakers and sentences are
+    named. Otherwise only the test speakers of Kaldi's sets and the SA sentences can be named.
 
     Args:
-        doc: the disc's folder DOC, None where the copy has none.
-        spoken: sentence names by (part, speaker).
+        doc: the disc's folder DOC, None if the copy has none.
+        names: names of the sentences that the copy has, by (part, speaker).
     """
     lines = []
-    known = read_speakers(doc) or dict.fromkeys(DEVELOPMENT_SPEAKERS | CORE_TEST_SPEAKERS, "TEST")
+    parts = read_speakers(doc) or dict.fromkeys(DEVELOPMENT_SPEAKERS | CORE_TEST_SPEAKERS, "TEST")
     for part, count in SPEAKERS.items():
-        present = {speaker for of, speaker in spoken if of == part}
+        present = {speaker for speaker_part, speaker in names if speaker_part == part}
         if len(present) == count:
             continue
-        absent = sorted(speaker for speaker, of in known.items() if of == part and speaker not in present)
-        named = f", missing: {some(absent)}" if absent else ""
+        missing = sorted(speaker for speaker in parts if parts[speaker] == part and speaker not in present)
+        named = f", missing: {join_names(missing)}" if missing else ""
         lines.append(f"{part} has {len(present)} of {count} speakers{named}")
-    prescribed = read_sentences(doc)
-    for (part, speaker), names in sorted(spoken.items()):
-        absent = missing_sentences(names, prescribed.get(speaker, []))
-        if absent:
+    sentences = read_sentences(doc)
+    for (part, speaker), present_names in sorted(names.items()):
+        missing = missing_sentences(present_names, sentences.get(speaker, []))
+        if missing:
             lines.append(
-                f"{part} {speaker} has {len(names)} of {sum(KINDS.values())} sentences, missing: {some(absent)}"
+                f"{part} {speaker} has {len(present_names)} of {sum(KINDS.values())} sentences, "
+                f"missing: {join_names(missing)}"
             )
     return lines
 
 
-def missing_sentences(names: Sequence[str], prescribed: Sequence[str]) -> list[str]:
-    """Sentences of the disc's table that are not there; without the table, how many of which kind."""
-    if prescribed:
-        return sorted(set(prescribed) - set(names))
-    absent = [name for name in ("SA1", "SA2") if name not in names]
+def missing_sentences(present: Sequence[str], expected: Sequence[str]) -> list[str]:
+    """List the expected sentences that are not present, or how many of each kind if there is no expectation."""
+    if expected:
+        return sorted(set(expected) - set(present))
+    missing = [name for name in ("SA1", "SA2") if name not in present]
     for kind in ("SI", "SX"):
-        short = KINDS[kind] - sum(name.startswith(kind) for name in names)
-        if short > 0:
-            absent.append(f"{short} {kind}")
-    return absent
+        number = KINDS[kind] - sum(name.startswith(kind) for name in present)
+        if number > 0:
+            missing.append(f"{number} {kind}")
+    return missing
 
 
-def some(names: Sequence[str]) -> str:
-    """The names, or the first of a long list of them."""
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+def join_names(names: Sequence[str]) -> str:
+    """Join names with commas. Of a long list, only the first names are shown."""
+    hidden = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
 def read_speakers(doc: Path | None) -> dict[str, str]:
-    """Part of each speaker by DOC/SPKRINFO.TXT (columns: id, sex, dialect region, use); empty without it."""
+    """Read the part of each speaker from DOC/SPKRINFO.TXT. Its columns are id, sex, dialect region and use.
+
+    Returns an empty dictionary if there is no such file.
+    """
     rows = read_rows(doc, "SPKRINFO.TXT")
     parts = {"TRN": "TRAIN", "TST": "TEST"}
     return {f"{row[1]}{row[0]}".upper(): parts[row[3]] for row in rows if len(row) > 3 and row[3] in parts}
 
 
 def read_sentences(doc: Path | None) -> dict[str, list[str]]:
-    """Sentences of each speaker by DOC/SPKRSENT.TXT (columns: id, 2 SA, 5 SX, 3 SI numbers); empty without it.
+    """Read the sentences of each speaker from DOC/SPKRSENT.TXT. Its columns are id, 2 SA, 5 SX and 3 SI numbers.
 
-    The table has no sex in front of its ids, so a speaker stands there under both letters.
+    The ids in this table lack the letter of the sex, so each speaker is returned with both letters. Returns an empty
+    dictionary if there is no such file.
     """
     kinds = ["SA"] * 2 + ["SX"] * 5 + ["SI"] * 3
     rows = [row for row in read_rows(doc, "SPKRSENT.TXT") if len(row) == 11 and all(map(str.isdigit, row[1:]))]
@@ -95,7 +101,7 @@ def read_sentences(doc: Path | None) -> dict[str, list[str]]:
 
 
 def read_rows(doc: Path | None, name: str) -> list[list[str]]:
-    """Fields of each line of a table in DOC, comments (;) left out; empty where there is no such file."""
+    """Read the fields of each line of a table in DOC, without comments (;). Empty if there is no such file."""
     if doc is None or not doc.is_dir():
         return []
     path = next((path for path in sorted(doc.iterdir()) if path.name.upper() == name), None)

@@ -1,17 +1,19 @@
-"""Small speech-like recordings, corpora and shards for tests."""
+"""Small recordings that resemble speech, and corpora and shards of them, for tests."""
 
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from zfaudio.corpus.audio import RejectedRecording
+from zfaudio.corpus.kaldi import Utterance, load_utterances
 from zfaudio.data.frames import Moments, from_frames, moments, to_frames
 from zfaudio.data.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest, sha256
 from zfaudio.data.shard_format import FramedUtterance, write_shard
 
 
 def speech(samples: int, seed: int = 0, rate: int = 16000) -> np.ndarray:
-    """Voiced and unvoiced stretches with pauses of digital silence between them, int16 [samples]."""
+    """Make voiced and unvoiced syllables with digital silence between them, int16 [samples]."""
     rng = np.random.default_rng(seed)
     time = np.arange(samples) / rate
     pitch = rng.uniform(80, 240) * (1 + 0.1 * np.sin(2 * np.pi * 3 * time))
@@ -24,7 +26,7 @@ def speech(samples: int, seed: int = 0, rate: int = 16000) -> np.ndarray:
 def write_corpus(
     folder: Path, speakers: int = 4, recordings: int = 3, seconds: float = 0.6, rate: int = 16000, suffix: str = "wav"
 ) -> list[Path]:
-    """Write FOLDER/spkN/spkN-M.wav, each of another length; the paths in order."""
+    """Write FOLDER/spkN/spkN-M.wav, each with a different length, and return the paths in order."""
     paths = []
     for speaker in range(speakers):
         for recording in range(recordings):
@@ -37,7 +39,7 @@ def write_corpus(
 
 
 def write_data_dir(folder: Path, recordings: list[Path]) -> Path:
-    """Write a Kaldi data directory of whole recordings; a recording's folder is its speaker."""
+    """Write a Kaldi data directory of whole recordings. The name of a recording's folder is its speaker."""
     folder.mkdir(parents=True, exist_ok=True)
     by_id = {path.stem: path for path in sorted(recordings, key=lambda path: path.stem)}
     speakers = {name: path.parent.name for name, path in by_id.items()}
@@ -54,8 +56,16 @@ def write_data_dir(folder: Path, recordings: list[Path]) -> Path:
     return folder
 
 
+def load_utterance(utterance: Utterance, sample_rate: int = 16000, allow_pipes: bool = False) -> np.ndarray:
+    """Load the waveform of one utterance, or raise the RejectedRecording that says why it cannot be used."""
+    ((_, waveform),) = load_utterances([utterance], sample_rate, allow_pipes)
+    if isinstance(waveform, RejectedRecording):
+        raise waveform
+    return waveform
+
+
 def framed(name: str, frames: int, frame_size: int, seed: int = 0) -> FramedUtterance:
-    """An utterance of so many frames and three samples more."""
+    """Make an utterance of some whole frames and three more samples."""
     waveform = speech(frames * frame_size, seed=seed)
     return FramedUtterance(name, name.split("-")[0], 0.0, len(waveform) + 3, to_frames(waveform, frame_size))
 
@@ -71,15 +81,16 @@ def make_shards(
     """Write a folder of shards and its manifest.
 
     Args:
-        path: the folder; made where it is missing.
-        utterances: of the training part, with 3 each of valid and test; or a number for each split.
-        frames: of every utterance; a list is gone through in turn, over and over.
-        frame_size: samples a frame.
-        seed: of the speech.
-        utterances_per_shard: of every shard but the last.
+        path: the folder, which is created if it is missing.
+        utterances: number of training utterances, besides which there are 3 each for valid and test; or the number for
+            each split.
+        frames: number of frames of each utterance. A list is repeated.
+        frame_size: number of samples per frame.
+        seed: seed of the speech.
+        utterances_per_shard: number of utterances in each shard but the last.
 
     Returns:
-        Its location, as commands and readers take it.
+        The path of the folder.
     """
     path.mkdir(parents=True, exist_ok=True)
     counts = utterances if isinstance(utterances, dict) else {"train": utterances, "valid": 3, "test": 3}
@@ -97,13 +108,19 @@ def make_shards(
             with tar.open("wb") as stream:
                 write_shard(stream, part)
             with tar.open("rb") as stream:
-                shards.append(Shard(tar.name, sha256(stream), len(part), sum(len(one.frames) for one in part)))
+                shards.append(
+                    Shard(tar.name, sha256(stream), len(part), sum(len(utterance.frames) for utterance in part))
+                )
         splits[split] = SplitManifest(
-            shards, count, sum(len(one.frames) for one in made), 3 * count, len({one.speaker for one in made})
+            shards=shards,
+            utterances=count,
+            frames=sum(len(utterance.frames) for utterance in made),
+            dropped_samples=3 * count,
+            speakers=len({utterance.speaker for utterance in made}),
         )
         if split == "train":
-            for one in made:
-                corpus = corpus.merge(moments(from_frames(one.frames)))
+            for utterance in made:
+                corpus = corpus.merge(moments(from_frames(utterance.frames)))
     manifest = Manifest(FORMAT_VERSION, frame_size, 16000, corpus.mean, corpus.deviation, splits)
     (path / "manifest.json").write_text(manifest.to_json())
     return str(path)

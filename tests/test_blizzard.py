@@ -3,9 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from speech import load_utterance
 
 from data_prep.blizzard import blizzard
-from zfaudio.corpus.kaldi import load_utterance, read_data_dir
+from zfaudio.corpus.kaldi import read_data_dir
 from zfaudio.errors import UserError
 
 SPLITS = ("train", "valid", "test")

@@ -5,12 +5,12 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from speech import load_utterance
 
 from zfaudio.corpus.audio import RejectedRecording, write_wav
 from zfaudio.corpus.kaldi import (
     Reject,
     Utterance,
-    load_utterance,
     load_utterances,
     read_data_dir,
     validate_data_dir,
@@ -110,7 +110,7 @@ def test_sorting_is_c_order(tmp_path: Path) -> None:
 def test_repeated_id_is_refused(data_dir: Path, name: str) -> None:
     lines = (data_dir / name).read_text().splitlines()
     (data_dir / name).write_text("\n".join([lines[0], *lines]) + "\n")
-    assert any("twice" in problem for problem in validate_data_dir(data_dir))
+    assert any("listed twice" in problem for problem in validate_data_dir(data_dir))
 
 
 @pytest.mark.parametrize("name", ["text", "segments", "utt2dur", "wav.scp"])
@@ -132,13 +132,13 @@ def test_missing_table_is_named(data_dir: Path, name: str) -> None:
     [
         ("spk2utt", "ann ann-1 ann-2", "ann ann-1", "spk2utt"),
         ("utt2spk", "ann-1 ann\n", "ann-1 zoe\n", "by speaker"),
-        ("utt2spk", "ann-1 ann\n", "ann-1\n", "one speaker"),
-        ("segments", "0.500000 2.000000", "0.500000 2.500000", "its recording rec1 after 2.000 s"),
+        ("utt2spk", "ann-1 ann\n", "ann-1\n", "exactly one speaker"),
+        ("segments", "0.500000 2.000000", "0.500000 2.500000", "its recording rec1 ends at 2.000 s"),
         ("segments", "0.500000 2.000000", "0.500000 0.500000", "before it starts"),
         ("segments", "0.500000 2.000000", "-0.5 2.0", "not RECORDING START END"),
         ("segments", "0.500000 2.000000", "0.5 nan", "not RECORDING START END"),
-        ("segments", "ann-2 rec1", "ann-2 rec7", "wav.scp has not"),
-        ("utt2dur", "1.500000", "-1", "not a length"),
+        ("segments", "ann-2 rec1", "ann-2 rec7", "rec7, which is not in wav.scp"),
+        ("utt2dur", "1.500000", "-1", "not a duration"),
         ("text", "first half", "first #0", "reserved symbol"),
         ("text", "whole\n", "whole", "without newline"),
         ("text", "bob-1 whole\n", "\nbob-1 whole\n", "blank"),

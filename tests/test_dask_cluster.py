@@ -46,6 +46,6 @@ def test_two_processes_write_what_one_process_writes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["nowhere", "tcp://127.0.0.1:9"])
 def test_address_without_a_scheduler_is_named(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zfaudio.corpus.parallel.DASK_SECONDS", 0.5)
+    monkeypatch.setattr("zfaudio.corpus.parallel.DASK_TIMEOUT", 0.5)
     with pytest.raises(UserError, match=f"--dask {address}: no scheduler"):
         timit(str(lay_out(tmp_path / "disc")), str(tmp_path / "out"), dask=address)

@@ -52,7 +52,7 @@ def test_same_seed_gives_the_same_files_however_many_processes(corpus: Path, tmp
 
 
 def test_existing_corpus_is_not_overwritten(corpus: Path) -> None:
-    with pytest.raises(UserError, match="something already"):
+    with pytest.raises(UserError, match="exists already"):
         demo(str(corpus))
 
 

@@ -1,4 +1,5 @@
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +7,12 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from speech import load_utterance
 
 from data_prep.folder import audio_folder
 from zfaudio.corpus.folder import FolderConfig, prepare_folder
-from zfaudio.corpus.kaldi import load_utterance, read_data_dir, validate_data_dir
-from zfaudio.corpus.pauses import fixed_pieces, quiet_pieces
+from zfaudio.corpus.kaldi import read_data_dir, validate_data_dir
+from zfaudio.corpus.pauses import cut_at_fixed_length, cut_at_pauses
 from zfaudio.corpus.splits import split_in_order
 from zfaudio.errors import UserError
 
@@ -80,9 +82,12 @@ def test_split_does_not_depend_on_directory_order(tmp_path: Path, monkeypatch: p
         record(tmp_path / f"{name}.wav", 0.05)
     config = FolderConfig(valid_fraction=0.25, test_fraction=0.25)
     first, _ = prepare_folder(tmp_path, config)
-    found = list(tmp_path.rglob("*"))
-    random.Random(1).shuffle(found)
-    monkeypatch.setattr(Path, "rglob", lambda self, pattern: iter(found))
+
+    def shuffled_walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+        yield str(folder), [], random.Random(1).sample(names, len(names))
+
+    names = [path.name for path in tmp_path.iterdir()]
+    monkeypatch.setattr("zfaudio.corpus.folder.os.walk", shuffled_walk)
     second, _ = prepare_folder(tmp_path, config)
     other, _ = prepare_folder(tmp_path, FolderConfig(valid_fraction=0.25, test_fraction=0.25, seed=1))
     assert ids(first) == ids(second)
@@ -134,7 +139,14 @@ def test_bad_recordings_are_left_out_with_their_reason(tmp_path: Path) -> None:
     soundfile.write(source / "nan.wav", np.full(9000, np.nan), RATE, subtype="FLOAT")
     audio_folder(str(source), str(tmp_path / "out"))
     lines = (tmp_path / "out" / "rejects.txt").read_text()
-    for reason in ("empty file", "not readable as audio", "NaN", "too short", "line break", "libsndfile reads no .m4a"):
+    for reason in (
+        "empty file",
+        "not readable as audio",
+        "NaN",
+        "too short",
+        "line break",
+        "libsndfile cannot read .m4a",
+    ):
         assert reason in lines
     assert "cut.flac" in lines
     assert sum(len(read_data_dir(tmp_path / "out" / split)) for split in ("train", "valid", "test")) == 4
@@ -176,10 +188,10 @@ def test_cut_at_a_fixed_length_writes_segments(tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 4000), st.floats(0.5, 20.0), st.integers(0, 2**32 - 1))
-def test_quiet_pieces_cover_everything_and_are_never_too_long(steps: int, longest: float, seed: int) -> None:
+def test_pieces_cut_at_pauses_cover_everything_and_are_never_too_long(steps: int, longest: float, seed: int) -> None:
     energies = np.random.default_rng(seed).exponential(size=steps)
     seconds = steps * 0.01 + 0.004
-    pieces = quiet_pieces(energies, 0.01, seconds, longest)
+    pieces = cut_at_pauses(energies, 0.01, seconds, longest)
     assert pieces[0][0] == 0.0
     assert pieces[-1][1] == seconds
     assert [end for _, end in pieces[:-1]] == [start for start, _ in pieces[1:]]
@@ -189,8 +201,8 @@ def test_quiet_pieces_cover_everything_and_are_never_too_long(steps: int, longes
 
 
 @given(st.floats(0.01, 100.0), st.floats(0.1, 10.0))
-def test_fixed_pieces_are_equal_but_for_the_last(seconds: float, length: float) -> None:
-    pieces = fixed_pieces(seconds, length, shortest=0.0125)
+def test_pieces_of_fixed_length_are_equal_but_for_the_last(seconds: float, length: float) -> None:
+    pieces = cut_at_fixed_length(seconds, length, shortest=0.0125)
     covered = sum(end - start for start, end in pieces)
     assert seconds - 0.0125 - 1e-6 <= covered <= seconds + 1e-6
     assert all(end - start == pytest.approx(length) for start, end in pieces[:-1])

@@ -1,7 +1,6 @@
 """Frames and their kernels against plain NumPy."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis.strategies as st
 import numpy as np
@@ -87,18 +86,6 @@ def test_merged_moments_are_those_of_all_samples(parts):
     assert merged.count == whole.count
     assert merged.mean == pytest.approx(whole.mean, rel=1e-12, abs=1e-9)
     assert merged.deviation == pytest.approx(whole.deviation, rel=1e-9, abs=1e-6)
-
-
-def test_moments_in_threads_merge_to_those_of_all_samples():
-    samples = speech(1_000_000)
-    with ThreadPoolExecutor(4) as pool:
-        parts = list(pool.map(moments, np.array_split(samples, 13)))
-    merged = parts[0]
-    for part in parts[1:]:
-        merged = merged.merge(part)
-    mean, deviation = numpy_moments(samples)
-    assert merged.mean == pytest.approx(mean, rel=1e-10)
-    assert merged.deviation == pytest.approx(deviation, rel=1e-12)
 
 
 def test_moments_of_nothing():

@@ -46,7 +46,7 @@ def test_recordings_are_split_by_the_lists_in_the_repository_or_a_plain_folder(t
 
 def test_a_recording_that_is_not_there_is_named(tmp_path, lists):
     (write_recordings(tmp_path / "corpus") / "cc-03.wav").unlink()
-    with pytest.raises(UserError, match="1 of the 7 recordings are not there \\(cc-03"):
+    with pytest.raises(UserError, match="1 of the 7 recordings are missing \\(cc-03"):
         intents(tmp_path / "corpus", tmp_path / "out", lists=lists)
 
 

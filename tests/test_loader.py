@@ -14,10 +14,11 @@ import torch
 from hypothesis import given, settings
 from speech import make_shards
 
+from zfaudio.config import DataConfig
 from zfaudio.data.frames import standardize
-from zfaudio.data.loader import Batch, DataConfig, TrainingStream, whole_utterances
+from zfaudio.data.loader import Batch, TrainingStream, whole_utterances
 from zfaudio.data.manifest import Shard, read_manifest
-from zfaudio.data.segments import deal_out
+from zfaudio.data.segments import separate_shards
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
 
@@ -218,11 +219,11 @@ def test_every_utterance_goes_to_one_rank_in_each_epoch(tmp_path, world, shards)
 def test_shards_of_like_size_are_dealt_out_and_the_others_shared():
     sizes = [256, 256, 17, 250, 256, 256, 256, 256]  # one recording or another is always left out
     shards = [Shard(f"train-{i}.tar", "", size, 9 * size) for i, size in enumerate(sizes)]
-    dealt, shared = deal_out(shards, 3)
+    dealt, shared = separate_shards(shards, 3)
     assert [shard.utterances for shard in dealt] == [256, 256, 250, 256, 256, 256]
     assert [shard.utterances for shard in shared] == [17, 256]
-    assert deal_out(shards, 8) == ([], shards)
-    assert deal_out(shards, 1) == (shards, [])
+    assert separate_shards(shards, 8) == ([], shards)
+    assert separate_shards(shards, 1) == (shards, [])
 
 
 def test_more_ranks_than_utterances_are_refused(tmp_path):

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from speech import speech, write_corpus, write_data_dir
+from speech import load_utterance, speech, write_corpus, write_data_dir
 
 from zfaudio.corpus.folder import FolderConfig
-from zfaudio.corpus.kaldi import load_utterance, read_data_dir
+from zfaudio.corpus.kaldi import read_data_dir
 from zfaudio.data.frames import moments, to_frames
 from zfaudio.data.manifest import check_shards, read_manifest
 from zfaudio.data.shard import shard
@@ -357,10 +357,14 @@ def test_an_unfinished_run_of_other_settings_or_recordings_is_not_continued(tmp_
     spoil(bad)
     with pytest.raises(UserError):
         shard(splits, out, strict=True)
-    with pytest.raises(UserError, match="not finished; delete it to start afresh"):
+    with pytest.raises(
+        UserError, match="holds an unfinished run with other recordings or settings; delete it to start again"
+    ):
         shard(splits, out, frame_size=100)
     soundfile.write(bad, speech(9000), 16000)
-    with pytest.raises(UserError, match="not finished; delete it to start afresh"):
+    with pytest.raises(
+        UserError, match="holds an unfinished run with other recordings or settings; delete it to start again"
+    ):
         shard(splits, out)
 
 

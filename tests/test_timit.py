@@ -3,12 +3,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from speech import load_utterance
 from timit_tree import RATE, lay_out
 
 from data_prep.timit import timit
 from data_prep.timit_disc import CORE_TEST_SPEAKERS, DEVELOPMENT_SPEAKERS
 from zfaudio.command import run_command
-from zfaudio.corpus.kaldi import Utterance, load_utterance, read_data_dir
+from zfaudio.corpus.kaldi import Utterance, read_data_dir
 from zfaudio.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""TIMIT's layout with short made-up sentences, as the disc has it and as copies of it do."""
+"""Short made-up sentences in the layout of TIMIT, as it is on the disc or in copies of it."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ SENTENCES = ("SA1", "SA2", "SI10", "SI11", "SI12", "SX1", "SX2", "SX3", "SX4", "
 
 
 def lay_out(root: Path, train: list[str], test: list[str], lower: bool = False, riff: bool = False) -> Path:
-    """A TIMIT tree of ten short sentences a speaker."""
+    """Write a TIMIT tree with ten short sentences per speaker, and return its root."""
     for part, speakers in (("TRAIN", train), ("TEST", test)):
         for speaker in speakers:
             for name in SENTENCES:

@@ -1,1 +1,1 @@
-"""Recordings and the tables that list them."""
+"""Find, check, cut and split recordings, and read and write the Kaldi data directories that list them."""

@@ -1,4 +1,4 @@
-"""Any folder of audio -> utterances, in training, validation and test parts."""
+"""Turn any folder of audio into utterances of a training, a validation and a test split."""
 
 import os
 import re
@@ -9,17 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from zfaudio.corpus.audio import AUDIO_SUFFIXES, AudioInfo, RejectedRecording, open_audio, read_blocks, too_short
+from zfaudio.corpus.audio import AUDIO_SUFFIXES, SHORTEST_SECONDS, duration, open_audio, read_blocks
 from zfaudio.corpus.kaldi import Reject, Utterance
-from zfaudio.corpus.parallel import examine, nameable
-from zfaudio.corpus.pauses import fixed_pieces, loudness, quiet_pieces
+from zfaudio.corpus.parallel import check_recordings, path_problem
+from zfaudio.corpus.pauses import Pieces, cut_at_fixed_length, cut_at_pauses, measure_energy
 from zfaudio.corpus.splits import SPLITS, split_at_random, split_in_order
 from zfaudio.errors import UserError
 
-# Audio that libsndfile does not read: named in the rejects rather than passed over.
-FOREIGN_SUFFIXES = frozenset({".aac", ".amr", ".m4a", ".mp4", ".opus", ".webm", ".wma", ".wv"}) - AUDIO_SUFFIXES
-
-Pieces = list[tuple[float, float]]
+# Audio that libsndfile cannot read. Such files are listed as rejects instead of being ignored.
+UNSUPPORTED_SUFFIXES = frozenset({".aac", ".amr", ".m4a", ".mp4", ".opus", ".webm", ".wma", ".wv"}) - AUDIO_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -27,88 +25,96 @@ class FolderConfig:
     """How a folder of audio becomes a corpus.
 
     Attributes:
-        split_by: what stays together: speaker, file, or auto (speaker where there are three or more, else file).
-        speaker_pattern: regular expression with a group called speaker, searched in each file's path below the
-            folder, as in '^(?P<speaker>[^/]+)/'. Empty: the name of the file's folder, if there are several.
-        lists: folder with train.txt, valid.txt and test.txt, a path below the audio folder on each line; the
-            files listed there are used, and nothing else is decided.
-        valid_fraction: share of the speakers or files kept for validation.
-        test_fraction: share of the speakers or files kept for testing.
-        seed: of the random split.
-        cut: cut recordings longer than max_seconds at their quietest moments (silence), every max_seconds
-            (fixed), or not (none).
-        max_seconds: the most a piece may last.
-        shortest_seconds: recordings shorter than this (one frame) are rejected.
+        split_by: what is kept together in one split: all recordings of a speaker, single files, or auto, which means
+            speaker if there are at least three speakers and file otherwise.
+        speaker_pattern: regular expression with a group named speaker that is searched in each file's path below the
+            folder, such as '^(?P<speaker>[^/]+)/'. If empty, the speaker is the name of the file's folder, provided
+            that there are several folders.
+        lists: folder with train.txt, valid.txt and test.txt, which list the files of each split, one path below the
+            audio folder per line. Files that are not listed are not used.
+        valid_fraction: fraction of the speakers or files used for validation.
+        test_fraction: fraction of the speakers or files used for testing.
+        seed: seed of the random split.
+        cut: how to cut recordings longer than max_seconds: at their quietest moments (silence), every max_seconds
+            (fixed), or not at all (none).
+        max_seconds: maximum length of a piece in seconds.
     """
 
     split_by: Literal["auto", "speaker", "file"] = "auto"
     speaker_pattern: str = ""
-    lists: str = ""
+    lists: str | Path = ""
     valid_fraction: float = 0.05
     test_fraction: float = 0.05
     seed: int = 0
     cut: Literal["silence", "fixed", "none"] = "silence"
     max_seconds: float = 15.0
-    shortest_seconds: float = 0.0125
 
     def __post_init__(self) -> None:
-        if self.max_seconds <= 2 * self.shortest_seconds:
-            raise UserError(f"--folder.max-seconds {self.max_seconds}: must be longer than two frames")
+        if self.max_seconds <= 2 * SHORTEST_SECONDS:
+            raise UserError(f"--folder.max-seconds {self.max_seconds}: must be longer than {2 * SHORTEST_SECONDS}")
 
 
 @dataclass(frozen=True)
-class Examined:
-    """What a recording holds and where it is cut."""
+class RecordingInfo:
+    """The length of a recording and the pieces to cut it into, if any."""
 
-    info: AudioInfo
+    seconds: float
     pieces: Pieces
 
 
 def prepare_folder(
-    folder: Path, config: FolderConfig, nj: int = 1, dask: str = "", strict: bool = False, decode: bool = True
+    folder: str | Path, config: FolderConfig, nj: int = 1, dask: str = "", strict: bool = False, decode: bool = True
 ) -> tuple[dict[str, list[Utterance]], list[Reject]]:
-    """Utterances of a folder by split (train, valid, test), and what was left out.
+    """Find the utterances of a folder of audio.
 
     Args:
-        folder: of audio, with its subfolders.
-        config: how it is split and its recordings are cut.
-        nj: processes that look into recordings.
-        dask: address of a Dask scheduler to use instead.
+        folder: folder of audio, searched with its subfolders.
+        config: how to split the recordings and cut long ones.
+        nj: number of processes that check recordings, -1 for one per core.
+        dask: address of a Dask scheduler to use instead of processes.
         strict: stop at the first recording that cannot be used.
-        decode: look at every recording to its end. Without, of those that are not cut only the header is read: whoever
-            decodes them next finds what is wrong behind it.
+        decode: decode each recording to its end to check it. If false, only the headers of recordings that are not cut
+            are read, and errors after the header are found when the recordings are decoded later.
+
+    Returns:
+        The utterances of each split (train, valid, test), and the recordings that were left out.
 
     Raises:
-        UserError: no folder, nothing usable in it, options that do not fit; with `strict` the first bad recording.
+        UserError: there is no such folder or nothing usable in it, or an option does not fit it; with `strict`, a
+            recording cannot be used.
     """
     folder = Path(folder).absolute()
-    files, foreign = find_audio(folder)
+    files, unsupported = find_audio(folder)
     listed = read_lists(Path(config.lists), files) if config.lists else None
     if listed is not None:
         files = sorted(file for names in listed.values() for file in names)
     if not files:
         raise UserError(f"{folder}: no audio files in it")
-    speakers = speakers_of(files, config.speaker_pattern, folder.name)
+    speakers = find_speakers(files, config.speaker_pattern, folder.name)
     ids = utterance_ids(files, speakers)
-    reasons = {file: reason for file in files if (reason := nameable(str(folder / file)))}
+    reasons = {file: reason for file in files if (reason := path_problem(str(folder / file)))}
     paths = {str(folder / file): file for file in files if file not in reasons}
-    examined, bad = examine(partial(examine_recording, config=config, decode=decode), list(paths), nj, dask, strict)
-    reasons |= {paths[path]: reason for path, reason in bad.items()}
-    reasons |= {file: f"libsndfile reads no {Path(file).suffix}; convert it to FLAC" for file in foreign}
+    inspect = partial(inspect_recording, config=config, decode=decode)
+    recordings, rejected = check_recordings(inspect, list(paths), nj, dask, strict)
+    reasons |= {paths[path]: reason for path, reason in rejected.items()}
+    reasons |= {file: f"libsndfile cannot read {Path(file).suffix}; convert it to FLAC" for file in unsupported}
     rejects = [Reject(ids.get(file, "-"), str(folder / file), reason) for file, reason in sorted(reasons.items())]
-    if not examined:
+    if not recordings:
         raise UserError(f"{folder}: none of {len(files)} recordings is usable; {files[0]}: {reasons[files[0]]}")
     utterances = {
-        paths[path]: utterances_of(path, ids[paths[path]], speakers.get(paths[path]), found)
-        for path, found in examined.items()
+        paths[path]: cut_utterances(path, ids[paths[path]], speakers.get(paths[path]), info)
+        for path, info in recordings.items()
     }
     if listed is not None:
-        return {split: gather(utterances, listed[split]) for split in SPLITS}, rejects
+        return {split: utterances_of_files(utterances, listed[split]) for split in SPLITS}, rejects
     return split_utterances(utterances, speakers, config), rejects
 
 
 def find_audio(folder: Path) -> tuple[list[str], list[str]]:
-    """Paths below the folder, sorted: those of audio, and of audio libsndfile does not read. Hidden files are not seen.
+    """Find the audio files in a folder and its subfolders. Hidden files are ignored.
+
+    Returns:
+        Sorted paths below the folder: of the files that libsndfile reads, and of those in formats it cannot read.
 
     Raises:
         UserError: there is no such folder.
@@ -117,18 +123,18 @@ def find_audio(folder: Path) -> tuple[list[str], list[str]]:
         raise UserError(f"{folder}: no such folder")
     names = []
     for parent, _, files in os.walk(folder):
-        below = "" if parent == str(folder) else os.path.relpath(parent, folder) + "/"
-        names += [below + name for name in files if not name.startswith(".")]
+        prefix = "" if parent == str(folder) else os.path.relpath(parent, folder) + "/"
+        names += [prefix + name for name in files if not name.startswith(".")]
     suffixes = {name: os.path.splitext(name)[1].lower() for name in sorted(names)}
     audio = [name for name, suffix in suffixes.items() if suffix in AUDIO_SUFFIXES]
-    return audio, [name for name, suffix in suffixes.items() if suffix in FOREIGN_SUFFIXES]
+    return audio, [name for name, suffix in suffixes.items() if suffix in UNSUPPORTED_SUFFIXES]
 
 
 def read_lists(lists: Path, files: Sequence[str]) -> dict[str, list[str]]:
-    """Files of each split as DIR/train.txt, valid.txt and test.txt name them; a split without a list is empty.
+    """Read the files of each split from LISTS/train.txt, valid.txt and test.txt. A split without a list is empty.
 
     Raises:
-        UserError: no list, a file that is not in the folder, or one named twice.
+        UserError: there is no list, or a list names a file that is not in the folder or that is listed twice.
     """
     listed: dict[str, list[str]] = {split: [] for split in SPLITS}
     present, seen = set(files), set[str]()
@@ -139,131 +145,147 @@ def read_lists(lists: Path, files: Sequence[str]) -> dict[str, list[str]]:
         names = [line.strip().removeprefix("./") for line in path.read_text(encoding="utf-8").splitlines()]
         for name in filter(None, names):
             if name not in present:
-                raise UserError(f"{path}: {name} is no audio file of the folder")
+                raise UserError(f"{path}: {name} is not an audio file of the folder")
             if name in seen:
                 raise UserError(f"{path}: {name} is listed a second time")
             seen.add(name)
             listed[split].append(name)
     if not seen:
-        raise UserError(f"{lists}: no train.txt, valid.txt or test.txt with a file in it")
+        raise UserError(f"{lists}: no train.txt, valid.txt or test.txt that lists a file")
     return listed
 
 
-def speakers_of(files: Sequence[str], pattern: str, root: str) -> dict[str, str]:
-    """Speaker of each file by the pattern, else by its folder where there are several; empty: not known.
+def find_speakers(files: Sequence[str], pattern: str, root: str) -> dict[str, str]:
+    """Find the speaker of each file.
 
-    Speaker names are made safe for Kaldi, different ones staying different.
+    Args:
+        files: paths below the folder.
+        pattern: see `FolderConfig.speaker_pattern`.
+        root: name of the folder.
+
+    Returns:
+        Speaker ids that are safe for Kaldi, by file. Empty if speakers are not known.
 
     Raises:
-        UserError: the pattern is no regular expression, has no group `speaker`, or fits none of a file's path.
+        UserError: the pattern is not a regular expression, has no group named speaker, or does not match a file's path.
     """
     if not pattern:
         folders = {file: Path(file).parent.name or root for file in files}
-        return kaldi_names(folders) if len(set(folders.values())) > 1 else {}
+        return safe_names(folders) if len(set(folders.values())) > 1 else {}
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise UserError(f"--folder.speaker-pattern {pattern!r}: {error}") from None
     if "speaker" not in compiled.groupindex:
         raise UserError(f"--folder.speaker-pattern {pattern!r}: no group (?P<speaker>...) in it")
-    found = {}
+    speakers = {}
     for file in files:
         match = compiled.search(file)
         if match is None or not match["speaker"]:
             raise UserError(f"--folder.speaker-pattern {pattern!r}: no speaker in {file}")
-        found[file] = match["speaker"]
-    return kaldi_names(found)
+        speakers[file] = match["speaker"]
+    return safe_names(speakers)
 
 
-def kaldi_names(names: dict[str, str]) -> dict[str, str]:
-    """Names by file with only word characters and dots in them.
+def safe_names(names: dict[str, str]) -> dict[str, str]:
+    """Replace all characters but word characters and dots in names, given by file. Different names stay different.
 
-    Without a character that sorts before the `-` that joins speaker and utterance, Kaldi's two orders (by
-    utterance, and by speaker then utterance) agree.
+    Kaldi sorts by utterance, and by speaker and then utterance. Both orders agree only if no speaker's name contains a
+    character that sorts before the `-` between speaker and utterance.
     """
     safe: dict[str, str] = {}
-    taken: set[str] = set()
+    used: set[str] = set()
     for name in sorted(set(names.values())):
-        safe[name] = unused(re.sub(r"[^\w.]", "_", name), taken)
+        safe[name] = make_unique(re.sub(r"[^\w.]", "_", name), used)
     return {file: safe[name] for file, name in names.items()}
 
 
-def unused(name: str, taken: set[str]) -> str:
-    """The name, or with a number behind it the first that is not taken; it is taken then."""
+def make_unique(name: str, used: set[str]) -> str:
+    """Append a number to a name if it is used already, and add the result to the used names."""
     candidate, number = name, 2
-    while candidate in taken:
+    while candidate in used:
         candidate, number = f"{name}_{number}", number + 1
-    taken.add(candidate)
+    used.add(candidate)
     return candidate
 
 
 def utterance_ids(files: Sequence[str], speakers: dict[str, str]) -> dict[str, str]:
-    """Unique id of each file: speaker-name, or the name alone where no speaker is known.
+    """Make a unique id for each file: speaker-name, or only the name if the speaker is not known.
 
-    Files of one speaker with the same name get their whole path for it.
+    If several files of a speaker have the same name, their whole paths are used instead of their names.
     """
     stems = {file: Path(file).stem for file in files}
     count = Counter((speakers.get(file), stem) for file, stem in stems.items())
-    taken: set[str] = set()
+    used: set[str] = set()
     ids = {}
     for file in sorted(files):
         name = stems[file] if count[speakers.get(file), stems[file]] == 1 else file
         name = re.sub(r"[^\w.]", "_", name)
-        ids[file] = unused(f"{speakers[file]}-{name}" if file in speakers else name, taken)
+        ids[file] = make_unique(f"{speakers[file]}-{name}" if file in speakers else name, used)
     return ids
 
 
-def examine_recording(path: str, config: FolderConfig, decode: bool = True) -> Examined:
-    """Look into a recording and say where it is cut; for `decode` see `prepare_folder`. Raises RejectedRecording."""
+def inspect_recording(path: str, config: FolderConfig, decode: bool = True) -> RecordingInfo:
+    """Measure a recording and decide where to cut it. For `decode` see `prepare_folder`.
+
+    Raises:
+        RejectedRecording: it cannot be used.
+    """
     with open_audio(path) as sound:
-        info = AudioInfo(sound.samplerate, sound.channels, sound.frames)
-        if info.seconds < config.shortest_seconds:
-            raise RejectedRecording(too_short(info.seconds, config.shortest_seconds))
-        is_cut = config.cut != "none" and info.seconds > config.max_seconds
-        if is_cut and config.cut == "silence":
-            return Examined(info, quiet_pieces(*loudness(sound), info.seconds, config.max_seconds))
+        seconds = duration(sound)
+        too_long = config.cut != "none" and seconds > config.max_seconds
+        if too_long and config.cut == "silence":
+            energies, step = measure_energy(sound)
+            return RecordingInfo(seconds, cut_at_pauses(energies, step, seconds, config.max_seconds))
         if decode:
             for _ in read_blocks(sound):
                 pass
-    return Examined(info, fixed_pieces(info.seconds, config.max_seconds, config.shortest_seconds) if is_cut else [])
+    return RecordingInfo(
+        seconds, cut_at_fixed_length(seconds, config.max_seconds, SHORTEST_SECONDS) if too_long else []
+    )
 
 
-def utterances_of(path: str, id: str, speaker: str | None, examined: Examined) -> list[Utterance]:
-    """The utterances of one recording: itself, or its pieces. A recording of no known speaker is its own."""
-    seconds = examined.info.seconds
-    if not examined.pieces:
-        return [Utterance(id, speaker or id, path, duration=seconds)]
+def cut_utterances(path: str, id: str, speaker: str | None, info: RecordingInfo) -> list[Utterance]:
+    """Return the recording as one utterance, or its pieces. If the speaker is not known, the recording's id is used."""
+    if not info.pieces:
+        return [Utterance(id, speaker or id, path, duration=info.seconds)]
     return [
         Utterance(f"{id}-{number:05d}", speaker or id, path, start, end, recording_id=id, duration=end - start)
-        for number, (start, end) in enumerate(examined.pieces)
+        for number, (start, end) in enumerate(info.pieces)
     ]
 
 
 def split_utterances(
     utterances: dict[str, list[Utterance]], speakers: dict[str, str], config: FolderConfig
 ) -> dict[str, list[Utterance]]:
-    """Deal out speakers or files; with fewer than three of them, the pieces one after another.
+    """Split the speakers or files at random, or the pieces in their order if there are fewer than three files.
+
+    Args:
+        utterances: by file.
+        speakers: by file, for the files whose speaker is known.
+        config: the fractions, the seed and what to split by.
 
     Raises:
-        UserError: split by speaker asked for and fewer than two known, or too few to split.
+        UserError: the corpus is to be split by speaker but fewer than two are known, or there is too little to split.
     """
-    fractions = config.valid_fraction, config.test_fraction
-    by_speaker: dict[str, list[str]] = {}
+    files_of_speakers: dict[str, list[str]] = {}
     for file in utterances:
-        by_speaker.setdefault(speakers.get(file, ""), []).append(file)
-    if config.split_by == "speaker" and len(by_speaker) < 2:
+        files_of_speakers.setdefault(speakers.get(file, ""), []).append(file)
+    if config.split_by == "speaker" and len(files_of_speakers) < 2:
         raise UserError(
             "--folder.split-by speaker: fewer than two speakers; give --folder.speaker-pattern or split by file"
         )
-    if config.split_by == "speaker" or (config.split_by == "auto" and len(by_speaker) > 2):
-        parts = split_at_random(list(by_speaker), *fractions, config.seed)
-        return {split: gather(utterances, (f for s in parts[split] for f in by_speaker[s])) for split in SPLITS}
+    if config.split_by == "speaker" or (config.split_by == "auto" and len(files_of_speakers) > 2):
+        names = split_at_random(list(files_of_speakers), config.valid_fraction, config.test_fraction, config.seed)
+        files = {split: [file for name in names[split] for file in files_of_speakers[name]] for split in SPLITS}
+        return {split: utterances_of_files(utterances, files[split]) for split in SPLITS}
     if len(utterances) > 2:
-        parts = split_at_random(list(utterances), *fractions, config.seed)
-        return {split: gather(utterances, parts[split]) for split in SPLITS}
-    return split_in_order(gather(utterances, sorted(utterances)), *fractions)
+        files = split_at_random(list(utterances), config.valid_fraction, config.test_fraction, config.seed)
+        return {split: utterances_of_files(utterances, files[split]) for split in SPLITS}
+    pieces = utterances_of_files(utterances, sorted(utterances))
+    return split_in_order(pieces, config.valid_fraction, config.test_fraction)
 
 
-def gather(utterances: dict[str, list[Utterance]], files: Iterable[str]) -> list[Utterance]:
-    """Utterances of the files, sorted by id; files that were rejected have none."""
+def utterances_of_files(utterances: dict[str, list[Utterance]], files: Iterable[str]) -> list[Utterance]:
+    """Collect the utterances of files, sorted by id. Files that were rejected have none."""
     return sorted((u for file in files for u in utterances.get(file, [])), key=lambda utterance: utterance.id)

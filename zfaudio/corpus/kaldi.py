@@ -1,4 +1,4 @@
-"""Kaldi data directories in and out, and the waveforms of their utterances."""
+"""Read and write Kaldi data directories, and load the waveforms of their utterances."""
 
 import io
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from zfaudio.corpus.audio import RejectedRecording, open_audio, read_samples, resample, to_mono
 from zfaudio.corpus.kaldi_tables import ROUNDING, is_pipe, read_table, validate_data_dir
@@ -16,11 +17,18 @@ from zfaudio.errors import UserError
 
 @dataclass(frozen=True)
 class Utterance:
-    """One utterance: a whole recording, or the part start..end (seconds) of one.
+    """An utterance: a whole recording, or a segment of one.
 
-    `recording` is a path, or a command ending in `|` that writes WAV. `recording_id` is its key in wav.scp
-    when the utterance is a part; a whole recording goes by the utterance's id. `duration` is in seconds,
-    None: not known.
+    Attributes:
+        id: unique in its corpus. It begins with the speaker's id, so that Kaldi's sorting orders agree.
+        speaker: id of the speaker.
+        recording: path of the recording, or a command ending in `|` that writes WAV.
+        start: where the segment starts, in seconds. None for a whole recording.
+        end: where the segment ends, in seconds. None for a whole recording.
+        text: transcript, if there is one.
+        recording_id: key of the recording in wav.scp if the utterance is a segment. A whole recording has the
+            utterance's id as its key.
+        duration: length in seconds, None if it is not known.
     """
 
     id: str
@@ -35,7 +43,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Reject:
-    """An utterance or recording left out, and why."""
+    """An utterance or recording that was left out, and the reason."""
 
     id: str
     file: str
@@ -43,7 +51,7 @@ class Reject:
 
 
 def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
-    """One line a reject, sorted: id, reason, file, separated by tabs. Written even when there is none."""
+    """Write one sorted line per reject: id, reason and file, separated by tabs. The file may be empty."""
     lines = sorted(f"{reject.id}\t{reject.reason}\t{reject.file}\n" for reject in rejects)
     path.write_text("".join(lines), encoding="utf-8")
 
@@ -51,11 +59,11 @@ def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
 # Reading
 
 
-def read_data_dir(path: Path, allow_pipes: bool = False) -> list[Utterance]:
-    """Utterances of a Kaldi data directory, sorted by id.
+def read_data_dir(path: str | Path, allow_pipes: bool = False) -> list[Utterance]:
+    """Read the utterances of a Kaldi data directory, sorted by id.
 
     Raises:
-        UserError: it is missing or does not validate, or wav.scp holds a command without `allow_pipes`.
+        UserError: the directory is missing or not valid, or wav.scp contains a command and `allow_pipes` is not set.
     """
     path = Path(path)
     problems = validate_data_dir(path)
@@ -66,7 +74,7 @@ def read_data_dir(path: Path, allow_pipes: bool = False) -> list[Utterance]:
     if not allow_pipes:
         for recording_id, recording in recordings.items():
             if is_pipe(recording):
-                raise UserError(f"{path / 'wav.scp'}: {recording_id} is a command; --allow-pipes lets it run")
+                raise UserError(f"{path / 'wav.scp'}: {recording_id} is a command; --allow-pipes permits running it")
     speakers = dict(read_table(path / "utt2spk"))
     texts = dict(read_table(path / "text")) if (path / "text").exists() else {}
     durations = dict(read_table(path / "utt2dur")) if (path / "utt2dur").exists() else {}
@@ -83,11 +91,11 @@ def read_data_dir(path: Path, allow_pipes: bool = False) -> list[Utterance]:
     if not (path / "segments").exists():
         return utterances
     segments = {id: rest.split() for id, rest in read_table(path / "segments")}
-    return [place_segment(utterance, segments[utterance.id], recordings) for utterance in utterances]
+    return [as_segment(utterance, segments[utterance.id], recordings) for utterance in utterances]
 
 
-def place_segment(utterance: Utterance, segment: list[str], recordings: dict[str, str]) -> Utterance:
-    """The utterance as the part of a recording that its line in `segments` says."""
+def as_segment(utterance: Utterance, segment: list[str], recordings: dict[str, str]) -> Utterance:
+    """Return the utterance as the segment of a recording that its line in `segments` describes."""
     recording_id, start, end = segment
     return replace(
         utterance,
@@ -103,13 +111,14 @@ def place_segment(utterance: Utterance, segment: list[str], recordings: dict[str
 
 
 def write_data_dir(path: Path, utterances: Iterable[Utterance]) -> None:
-    """Write wav.scp, utt2spk, spk2utt, utt2dur and, where there are any, segments and text.
+    """Write wav.scp, utt2spk and spk2utt, and utt2dur, segments and text where they apply.
 
-    A directory with one part of a recording in it gets `segments` for all; whole recordings then need their
-    duration. utt2dur is left out when a duration is not known.
+    If any utterance is a segment, all get a line in `segments`, for which whole recordings need a duration. utt2dur is
+    left out if a duration is not known.
 
     Raises:
-        UserError: what was written does not validate (ids twice, blank, or not sorting as their speakers do).
+        UserError: there are no utterances, or the directory is not valid (an id is blank or appears twice, or the ids
+            do not sort as their speakers do).
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -122,18 +131,18 @@ def write_data_dir(path: Path, utterances: Iterable[Utterance]) -> None:
         by_speaker.setdefault(utterance.speaker, []).append(utterance.id)
     tables["spk2utt"] = [(speaker, " ".join(ids)) for speaker, ids in by_speaker.items()]
     if any(utterance.start is not None for utterance in ordered):
-        tables["segments"] = [segment_line(utterance) for utterance in ordered]
+        tables["segments"] = [segment_row(utterance) for utterance in ordered]
         tables["wav.scp"] = [(utterance.recording_id or utterance.id, utterance.recording) for utterance in ordered]
     else:
         tables["wav.scp"] = [(utterance.id, utterance.recording) for utterance in ordered]
     durations = [(utterance.id, utterance_seconds(utterance)) for utterance in ordered]
     if all(seconds is not None for _, seconds in durations):
-        tables["utt2dur"] = [(id, seconds_text(seconds)) for id, seconds in durations if seconds is not None]
+        tables["utt2dur"] = [(id, format_seconds(seconds)) for id, seconds in durations if seconds is not None]
     if any(utterance.text is not None for utterance in ordered):
         tables["text"] = [(utterance.id, " ".join((utterance.text or "").split())) for utterance in ordered]
     for name in ("segments", "text", "utt2dur"):
         if name not in tables:
-            (path / name).unlink(missing_ok=True)  # of an earlier run
+            (path / name).unlink(missing_ok=True)  # an earlier run may have written it
     for name, table in tables.items():
         rows = table if name == "utt2spk" else sorted(set(table))
         (path / name).write_text("".join(f"{key} {rest}".rstrip() + "\n" for key, rest in rows), encoding="utf-8")
@@ -143,55 +152,56 @@ def write_data_dir(path: Path, utterances: Iterable[Utterance]) -> None:
 
 
 def utterance_seconds(utterance: Utterance) -> float | None:
-    """Length of an utterance in seconds, None where it is not known."""
+    """Return the length of an utterance in seconds, None if it is not known."""
     if utterance.start is not None and utterance.end is not None:
         return utterance.end - utterance.start
     return utterance.duration
 
 
-def segment_line(utterance: Utterance) -> tuple[str, str]:
-    """Key and rest of an utterance's line in `segments`."""
+def segment_row(utterance: Utterance) -> tuple[str, str]:
+    """Return the key and the rest of an utterance's line in `segments`."""
     start = utterance.start or 0.0
     end = utterance.end if utterance.end is not None else utterance.duration
     if end is None:
-        raise UserError(f"{utterance.id}: its length is not known, so it cannot stand in segments")
-    return utterance.id, f"{utterance.recording_id or utterance.id} {seconds_text(start)} {seconds_text(end)}"
+        raise UserError(f"{utterance.id}: its length is not known, so it cannot be listed in segments")
+    return utterance.id, f"{utterance.recording_id or utterance.id} {format_seconds(start)} {format_seconds(end)}"
 
 
-def seconds_text(seconds: float) -> str:
-    """Seconds to the microsecond: finer than half a sample at any rate in use."""
+def format_seconds(seconds: float) -> str:
+    """Format seconds to the microsecond, which is less than half a sample at any common rate."""
     return f"{seconds:.6f}"
 
 
 # Waveforms
 
 
-def load_utterance(utterance: Utterance, sample_rate: int, allow_pipes: bool = False) -> np.ndarray:
-    """The waveform of an utterance: int16 [n], mono (the mean of its channels), at `sample_rate`.
-
-    Raises:
-        RejectedRecording: its recording cannot be read, or ends before the utterance does.
-        UserError: its recording is a command and `allow_pipes` is not set.
-    """
-    with open_recording(utterance.recording, allow_pipes) as sound:
-        return read_utterance(sound, utterance, sample_rate)
-
-
 def load_utterances(
     utterances: Iterable[Utterance], sample_rate: int, allow_pipes: bool = False
-) -> Iterator[tuple[Utterance, np.ndarray | RejectedRecording]]:
-    """Each utterance with its waveform, or with why it has none; the order is kept.
+) -> Iterator[tuple[Utterance, NDArray[np.int16] | RejectedRecording]]:
+    """Load the waveforms of utterances, in their order.
 
-    While one utterance after another comes from the same recording, that is opened (or its command run) once.
+    A recording is opened (or its command run) once for all the utterances that follow each other in it.
+
+    Args:
+        utterances: what to load.
+        sample_rate: in Hz, to which recordings are resampled.
+        allow_pipes: run recordings that are commands.
+
+    Returns:
+        Each utterance with its waveform, int16 [samples], which is the mean of its channels, or with the reason why it
+        cannot be used.
+
+    Raises:
+        UserError: a recording is a command and `allow_pipes` is not set.
     """
-    current, sound = None, None
+    opened, sound = None, None
     try:
         for utterance in utterances:
             try:
-                if utterance.recording != current or sound is None:
+                if utterance.recording != opened or sound is None:
                     if sound is not None:
                         sound.close()
-                    current, sound = utterance.recording, None
+                    opened, sound = utterance.recording, None
                     sound = open_recording(utterance.recording, allow_pipes)
                 yield utterance, read_utterance(sound, utterance, sample_rate)
             except RejectedRecording as rejection:
@@ -201,13 +211,13 @@ def load_utterances(
             sound.close()
 
 
-def read_utterance(sound: soundfile.SoundFile, utterance: Utterance, sample_rate: int) -> np.ndarray:
-    """The waveform of an utterance of an open recording, int16 [n] at `sample_rate`."""
+def read_utterance(sound: soundfile.SoundFile, utterance: Utterance, sample_rate: int) -> NDArray[np.int16]:
+    """Read the waveform of an utterance from its open recording, int16 [samples] at `sample_rate`."""
     rate = sound.samplerate
     start = round((utterance.start or 0.0) * rate)
     stop = sound.frames if utterance.end is None else round(utterance.end * rate)
     if stop > sound.frames + round(ROUNDING * rate):
-        raise RejectedRecording(f"ends at {utterance.end} s, its recording after {sound.frames / rate:.3f} s")
+        raise RejectedRecording(f"ends at {utterance.end} s, but its recording ends at {sound.frames / rate:.3f} s")
     stop = min(stop, sound.frames)
     if start >= stop:
         raise RejectedRecording("no samples")
@@ -215,12 +225,12 @@ def read_utterance(sound: soundfile.SoundFile, utterance: Utterance, sample_rate
 
 
 def open_recording(recording: str, allow_pipes: bool = False) -> soundfile.SoundFile:
-    """Open a recording of wav.scp: a file, or where the user allows it the WAV output of a command."""
+    """Open a recording of wav.scp: a file, or the WAV output of a command if `allow_pipes` is set."""
     if not is_pipe(recording):
         return open_audio(recording)
     if not allow_pipes:
-        raise UserError(f"{recording!r} is a command; --allow-pipes lets it run")
+        raise UserError(f"{recording!r} is a command; --allow-pipes permits running it")
     finished = subprocess.run(recording.rstrip().rstrip("|"), shell=True, stdout=subprocess.PIPE, check=False)
     if finished.returncode:
-        raise RejectedRecording(f"its command left with status {finished.returncode}")
+        raise RejectedRecording(f"its command exited with status {finished.returncode}")
     return open_audio(io.BytesIO(finished.stdout))

@@ -1,4 +1,4 @@
-"""The tables of a Kaldi data directory, and whether they agree with one another."""
+"""Read the tables of a Kaldi data directory and check that they agree with each other."""
 
 import itertools
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from zfaudio.corpus.audio import RejectedRecording, open_audio
 from zfaudio.errors import UserError
 
-# Seconds by which a segment may reach over the end of its recording: Kaldi's times are often rounded.
+# A segment may end this many seconds after its recording, because the times in Kaldi's tables are often rounded.
 ROUNDING = 0.02
 
-# A table of a data directory: its lines as (first field, rest of the line).
+# Rows of a table: (first field, rest of the line).
 Table = list[tuple[str, str]]
 
 KEYED_BY_UTTERANCE = ("utt2spk", "segments", "text", "utt2dur", "utt2lang", "utt2uniq")
@@ -17,7 +17,11 @@ KEYED_OTHERWISE = ("spk2utt", "wav.scp", "reco2dur")
 
 
 def read_table(path: Path) -> Table:
-    """Lines of a table as (first field, rest). Raises UserError where it is not UTF-8 text."""
+    """Read the rows of a table.
+
+    Raises:
+        UserError: the file is not UTF-8 text.
+    """
     try:
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError:
@@ -27,14 +31,14 @@ def read_table(path: Path) -> Table:
 
 
 def is_pipe(recording: str) -> bool:
-    """Whether a wav.scp entry is a command instead of a file."""
+    """Return whether an entry of wav.scp is a command instead of a file."""
     return recording.rstrip().endswith("|")
 
 
 def validate_data_dir(path: Path) -> list[str]:
-    """What is wrong with a data directory, one line a problem, as Kaldi's utils/validate_data_dir.sh sees it.
+    """Return the problems of a data directory, one line each, as Kaldi's utils/validate_data_dir.sh finds them.
 
-    Features and cmvn are no business of ours; segments are held against the lengths of their recordings too.
+    Features and CMVN statistics are not checked. In addition, segments must lie within their recordings.
     """
     path = Path(path)
     if not path.is_dir():
@@ -46,7 +50,7 @@ def validate_data_dir(path: Path) -> list[str]:
     tables = {name: read_table(path / name) for name in names}
     problems = [problem for name in names for problem in check_order(name, tables[name], path / name)]
     if problems:
-        return problems  # what follows takes the keys for unique and sorted
+        return problems  # the checks below rely on unique, sorted keys
     problems += check_speakers(tables["utt2spk"], tables["spk2utt"])
     utterances = [id for id, _ in tables["utt2spk"]]
     if "segments" not in tables:
@@ -58,9 +62,11 @@ def validate_data_dir(path: Path) -> list[str]:
         if not recording or recording.startswith("~"):
             problems.append(f"wav.scp: {id} has no usable file name")
     for name in ("utt2dur", "reco2dur"):
-        problems += [f"{name}: {id} {value} is not a length" for id, value in tables.get(name, []) if not length(value)]
+        problems += [
+            f"{name}: {id} {value} is not a duration" for id, value in tables.get(name, []) if not parse_duration(value)
+        ]
     problems += [
-        f"text: {id} holds the reserved symbol {word}"
+        f"text: {id} contains the reserved symbol {word}"
         for id, words in tables.get("text", [])
         for word in words.split()
         if word in ("<s>", "</s>", "#0")
@@ -71,7 +77,7 @@ def validate_data_dir(path: Path) -> list[str]:
 
 
 def check_order(name: str, table: Table, path: Path) -> list[str]:
-    """A table has lines, all of them whole, its keys unique and in C order (the order of code points)."""
+    """Check that no line of a table is empty, and that its keys are unique and in C order (by code point)."""
     if path.stat().st_size == 0:
         return [f"{name}: empty file"]
     if not path.read_bytes().endswith(b"\n"):
@@ -79,17 +85,17 @@ def check_order(name: str, table: Table, path: Path) -> list[str]:
     for line, (key, _) in enumerate(table, start=1):
         if not key:
             return [f"{name}: line {line} is blank"]
-    for (before, _), (key, _) in itertools.pairwise(table):
-        if before == key:
-            return [f"{name}: {key} is there twice"]
-        if before > key:
-            return [f"{name}: not sorted, {key} after {before} (sort it with LC_ALL=C)"]
+    for (previous, _), (key, _) in itertools.pairwise(table):
+        if previous == key:
+            return [f"{name}: {key} is listed twice"]
+        if previous > key:
+            return [f"{name}: not sorted, {key} comes after {previous} (sort it with LC_ALL=C)"]
     return []
 
 
 def check_speakers(utt2spk: Table, spk2utt: Table) -> list[str]:
-    """utt2spk and spk2utt must say the same, and be sorted by utterance and by speaker at once."""
-    problems = [f"utt2spk: {id} needs one speaker" for id, speaker in utt2spk if len(speaker.split()) != 1]
+    """Check that utt2spk and spk2utt agree, and that sorting by utterance also sorts by speaker."""
+    problems = [f"utt2spk: {id} needs exactly one speaker" for id, speaker in utt2spk if len(speaker.split()) != 1]
     if problems:
         return problems
     by_speaker = sorted(utt2spk, key=lambda row: (row[1], row[0]))
@@ -102,48 +108,53 @@ def check_speakers(utt2spk: Table, spk2utt: Table) -> list[str]:
     return []
 
 
-def check_same_keys(name: str, table: Table, expected: list[str], where: str) -> list[str]:
-    """The keys of a table must be those expected."""
+def check_same_keys(name: str, table: Table, expected: list[str], expected_name: str) -> list[str]:
+    """Check that a table has exactly the expected keys, which are those of the table `expected_name`."""
     keys = {key for key, _ in table}
-    absent = sorted(set(expected) - keys)
+    missing = sorted(set(expected) - keys)
     surplus = sorted(keys - set(expected))
-    if absent:
-        return [f"{name}: {absent[0]} of {where} is missing ({len(absent)} in all)"]
+    if missing:
+        return [f"{name}: {missing[0]} of {expected_name} is missing ({len(missing)} in all)"]
     if surplus:
-        return [f"{name}: {surplus[0]} is not in {where} ({len(surplus)} in all)"]
+        return [f"{name}: {surplus[0]} is not in {expected_name} ({len(surplus)} in all)"]
     return []
 
 
 def check_segments(tables: dict[str, Table]) -> list[str]:
-    """Every segment must be whole and lie inside a recording of wav.scp; every recording must be used."""
+    """Check that each segment lies within a recording of wav.scp, and that each recording has a segment."""
     recordings = dict(tables["wav.scp"])
-    known = {id: float(seconds) for id, seconds in tables.get("reco2dur", [])}
+    listed = {id: float(seconds) for id, seconds in tables.get("reco2dur", [])}
     problems: list[str] = []
-    used: dict[str, float | None] = {}  # recording id -> length in seconds, None: not known
+    used: dict[str, float | None] = {}  # duration in seconds by recording id, None if it is not known
     for id, rest in tables["segments"]:
         fields = rest.split()
-        if len(fields) != 3 or not length(fields[2]) or not (fields[1].strip("0.") == "" or length(fields[1])):
+        if len(fields) != 3 or not parse_duration(fields[2]) or not is_time(fields[1]):
             problems.append(f"segments: {id} {rest} is not RECORDING START END in seconds")
             continue
         recording, start, end = fields[0], float(fields[1]), float(fields[2])
         if recording not in recordings:
-            problems.append(f"segments: {id} is part of {recording}, which wav.scp has not")
+            problems.append(f"segments: {id} is part of {recording}, which is not in wav.scp")
             continue
         if recording not in used:
-            used[recording] = known.get(recording) or recording_seconds(recordings[recording])
+            used[recording] = listed.get(recording) or recording_seconds(recordings[recording])
         seconds = used[recording]
         if start >= end:
             problems.append(f"segments: {id} ends at {end} s, before it starts at {start} s")
         elif seconds is not None and end > seconds + ROUNDING:
-            problems.append(f"segments: {id} ends at {end} s, its recording {recording} after {seconds:.3f} s")
+            problems.append(f"segments: {id} ends at {end} s, but its recording {recording} ends at {seconds:.3f} s")
     if not problems:
         unused = sorted(set(recordings) - set(used))
-        problems += [f"wav.scp: no segment of {id} ({len(unused)} in all)" for id in unused[:1]]
+        problems += [f"wav.scp: {id} has no segment ({len(unused)} in all)" for id in unused[:1]]
     return problems
 
 
-def length(text: str) -> float:
-    """A positive, finite number, or 0.0 where the text is none."""
+def is_time(text: str) -> bool:
+    """Return whether a text is a finite number of seconds that is not negative."""
+    return text.strip("0.") == "" or parse_duration(text) > 0.0
+
+
+def parse_duration(text: str) -> float:
+    """Parse a positive, finite number of seconds. 0.0 if the text is anything else."""
     try:
         value = float(text)
     except ValueError:
@@ -152,11 +163,11 @@ def length(text: str) -> float:
 
 
 def recording_seconds(recording: str) -> float | None:
-    """Length by its header; None for a command, and for what cannot be read (loading it rejects it)."""
+    """Return the duration by the header. None for a command and for a file that cannot be read."""
     if is_pipe(recording):
         return None
     try:
         with open_audio(recording) as sound:
-            return sound.frames / sound.samplerate
+            return float(sound.frames / sound.samplerate)
     except RejectedRecording:
         return None

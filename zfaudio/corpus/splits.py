@@ -1,4 +1,4 @@
-"""Divide a corpus into training, validation and test parts, and write them."""
+"""Split a corpus into training, validation and test utterances, and write their data directories."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,23 @@ Item = TypeVar("Item")
 
 
 def split_in_order(items: Sequence[Item], valid_fraction: float, test_fraction: float) -> dict[str, list[Item]]:
-    """The first of `items` for training, those that follow for validation, the last for testing.
+    """Use the first items for training, the next ones for validation and the last ones for testing.
 
-    A part with a fraction above zero gets one item at least, as long as training keeps one.
+    A split whose fraction is above zero gets at least one item.
+
+    Raises:
+        UserError: the fractions are not possible, or no item would be left for training.
     """
     if not 0 <= valid_fraction < 1 or not 0 <= test_fraction < 1 or valid_fraction + test_fraction >= 1:
         raise UserError(
-            f"valid-fraction {valid_fraction} and test-fraction {test_fraction}: each from 0, below 1 together"
+            f"valid-fraction {valid_fraction} and test-fraction {test_fraction}: each must be at least 0, and their sum"
+            " below 1"
         )
     valid, test = (max(round(f * len(items)), 1) if f else 0 for f in (valid_fraction, test_fraction))
     if valid + test >= len(items):
         raise UserError(
-            f"{len(items)} files, speakers or pieces are too few to split into training, validation and test parts;"
-            " set their fractions (valid-fraction, test-fraction) to 0"
+            f"{len(items)} files, speakers or pieces are too few to split into training, validation and test;"
+            " set valid-fraction and test-fraction to 0"
         )
     train = len(items) - valid - test
     return {
@@ -40,16 +44,16 @@ def split_in_order(items: Sequence[Item], valid_fraction: float, test_fraction: 
 def split_at_random(
     names: Sequence[str], valid_fraction: float, test_fraction: float, seed: int
 ) -> dict[str, list[str]]:
-    """Names dealt out at random, the same way whatever the order they come in."""
+    """Split names at random. The result does not depend on their order. Raises what `split_in_order` raises."""
     shuffled = sorted(names)
     random.Random(seed).shuffle(shuffled)
     return split_in_order(shuffled, valid_fraction, test_fraction)
 
 
 def write_splits(out: Path, splits: Mapping[str, Sequence[Utterance]], rejects: Sequence[Reject]) -> None:
-    """Write OUT/SPLIT data directories and OUT/rejects.txt, and print what they hold.
+    """Write the data directories OUT/SPLIT and OUT/rejects.txt, and print what they hold.
 
-    An empty split gets no directory; tables of an earlier run in its place are removed.
+    An empty split gets no directory. Tables that an earlier run wrote for it are removed.
     """
     out.mkdir(parents=True, exist_ok=True)
     for split, utterances in splits.items():
@@ -58,13 +62,13 @@ def write_splits(out: Path, splits: Mapping[str, Sequence[Utterance]], rejects: 
         else:
             for name in (*KEYED_BY_UTTERANCE, *KEYED_OTHERWISE):
                 (out / split / name).unlink(missing_ok=True)
-        print(f"{split}: {summary(utterances)}")
+        print(f"{split}: {describe(utterances)}")
     write_rejects(out / "rejects.txt", rejects)
     print(f"rejected: {len(rejects)}" + (f", listed in {out / 'rejects.txt'}" if rejects else ""))
 
 
-def summary(utterances: Sequence[Utterance]) -> str:
-    """Counts and hours in words."""
+def describe(utterances: Sequence[Utterance]) -> str:
+    """Describe utterances by their number, the number of speakers and the minutes."""
     speakers = len({utterance.speaker for utterance in utterances})
     minutes = sum(utterance_seconds(utterance) or 0.0 for utterance in utterances) / 60
     return f"{len(utterances)} utterances, {speakers} speakers, {minutes:.1f} minutes"

@@ -1,11 +1,12 @@
-"""Waveforms as frames of samples: cut and join, moments, standardize, dequantize.
+"""Cut waveforms into frames, compute their moments, and standardize and dequantize them.
 
-The kernels are compiled by numba and release the GIL. They run on one core each: corpora are spread over
-processes, an utterance at a time, which scales better than threads inside an utterance.
+The kernels are compiled by numba and release the GIL. Each runs on one core: to process utterances in parallel scales
+better than to use threads within an utterance.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -14,16 +15,16 @@ from numpy.typing import NDArray
 Samples = NDArray[np.int16]
 Frames = NDArray[np.int16]
 
-# Sums over a block of this many 16-bit samples, and their products with its length, fit int64 exactly.
+# Sums and sums of squares over this many 16-bit samples, times their number, fit into int64.
 BLOCK = 1 << 16
 
 
 def to_frames(waveform: Samples, frame_size: int) -> Frames:
-    """Cut a waveform into frames; the samples after the last whole frame are dropped.
+    """Cut a waveform into frames. The samples after the last whole frame are dropped.
 
     Args:
-        waveform: samples, int16 [samples].
-        frame_size: samples a frame.
+        waveform: int16 [samples].
+        frame_size: number of samples per frame.
 
     Returns:
         Frames, int16 [samples // frame_size, frame_size].
@@ -33,25 +34,25 @@ def to_frames(waveform: Samples, frame_size: int) -> Frames:
 
 
 def from_frames(frames: Frames) -> Samples:
-    """Join frames [frames, frame_size] to a waveform [frames * frame_size]."""
+    """Join frames [frames, frame_size] into a waveform [frames * frame_size]."""
     return np.ascontiguousarray(frames).reshape(-1)
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and sum of squared differences from the mean of some samples."""
+    """Moments of a set of samples."""
 
-    count: int = 0
+    count: int = 0  # number of samples
     mean: float = 0.0
-    m2: float = 0.0
+    m2: float = 0.0  # sum of the squared differences from the mean
 
     @property
     def deviation(self) -> float:
-        """Standard deviation over all samples (divided by their count); 0 without samples."""
+        """Standard deviation of the samples (not of a population they are drawn from). 0 without samples."""
         return math.sqrt(self.m2 / self.count) if self.count else 0.0
 
     def merge(self, other: "Moments") -> "Moments":
-        """Moments of both sets of samples together (Chan, Golub and LeVeque, 1979)."""
+        """Return the moments of the union of both sets of samples (Chan, Golub and LeVeque, 1979)."""
         if not self.count:
             return other
         if not other.count:
@@ -64,7 +65,7 @@ class Moments:
 
 
 def moments(samples: NDArray[np.int16]) -> Moments:
-    """Moments of int16 samples of any shape, in one pass."""
+    """Compute the moments of int16 samples of any shape in one pass."""
     flat = np.ascontiguousarray(samples, dtype=np.int16).reshape(-1)
     total = Moments()
     for first in range(0, len(flat), BLOCK):
@@ -77,13 +78,13 @@ def moments(samples: NDArray[np.int16]) -> Moments:
 def standardize(
     frames: Frames, mean: float, deviation: float, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """(frames - mean) / deviation, computed in float64.
+    """Compute (frames - mean) / deviation in float64.
 
     Args:
         frames: int16 [frames, frame_size].
-        mean: of the corpus, in units of the 16-bit samples.
-        deviation: of the corpus, likewise.
-        out: C-contiguous float32 array of the same shape to write to; a new one when left out.
+        mean: mean of the corpus, in units of 16-bit samples.
+        deviation: standard deviation of the corpus, in the same units.
+        out: C-contiguous float32 array of the same shape for the result. By default, a new one is made.
 
     Returns:
         float32 [frames, frame_size].
@@ -101,18 +102,18 @@ def dequantize(
     first_frame: int = 0,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """(frames + u - mean) / deviation with u uniform in [-1/2, 1/2), computed in float64.
+    """Compute (frames + u - mean) / deviation in float64, with noise u uniform in [-1/2, 1/2).
 
-    u is a function of the seed and of the sample's place in its utterance alone, so any part of an
-    utterance, read in any order, gets the noise it has in the whole.
+    The noise depends only on the seed and on the position of a sample in its utterance. So a sample gets the same noise
+    whichever part of the utterance is read.
 
     Args:
         frames: int16 [frames, frame_size].
-        mean: of the corpus, in units of the 16-bit samples.
-        deviation: of the corpus, likewise.
-        seed: 64-bit seed of the noise; one an utterance.
+        mean: mean of the corpus, in units of 16-bit samples.
+        deviation: standard deviation of the corpus, in the same units.
+        seed: 64-bit seed of the noise, one for each utterance.
         first_frame: index of frames[0] in its utterance.
-        out: C-contiguous float32 array of the same shape to write to; a new one when left out.
+        out: C-contiguous float32 array of the same shape for the result. By default, a new one is made.
 
     Returns:
         float32 [frames, frame_size].
@@ -124,11 +125,11 @@ def dequantize(
 
 
 def count_constant(frames: Frames) -> int:
-    """How many frames, int16 [frames, frame_size], hold one value only (digital silence)."""
+    """Count the frames, int16 [frames, frame_size], whose samples are all equal (digital silence)."""
     return int(_count_constant(np.ascontiguousarray(frames)))
 
 
-def _flat(array: NDArray) -> NDArray:
+def _flat(array: NDArray[Any]) -> NDArray[Any]:
     if not array.flags.c_contiguous:
         raise ValueError("frames must be C-contiguous")
     return array.reshape(-1)
@@ -136,12 +137,12 @@ def _flat(array: NDArray) -> NDArray:
 
 @njit(cache=True, nogil=True)
 def _block_moments(block: Samples) -> tuple[float, float]:
-    """Mean and sum of squared differences of at most BLOCK samples; exact up to the last division."""
+    """Compute the mean and the sum of squared differences of at most BLOCK samples, exact up to the last division."""
     count = len(block)
     total = np.int64(0)
     squares = np.int64(0)
     for i in range(len(block)):
-        sample = np.int32(block[i])  # numba's product of two int32 is an int64, and five times as fast as of two int64
+        sample = np.int32(block[i])  # numba multiplies two int32 to an int64, five times as fast as two int64
         total += sample
         squares += sample * sample
     return total / count, (count * squares - total * total) / count
@@ -158,7 +159,8 @@ def _mix(bits: np.uint64) -> np.uint64:
     """The output function of splitmix64 (Steele, Lea and Flood, 2014)."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+    mixed: np.uint64 = bits ^ (bits >> np.uint64(31))
+    return mixed
 
 
 @njit(cache=True, nogil=True)
@@ -170,7 +172,7 @@ def _dequantize(
     first_sample: np.uint64,
     out: NDArray[np.float32],
 ) -> None:
-    # splitmix64 from a mixed seed: close seeds start far apart. The top 53 bits make a double in [0, 1).
+    # splitmix64. The seed is mixed first, so that close seeds start far apart. The top 53 bits give a double in [0, 1).
     start = _mix(seed)
     for i in range(len(samples)):
         bits = _mix(start + (first_sample + np.uint64(i)) * np.uint64(0x9E3779B97F4A7C15))

@@ -1,8 +1,8 @@
-"""Shards to batches: an endless stream of training segments, and whole utterances for scoring.
+"""Load batches from shards: an endless stream of training segments, or whole utterances for scoring.
 
-In training a rank reads its share of the shards, where there are enough of like size; the others, and in scoring all,
-every rank reads and keeps every world-th utterance of. So it works for any number of shards and ranks, all have as much
-to do, and a run resumes on the very batch where it stopped.
+In training with n processes, each reads shards of its own if there are enough of similar size. The other shards, and
+all shards in scoring, are read by all processes, each of which keeps every n-th utterance. So all processes get the
+same amount of work for any number of shards, and a stopped run resumes with exactly the next batch.
 """
 
 import copy
@@ -10,12 +10,14 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from zfaudio.data.batches import Batch, DataConfig, FrameWriter, Sequence
+from zfaudio.config import DataConfig
+from zfaudio.data.batches import Batch, FrameSequence, FrameWriter
 from zfaudio.data.manifest import Manifest
 from zfaudio.data.segments import SegmentArrays, TrainingSegments
 from zfaudio.data.shard_format import FramedUtterance
@@ -23,42 +25,42 @@ from zfaudio.data.shard_reader import read_shards
 from zfaudio.errors import UserError
 from zfaudio.seeds import derive_seed
 
-__all__ = ["Batch", "DataConfig", "TrainingStream", "whole_utterances"]
+__all__ = ["Batch", "TrainingStream", "whole_utterances"]
 
-# Batches' worth of utterances that whole_utterances reads ahead and sorts by length.
-POOL = 32
+# whole_utterances reads this many batches ahead to sort their utterances by length.
+SORTED_BATCHES = 32
 
-# Items that a thread makes before it hands them over: handing over a batch takes as long as making a third of one.
-TOGETHER = 4
+# A thread makes this many items before it hands them over, which takes as long as making a third of a batch.
+HANDED_OVER = 4
 
 Item = TypeVar("Item")
 
 
 class TrainingStream:
-    """Endless batches of training segments, float32 [batch_size, segment_frames + 1, frame_size].
+    """An endless iterator over batches of training segments, float32 [batch_size, segment_frames + 1, frame_size].
 
-    Each batch lane walks through a sequence, segment after segment; the last frame of one segment is the
-    input frame of the next, so every frame after a sequence's first is scored once. With `carry_state` a
-    sequence is a whole recording; without, it is one segment at a random offset. Epochs follow one another
-    without a break, each in an order of its own that depends on the seed and the epoch alone.
+    Each row of the batch walks through a sequence, segment after segment. The last frame of a segment is the first
+    input frame of the next one, so that each frame but the first of a sequence is scored once. With `carry_state`, a
+    sequence is a whole recording; without, it is a single segment at a random offset. Epochs follow each other without
+    a break. The order within an epoch depends only on the seed and the epoch.
 
     Args:
-        location: folder or address of the shards.
+        location: path or address of the folder of shards.
         manifest: their manifest.
         config: how to cut and shuffle.
-        batch_size: lanes, of this rank.
-        segment_frames: scored frames of a segment.
-        seed: of the order, the offsets and the noise.
-        rank: of this process.
+        batch_size: number of rows for this process.
+        segment_frames: number of scored frames per segment.
+        seed: seed of the order, the offsets and the noise.
+        rank: rank of this process.
         world: number of processes.
 
     Raises:
-        UserError: no training utterances, or fewer than ranks.
+        UserError: there are fewer training utterances than processes.
     """
 
     def __init__(
         self,
-        location: str,
+        location: str | Path,
         manifest: Manifest,
         config: DataConfig,
         batch_size: int,
@@ -70,7 +72,7 @@ class TrainingStream:
         split = manifest.split("train")
         if split.utterances < world:
             raise UserError(f"{location}: {split.utterances} training utterances cannot feed {world} processes")
-        # The stream holds its segments, never the other way: dropping it ends the thread that reads ahead.
+        # The segments must not refer back to the stream: the thread that reads ahead ends when the stream is deleted.
         self._segments = TrainingSegments(location, manifest, config, batch_size, segment_frames, seed, rank, world)
         self._settings = {
             "seed": seed,
@@ -88,7 +90,7 @@ class TrainingStream:
 
     @property
     def too_short(self) -> set[str]:
-        """Ids of the recordings met so far that hold nothing to score."""
+        """Ids of the recordings read so far that are too short to be scored."""
         return set(self._segments.too_short)
 
     def __iter__(self) -> "TrainingStream":
@@ -106,25 +108,25 @@ class TrainingStream:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this rank's stream stands after the last batch it gave: plain ints, bools and lists."""
+        """Return the state after the last batch, in plain integers, booleans and lists."""
         return {**copy.deepcopy(self._state), "settings": dict(self._settings)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the batch after the one that `state` was taken at, bit for bit.
+        """Continue exactly with the batch that follows a state from `state_dict`.
 
         Raises:
-            UserError: the state is of a stream with other settings.
+            UserError: the state is from a stream with other settings.
         """
         for name, value in self._settings.items():
-            before = state.get("settings", {}).get(name)
-            if before != value:
-                raise UserError(f"cannot resume: {name} was {before} in the stopped run and is {value} now")
+            stopped = state.get("settings", {}).get(name)
+            if stopped != value:
+                raise UserError(f"cannot resume: {name} was {stopped} in the stopped run and is {value} now")
         self._state = copy.deepcopy({"next": state["next"], "lanes": state["lanes"]})
         self._batches = None
 
 
 def whole_utterances(
-    location: str,
+    location: str | Path,
     manifest: Manifest,
     split: str,
     config: DataConfig,
@@ -133,68 +135,72 @@ def whole_utterances(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """Every utterance of a split once, whole, in batches of similar length; longest first within a pool.
+    """Yield every utterance of a split once and whole, in batches of utterances of similar length.
 
-    An utterance's noise depends on the seed and its id alone, not on the batch or the rank it falls into.
-    Utterances of fewer than two frames hold nothing to score and are passed over.
+    The noise of an utterance depends only on the seed and its id, not on its batch or process. Utterances of fewer than
+    two frames have no frame to score and are skipped.
 
     Args:
-        location: folder or address of the shards.
+        location: path or address of the folder of shards.
         manifest: their manifest.
         split: train, valid or test.
-        config: how to standardize.
-        frames_per_batch: batch x time of a batch stays within this, unless one utterance alone is longer.
-        seed: of the dequantization noise.
-        rank: of this process.
-        world: number of processes; they share the utterances out among them.
+        config: whether to dequantize, and whether to score the first frame.
+        frames_per_batch: maximum of batch x time, except for a single utterance that is longer.
+        seed: seed of the dequantization noise.
+        rank: rank of this process.
+        world: number of processes, among which the utterances are shared out.
 
     Raises:
-        UserError: no such split, or a damaged shard.
+        UserError: there is no such split, or a shard is damaged.
     """
     writer = FrameWriter(manifest, config)
     utterances = read_shards(location, manifest.split(split).shards)
-    own = itertools.islice((one for one in utterances if writer.length(one) >= 2), rank, None, world)
-    for pool in pools(own, writer, POOL * frames_per_batch):
-        pool.sort(key=writer.length, reverse=True)
-        while pool:
-            size = max(1, frames_per_batch // writer.length(pool[0]))
-            yield whole_batch(pool[:size], writer, manifest.frame_size, seed)
-            del pool[:size]
+    scorable = (utterance for utterance in utterances if writer.length(utterance) >= 2)
+    own = itertools.islice(scorable, rank, None, world)
+    for group in group_by_frames(own, writer, SORTED_BATCHES * frames_per_batch):
+        group.sort(key=writer.length, reverse=True)
+        while group:
+            size = max(1, frames_per_batch // writer.length(group[0]))
+            yield batch_of_utterances(group[:size], writer, manifest.frame_size, seed)
+            del group[:size]
 
 
-def pools(utterances: Iterator[FramedUtterance], writer: FrameWriter, frames: int) -> Iterator[list[FramedUtterance]]:
-    """Utterances in lists of just over so many frames; the last may hold fewer."""
-    pool: list[FramedUtterance] = []
-    pooled = 0
+def group_by_frames(
+    utterances: Iterator[FramedUtterance], writer: FrameWriter, frames: int
+) -> Iterator[list[FramedUtterance]]:
+    """Yield lists of consecutive utterances that have at least `frames` frames in total, except for the last list."""
+    group: list[FramedUtterance] = []
+    total = 0
     for utterance in utterances:
-        pool.append(utterance)
-        pooled += writer.length(utterance)
-        if pooled >= frames:
-            yield pool
-            pool, pooled = [], 0
-    if pool:
-        yield pool
+        group.append(utterance)
+        total += writer.length(utterance)
+        if total >= frames:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
 
 
-def whole_batch(utterances: list[FramedUtterance], writer: FrameWriter, frame_size: int, seed: int) -> Batch:
-    """A batch of whole utterances, the longest first."""
-    rows = np.empty((len(utterances), writer.length(utterances[0]), frame_size), np.float32)
-    lengths = [
-        writer.write(Sequence(utterance, 0, writer.length(utterance), derive_seed(seed, utterance.id)), 0, row)
-        for utterance, row in zip(utterances, rows, strict=True)
-    ]
+def batch_of_utterances(utterances: list[FramedUtterance], writer: FrameWriter, frame_size: int, seed: int) -> Batch:
+    """Make a batch of whole utterances, of which the first must be the longest."""
+    frames = np.empty((len(utterances), writer.length(utterances[0]), frame_size), np.float32)
+    lengths = []
+    for utterance, row in zip(utterances, frames, strict=True):
+        sequence = FrameSequence(utterance, 0, writer.length(utterance), derive_seed(seed, utterance.id))
+        lengths.append(writer.write(sequence, 0, row))
     starts = torch.ones(len(utterances), dtype=torch.bool)
-    return Batch(torch.from_numpy(rows), torch.tensor(lengths), starts, [one.id for one in utterances])
+    ids = [utterance.id for utterance in utterances]
+    return Batch(torch.from_numpy(frames), torch.tensor(lengths), starts, ids)
 
 
 def prefetch(items: Iterator[Item], depth: int = 4) -> Iterator[Item]:
-    """The items of an endless iterator, made ahead in a thread of their own: `depth` times TOGETHER of them."""
+    """Yield the items of an endless iterator. A thread makes up to `depth` times HANDED_OVER of them ahead."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
     try:
-        pending = deque(thread.submit(list, itertools.islice(items, TOGETHER)) for _ in range(depth))
+        pending = deque(thread.submit(list, itertools.islice(items, HANDED_OVER)) for _ in range(depth))
         while True:
             yield from pending.popleft().result()
-            pending.append(thread.submit(list, itertools.islice(items, TOGETHER)))
+            pending.append(thread.submit(list, itertools.islice(items, HANDED_OVER)))
     finally:
-        # Without waiting: the garbage collector may close a generator in any thread, even in the one waited for.
+        # Do not wait: the garbage collector may close a generator in any thread, even in the thread to wait for.
         thread.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What a folder of shards holds: `manifest.json`, and how its files are opened, on disk or at a URL."""
+"""Read and check the manifest of a folder of shards, and open the folder's files, on disk or at a URL."""
 
 import contextlib
 import hashlib
@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 from zfaudio.errors import UserError
@@ -15,9 +16,9 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar file of utterances."""
+    """A tar file of utterances, as it is listed in the manifest."""
 
-    name: str  # file name inside the folder of shards
+    name: str  # of the file, inside the folder of shards
     sha256: str
     utterances: int
     frames: int
@@ -25,7 +26,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class SplitManifest:
-    """One split: its shards in order and what they hold together."""
+    """The shards of one split, in order, and what they hold in total."""
 
     shards: list[Shard]
     utterances: int
@@ -36,140 +37,152 @@ class SplitManifest:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the shards hold. Splits without utterances are left out."""
+    """What a folder of shards holds."""
 
     format_version: int
-    frame_size: int  # samples a frame
+    frame_size: int  # samples per frame
     sample_rate: int  # Hz
-    mean: float  # of the training part's samples, in units of the 16-bit samples
-    deviation: float  # likewise
-    splits: dict[str, SplitManifest] = field(default_factory=dict)
-    fingerprint: str = ""  # of the settings and the list of recordings that the shards were made from
+    mean: float  # of the training samples, in units of 16-bit samples
+    deviation: float  # standard deviation of the training samples, in the same units
+    splits: dict[str, SplitManifest] = field(default_factory=dict)  # by name, without empty splits
+    fingerprint: str = ""  # hash of the settings and recordings that the shards were made from
 
     def split(self, name: str) -> SplitManifest:
-        """The split of that name.
+        """Return the split with a name.
 
         Raises:
-            UserError: the shards have no such split.
+            UserError: there is no such split.
         """
         if name not in self.splits:
             raise UserError(f"the shards hold no split {name!r}; they hold {', '.join(self.splits) or 'none'}")
         return self.splits[name]
 
     def to_json(self) -> str:
-        """The text of manifest.json."""
+        """Return the text of manifest.json."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str = "manifest.json") -> "Manifest":
-        """Read what `to_json` wrote.
+    def from_json(cls, text: str, path: str = "manifest.json") -> "Manifest":
+        """Read what `to_json` returned.
+
+        Args:
+            text: the text of manifest.json.
+            path: where it was read from, for error messages.
 
         Raises:
-            UserError: the text is no manifest, is of another format version, or names files outside its folder.
+            UserError: the text is not a manifest, has another format version, or names files outside its folder.
         """
         try:
             fields = json.loads(text)
             if fields["format_version"] != FORMAT_VERSION:
                 raise UserError(
-                    f"{where}: shards of format version {fields['format_version']}, but this zfaudio reads "
+                    f"{path}: the shards have format version {fields['format_version']}, but this zfaudio reads "
                     f"version {FORMAT_VERSION}; make the shards again with `zfaudio shard`"
                 )
             splits = {name: _split_from_dict(split) for name, split in fields.pop("splits").items()}
             manifest = cls(**fields, splits=splits)
-            sound = manifest.frame_size > 0 and manifest.sample_rate > 0 and manifest.deviation > 0
+            positive = manifest.frame_size > 0 and manifest.sample_rate > 0 and manifest.deviation > 0
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{where}: not a manifest of shards ({error})") from None
-        if not sound:
-            raise UserError(f"{where}: frame_size, sample_rate and deviation must be positive")
+            raise UserError(f"{path}: not a manifest of shards ({error})") from None
+        if not positive:
+            raise UserError(f"{path}: frame_size, sample_rate and deviation must be positive")
         return manifest
 
 
 def _split_from_dict(fields: dict[str, Any]) -> SplitManifest:
     shards = [Shard(**shard) for shard in fields.pop("shards")]
     for shard in shards:
-        # The name is joined to the folder's address: it must not lead anywhere else.
+        # The name is appended to the folder's address, so it must not lead out of the folder.
         if not re.fullmatch(r"[\w.-]+\.tar", shard.name):
             raise ValueError(f"{shard.name!r} is not the name of a shard")
     return SplitManifest(shards=shards, **fields)
 
 
 @contextlib.contextmanager
-def open_file(location: str, name: str) -> Iterator[IO[bytes]]:
+def open_file(location: str | Path, name: str) -> Iterator[IO[bytes]]:
     """Open a file of a folder of shards for reading.
 
     Args:
-        location: the folder, local or at any address that fsspec knows (http://, s3://, ...).
-        name: file name inside it.
+        location: path of the folder, or an address that fsspec knows (http://, s3://, ...).
+        name: name of the file inside it.
 
     Raises:
-        UserError: the file is not there or cannot be opened.
+        UserError: the file does not exist or cannot be opened.
     """
-    import fsspec  # here, since those that make shards open none
+    import fsspec  # here, because making shards does not need it
     from fsspec.implementations.local import LocalFileSystem
 
-    url = f"{location.rstrip('/')}/{name}"
+    url = join_location(location, name)
     try:
         filesystem, path = fsspec.url_to_fs(url)
         if isinstance(filesystem, LocalFileSystem):
-            # Not fsspec's wrapper of the same file, through which tarfile's many short reads take half as long again.
+            # Through fsspec's wrapper of a local file, tarfile's many short reads take 1.5 times as long.
             stream = open(path, "rb", buffering=1 << 20)  # noqa: SIM115
         else:
-            # Over http a file is read in one request, from front to end: not every server can send parts of one.
+            # Over HTTP, read the file in one request from start to end: not every server can send parts of a file.
             options = {"block_size": 0} if "http" in filesystem.protocol else {}
             stream = filesystem.open(path, "rb", **options)
     except FileNotFoundError as error:
-        # fsspec says the same of a server that does not answer, but keeps the reason.
+        # fsspec raises the same error if a server does not answer, but with the reason as its cause.
         cause = error.__cause__
         if cause is None or isinstance(cause, FileNotFoundError):
             raise UserError(f"{url}: no such file; `zfaudio shard` makes shards") from None
         raise UserError(f"{url}: cannot be opened ({cause})") from None
     except Exception as error:
-        # What file systems raise (no such protocol, host, bucket, permission) is of no common class.
+        # The errors of file systems (unknown protocol, host or bucket, no permission) have no common class.
         raise UserError(f"{url}: cannot be opened ({error})") from None
     with stream:
         yield stream
 
 
-def read_manifest(location: str) -> Manifest:
-    """Read manifest.json of a folder of shards, local or at an fsspec address.
+def join_location(location: str | Path, name: str) -> str:
+    """Return the path or address of a file in a folder of shards."""
+    return f"{str(location).rstrip('/')}/{name}"
+
+
+def read_manifest(location: str | Path) -> Manifest:
+    """Read manifest.json of a folder of shards.
+
+    Args:
+        location: path of the folder, or an address that fsspec knows.
 
     Raises:
-        UserError: there is no manifest or it does not make sense.
+        UserError: there is no manifest, or it is not valid.
     """
-    where = f"{location.rstrip('/')}/manifest.json"
+    path = join_location(location, "manifest.json")
     with open_file(location, "manifest.json") as stream:
         try:
             text = stream.read().decode()
         except Exception as error:
-            raise UserError(f"{where}: cannot be read ({error})") from None
-    return Manifest.from_json(text, where)
+            raise UserError(f"{path}: cannot be read ({error})") from None
+    return Manifest.from_json(text, path)
 
 
 def sha256(stream: IO[bytes]) -> str:
-    """SHA-256 of what is left of a stream, in hexadecimal."""
+    """Compute the SHA-256 of the rest of a stream, in hexadecimal."""
     digest = hashlib.sha256()
     while block := stream.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
 
 
-def check_shards(location: str, manifest: Manifest, splits: Iterable[str] | None = None) -> None:
-    """Compare shards with the manifest's SHA-256. Reads them all: about a second a GB from a local disk.
+def check_shards(location: str | Path, manifest: Manifest, splits: Iterable[str] | None = None) -> None:
+    """Compare the SHA-256 of shards with the manifest. This reads them all: about a second per GB from a local disk.
 
     Args:
-        location: folder or address of the shards.
+        location: path or address of the folder of shards.
         manifest: their manifest.
-        splits: whose shards; all splits when left out.
+        splits: names of the splits to check, all by default.
 
     Raises:
-        UserError: no such split, or a shard is missing or is not the one that was written.
+        UserError: there is no such split, or a shard is missing or differs from the one that was written.
     """
     for split in manifest.splits if splits is None else splits:
         for shard in manifest.split(split).shards:
             with open_file(location, shard.name) as stream:
-                found = sha256(stream)
-            if found != shard.sha256:
+                digest = sha256(stream)
+            if digest != shard.sha256:
                 raise UserError(
-                    f"{location.rstrip('/')}/{shard.name}: damaged (its SHA-256 is not the manifest's); "
+                    f"{join_location(location, shard.name)}: damaged (its SHA-256 is not the manifest's); "
                     "copy it again or make the shards again with `zfaudio shard`"
                 )

@@ -1,4 +1,4 @@
-"""`zfaudio shard`: a data directory or a folder of audio becomes WebDataset shards."""
+"""`zfaudio shard`: cut a data directory or a folder of audio into WebDataset shards."""
 
 import hashlib
 import json
@@ -12,17 +12,17 @@ from pathlib import Path
 from zfaudio.corpus.folder import FolderConfig, prepare_folder, split_utterances
 from zfaudio.corpus.kaldi import Reject, Utterance, read_data_dir, write_rejects
 from zfaudio.corpus.kaldi_tables import is_pipe
-from zfaudio.corpus.parallel import spread
+from zfaudio.corpus.parallel import run_parallel
 from zfaudio.corpus.splits import SPLITS
 from zfaudio.data.frames import Moments
 from zfaudio.data.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest, read_manifest
 from zfaudio.data.shard_writer import (
-    Cutting,
+    FrameSettings,
     ShardPlan,
     ShardRecord,
-    full_disk,
+    explain_full_disk,
     make_shard,
-    write_whole,
+    write_atomically,
 )
 from zfaudio.errors import UserError
 
@@ -30,8 +30,8 @@ DEFAULT_FOLDER = FolderConfig()
 
 
 def shard(
-    source: Path,
-    out: Path,
+    source: str | Path,
+    out: str | Path,
     *,
     sample_rate: int = 16000,
     frame_size: int = 200,
@@ -42,25 +42,32 @@ def shard(
     allow_pipes: bool = False,
     seed: int = 0,
     folder: FolderConfig = DEFAULT_FOLDER,
-) -> None:
+) -> Manifest:
     """Cut recordings into frames and write them as WebDataset shards with a manifest.
 
-    A run that was stopped, however, goes on where it stopped when the same command is given again. What
-    cannot be used is left out, listed in OUT/rejects.txt and counted.
+    If a run is stopped, the same command continues it. If the shards are finished already, nothing is done. Recordings
+    that cannot be used are left out and listed in OUT/rejects.txt.
 
     Args:
-        source: folder of train, valid and test Kaldi data directories, one Kaldi data directory, or any folder
-            of audio; the last two are split by speaker.
+        source: folder with train, valid and test Kaldi data directories; or a single Kaldi data directory; or any
+            folder of audio. The latter two are split into train, valid and test by speaker.
         out: folder for the shards, manifest.json and rejects.txt.
-        sample_rate: rate in Hz that recordings are resampled to.
-        frame_size: samples a frame.
-        utterances_per_shard: utterances a tar file.
-        nj: processes; -1 for one a core.
-        dask: address of a Dask scheduler whose workers do the work instead; they must see the same files.
+        sample_rate: rate in Hz to which recordings are resampled.
+        frame_size: number of samples per frame.
+        utterances_per_shard: number of utterances per tar file.
+        nj: number of processes, -1 for one per core.
+        dask: address of a Dask scheduler to use instead of processes. Its workers must see the same files.
         strict: stop at the first recording that cannot be used.
-        allow_pipes: run wav.scp entries that are commands.
-        seed: of the order in which training utterances are put into shards.
-        folder: how a folder of audio is split and its long recordings cut.
+        allow_pipes: run entries of wav.scp that are commands.
+        seed: seed of the order in which training utterances are put into shards.
+        folder: how to split a folder of audio and cut its long recordings.
+
+    Returns:
+        The manifest of the shards.
+
+    Raises:
+        UserError: there is nothing to train on, an option is out of range, the folder holds other shards, the disk is
+            full, or with `strict` a recording cannot be used.
     """
     for option, value in (
         ("--sample-rate", sample_rate),
@@ -69,34 +76,37 @@ def shard(
     ):
         if value < 1:
             raise UserError(f"{option} {value}: must be at least 1")
-    out = out.absolute()
+    source, out = Path(source), Path(out).absolute()
     splits, rejects = list_utterances(source, folder, nj, dask, strict, allow_pipes)
     if not splits["train"]:
         raise UserError(f"{source}: no training utterances")
-    settings = [FORMAT_VERSION, sample_rate, frame_size, utterances_per_shard, seed]
-    mark = fingerprint(settings, splits)
-    if is_finished(out, mark):
+    fingerprint = compute_fingerprint([FORMAT_VERSION, sample_rate, frame_size, utterances_per_shard, seed], splits)
+    finished = read_finished_manifest(out, fingerprint)
+    if finished is not None:
         print(f"{out}: already finished")
-        return
+        return finished
     plans = plan_shards(splits, utterances_per_shard, seed)
-    cutting = Cutting(sample_rate, frame_size, allow_pipes, strict)
+    settings = FrameSettings(sample_rate, frame_size, allow_pipes, strict)
     try:
-        unfinished = begin(out, mark)
-        make = partial(make_shard, out=out, unfinished=unfinished, cutting=cutting)
-        records = list(spread(make, plans, nj, dask, "sharding"))
+        unfinished = prepare_output(out, fingerprint)
+        make = partial(make_shard, out=out, unfinished=unfinished, settings=settings)
+        records = list(run_parallel(make, plans, nj, dask, "sharding"))
         rejects = rejects + [reject for record in records for reject in record.rejects]
-        if strict and rejects:  # of a run without --strict that this one continues
+        if strict and rejects:  # an earlier run without --strict may have left them out
             raise UserError(f"{rejects[0].file}: {rejects[0].id}: {rejects[0].reason} (--strict)")
-        manifest = finish(out, unfinished, records, rejects, sample_rate, frame_size, mark)
+        manifest = write_manifest(out, unfinished, records, rejects, settings, fingerprint)
     except OSError as error:
-        raise full_disk(out, error) from None
-    print(summary(out, manifest, len(rejects)))
+        raise explain_full_disk(out, error) from None
+    print(summarize(out, manifest, len(rejects)))
+    return manifest
 
 
 def list_utterances(
     source: Path, folder: FolderConfig, nj: int, dask: str, strict: bool, allow_pipes: bool
 ) -> tuple[dict[str, list[Utterance]], list[Reject]]:
-    """Utterances by split, from whatever `source` is, and the recordings already found to be unusable.
+    """List the utterances of each split, and the recordings that are already known to be unusable.
+
+    The arguments are those of `shard`.
 
     Raises:
         UserError: there is nothing usable at `source`.
@@ -111,29 +121,29 @@ def list_utterances(
         splits = split_data_dir(read_data_dir(source, allow_pipes), folder)
     else:
         splits, rejects = prepare_folder(source, folder, nj, dask, strict, decode=False)
-    return {split: [with_absolute_path(one) for one in splits.get(split, [])] for split in SPLITS}, rejects
+    return {split: [with_absolute_path(u) for u in splits.get(split, [])] for split in SPLITS}, rejects
 
 
 def split_data_dir(utterances: Sequence[Utterance], folder: FolderConfig) -> dict[str, list[Utterance]]:
-    """Deal out the utterances of one data directory as those of a folder are: by speaker where there are several."""
-    recordings: dict[str, list[Utterance]] = {}
+    """Split the utterances of a single data directory in the same way as those of a folder."""
+    utterances_of_recordings: dict[str, list[Utterance]] = {}
     speakers: dict[str, str] = {}
     for utterance in utterances:
         key = f"{utterance.speaker} {utterance.recording}"
-        recordings.setdefault(key, []).append(utterance)
+        utterances_of_recordings.setdefault(key, []).append(utterance)
         speakers[key] = utterance.speaker
-    return split_utterances(recordings, speakers, folder)
+    return split_utterances(utterances_of_recordings, speakers, folder)
 
 
 def with_absolute_path(utterance: Utterance) -> Utterance:
-    """The utterance with a path that holds in the working directory of any process."""
+    """Make the path of an utterance's recording absolute, so that a process may have any working directory."""
     if is_pipe(utterance.recording):
         return utterance
     return replace(utterance, recording=os.path.abspath(utterance.recording))
 
 
-def fingerprint(settings: Sequence[int], splits: Mapping[str, Sequence[Utterance]]) -> str:
-    """Hash of all that decides what the shards hold, but not of where the recordings lie."""
+def compute_fingerprint(settings: Sequence[int], splits: Mapping[str, Sequence[Utterance]]) -> str:
+    """Hash everything that determines what the shards hold. The folders of the recordings are not part of it."""
     sizes: dict[str, int | None] = {}
 
     def size(recording: str) -> int | None:
@@ -144,61 +154,74 @@ def fingerprint(settings: Sequence[int], splits: Mapping[str, Sequence[Utterance
 
     digest = hashlib.sha256(json.dumps(list(settings)).encode())
     for split, utterances in splits.items():
-        for one in utterances:
-            name = os.path.basename(one.recording)
-            row = [split, one.id, one.speaker, one.start, one.end, name, size(one.recording)]
+        for utterance in utterances:
+            name = os.path.basename(utterance.recording)
+            row = (
+                split,
+                utterance.id,
+                utterance.speaker,
+                utterance.start,
+                utterance.end,
+                name,
+                size(utterance.recording),
+            )
             digest.update(json.dumps(row).encode())
     return digest.hexdigest()
 
 
 def plan_shards(splits: Mapping[str, Sequence[Utterance]], utterances_per_shard: int, seed: int) -> list[ShardPlan]:
-    """Which utterances go into which shard: training utterances shuffled, so that a shard mixes speakers."""
+    """Assign utterances to shards. Training utterances are shuffled first, so that each shard has many speakers."""
+
+    def shuffled_position(utterance: Utterance) -> bytes:
+        return hashlib.sha256(f"{seed} {utterance.id}".encode()).digest()
+
     plans = []
     for split, utterances in splits.items():
         if split == "train":
-            utterances = sorted(utterances, key=lambda one: hashlib.sha256(f"{seed} {one.id}".encode()).digest())
+            utterances = sorted(utterances, key=shuffled_position)
         for number, first in enumerate(range(0, len(utterances), utterances_per_shard)):
             part = utterances[first : first + utterances_per_shard]
             plans.append(ShardPlan(split, f"{split}-{number:06d}.tar", part))
     return plans
 
 
-def is_finished(out: Path, mark: str) -> bool:
-    """Whether an earlier run of the same command finished. What it was killed before removing goes.
+def read_finished_manifest(out: Path, fingerprint: str) -> Manifest | None:
+    """Read the manifest if an earlier run of the same command has finished, else return None.
 
     Raises:
-        UserError: the shards there are others, or some are missing.
+        UserError: the folder holds other shards, or some shards are missing.
     """
     if not (out / "manifest.json").exists():
-        return False
-    manifest = read_manifest(str(out))
-    if manifest.fingerprint != mark:
+        return None
+    manifest = read_manifest(out)
+    if manifest.fingerprint != fingerprint:
         raise UserError(f"{out}: holds shards of other recordings or settings; delete it, or give another folder")
     for split in manifest.splits.values():
-        for one in split.shards:
-            if not (out / one.name).exists():
-                raise UserError(f"{out / one.name}: missing; delete {out / 'manifest.json'} to make the shards again")
-    shutil.rmtree(unfinished_folder(out, mark), ignore_errors=True)
-    return True
+        for entry in split.shards:
+            if not (out / entry.name).exists():
+                raise UserError(f"{out / entry.name}: missing; delete {out / 'manifest.json'} to make the shards again")
+    # A run that was killed just after it wrote the manifest may have left this folder.
+    shutil.rmtree(unfinished_folder(out, fingerprint), ignore_errors=True)
+    return manifest
 
 
-def unfinished_folder(out: Path, mark: str) -> Path:
-    """Where a run keeps what is not finished: in OUT, and so on the same file system."""
-    return out / f".unfinished-{mark[:16]}"
+def unfinished_folder(out: Path, fingerprint: str) -> Path:
+    """Return the folder for unfinished files. It is inside OUT, so that it is on the same file system."""
+    return out / f".unfinished-{fingerprint[:16]}"
 
 
-def begin(out: Path, mark: str) -> Path:
-    """Make OUT and the folder for unfinished files in it, or find those of a run that was stopped.
+def prepare_output(out: Path, fingerprint: str) -> Path:
+    """Create OUT and the folder for unfinished files, or find those of a stopped run. Returns the latter folder.
 
     Raises:
-        UserError: OUT was begun with other recordings or settings, or is no folder.
+        UserError: OUT is not a folder, or holds an unfinished run with other recordings or settings.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: not a folder")
-    unfinished = unfinished_folder(out, mark)
-    if any(begun != unfinished for begun in out.glob(".unfinished-*")):
+    unfinished = unfinished_folder(out, fingerprint)
+    if any(found != unfinished for found in out.glob(".unfinished-*")):
         raise UserError(
-            f"{out}: begun with other recordings or settings and not finished; delete it to start afresh, "
+            f"{out}: holds an unfinished run with other recordings or settings; delete it to start again, "
             "or give another folder"
         )
     unfinished.mkdir(parents=True, exist_ok=True)
@@ -207,16 +230,15 @@ def begin(out: Path, mark: str) -> Path:
     return unfinished
 
 
-def finish(
+def write_manifest(
     out: Path,
     unfinished: Path,
     records: Sequence[ShardRecord],
     rejects: Sequence[Reject],
-    sample_rate: int,
-    frame_size: int,
-    mark: str,
+    settings: FrameSettings,
+    fingerprint: str,
 ) -> Manifest:
-    """Write rejects.txt and, last of all, manifest.json.
+    """Write rejects.txt and then manifest.json, which marks the run as finished.
 
     Raises:
         UserError: nothing is left to train on.
@@ -224,44 +246,48 @@ def finish(
     part = unfinished / "rejects.txt"
     write_rejects(part, rejects)
     part.replace(out / "rejects.txt")
-    corpus = Moments()
+    training = Moments()
     for record in records:
         if record.split == "train":
-            corpus = corpus.merge(record.moments)
-    if not corpus.count or not corpus.deviation:
+            training = training.merge(record.moments)
+    if not training.count or not training.deviation:
         shutil.rmtree(unfinished, ignore_errors=True)
-        problem = "no training utterance is usable" if not corpus.count else "the training part is silent"
-        raise UserError(f"{out}: {problem}; {out / 'rejects.txt'} lists {len(rejects)} that were left out")
-    splits = {split: split_manifest([one for one in records if one.split == split]) for split in SPLITS}
+        problem = "all training recordings are silent" if training.count else "no training utterance is usable"
+        raise UserError(f"{out}: {problem}; {out / 'rejects.txt'} lists the {len(rejects)} that were left out")
+    splits = {split: summarize_split([record for record in records if record.split == split]) for split in SPLITS}
     manifest = Manifest(
         format_version=FORMAT_VERSION,
-        frame_size=frame_size,
-        sample_rate=sample_rate,
-        mean=corpus.mean,
-        deviation=corpus.deviation,
-        splits={split: held for split, held in splits.items() if held.utterances},
-        fingerprint=mark,
+        frame_size=settings.frame_size,
+        sample_rate=settings.sample_rate,
+        mean=training.mean,
+        deviation=training.deviation,
+        splits={name: split for name, split in splits.items() if split.utterances},
+        fingerprint=fingerprint,
     )
     part = unfinished / "manifest.json"
-    write_whole(part, manifest.to_json())
+    write_atomically(part, manifest.to_json())
     part.replace(out / "manifest.json")
     shutil.rmtree(unfinished, ignore_errors=True)
     return manifest
 
 
-def split_manifest(records: Sequence[ShardRecord]) -> SplitManifest:
-    """What the shards of one split hold together."""
+def summarize_split(records: Sequence[ShardRecord]) -> SplitManifest:
+    """Add up what the shards of one split hold."""
     return SplitManifest(
-        shards=[Shard(one.name, one.sha256, one.utterances, one.frames) for one in records if one.utterances],
-        utterances=sum(one.utterances for one in records),
-        frames=sum(one.frames for one in records),
-        dropped_samples=sum(one.dropped_samples for one in records),
-        speakers=len({speaker for one in records for speaker in one.speakers}),
+        shards=[
+            Shard(record.name, record.sha256, record.utterances, record.frames)
+            for record in records
+            if record.utterances
+        ],
+        utterances=sum(record.utterances for record in records),
+        frames=sum(record.frames for record in records),
+        dropped_samples=sum(record.dropped_samples for record in records),
+        speakers=len({speaker for record in records for speaker in record.speakers}),
     )
 
 
-def summary(out: Path, manifest: Manifest, rejected: int) -> str:
-    """What was made, in a few lines."""
+def summarize(out: Path, manifest: Manifest, rejected: int) -> str:
+    """Describe in a few lines what was made."""
     lines = []
     for name, split in manifest.splits.items():
         minutes = split.frames * manifest.frame_size / manifest.sample_rate / 60

@@ -1,10 +1,10 @@
-"""One shard: a tar file that holds `<utterance>.json` and `<utterance>.npy` of each of its utterances."""
+"""Write a shard: a tar file with `<utterance>.json` and `<utterance>.npy` for each of its utterances."""
 
 import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -16,23 +16,23 @@ from zfaudio.data.frames import Frames
 
 @dataclass(frozen=True)
 class FramedUtterance:
-    """An utterance as a shard holds it."""
+    """An utterance as it is stored in a shard."""
 
     id: str
     speaker: str
-    start: float  # seconds into its recording
-    samples: int  # of the utterance, those after its last whole frame included
+    start: float  # where it starts in its recording, in seconds
+    samples: int  # length of the utterance, including the samples after its last whole frame
     frames: Frames  # int16 [frames, frame_size]
 
 
 def write_shard(stream: IO[bytes], utterances: Iterable[FramedUtterance]) -> str:
-    """Write utterances as a tar file in WebDataset's layout; the same utterances always give the same bytes.
+    """Write utterances as a tar file in WebDataset's layout. The same utterances always give the same bytes.
 
-    webdataset's own writer would do, but its import brings torch with it: seconds and 400 MB in every process. The
-    bytes are those of tarfile and np.save, which copy everything five times on the way.
+    webdataset's own writer is not used because importing it also imports torch, which takes seconds and 400 MB in each
+    process. tarfile and np.save would give the same bytes, but they copy everything five times.
 
     Returns:
-        SHA-256 of what was written, in hexadecimal.
+        SHA-256 of the file, in hexadecimal.
     """
     digest = hashlib.sha256()
     written = 0
@@ -51,20 +51,20 @@ def write_shard(stream: IO[bytes], utterances: Iterable[FramedUtterance]) -> str
             "start": utterance.start,
         }
         frames = np.ascontiguousarray(utterance.frames)
-        head = io.BytesIO()
-        npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(frames))
-        write_file(write, f"{utterance.id}.json", json.dumps(description, ensure_ascii=False).encode())
-        write_file(write, f"{utterance.id}.npy", head.getvalue(), frames.reshape(-1).view(np.uint8).data)
+        header = io.BytesIO()
+        npy.write_array_header_1_0(header, npy.header_data_from_array_1_0(frames))
+        write_member(write, f"{utterance.id}.json", [json.dumps(description, ensure_ascii=False).encode()])
+        write_member(write, f"{utterance.id}.npy", [header.getvalue(), frames.reshape(-1).view(np.uint8).data])
     write(bytes(2 * tarfile.BLOCKSIZE))
     write(bytes(-written % tarfile.RECORDSIZE))
     return digest.hexdigest()
 
 
-def write_file(write: Callable[[bytes | memoryview], None], name: str, *content: bytes | memoryview) -> None:
-    """Write a file of a tar file, without owner or time, from one or more pieces."""
+def write_member(write: Callable[[bytes | memoryview], None], name: str, pieces: Sequence[bytes | memoryview]) -> None:
+    """Write one file of a tar file from its pieces, without owner and time."""
     entry = tarfile.TarInfo(name)
-    entry.size = sum(map(len, content))
+    entry.size = sum(map(len, pieces))
     write(entry.tobuf(tarfile.PAX_FORMAT))
-    for piece in content:
+    for piece in pieces:
         write(piece)
     write(bytes(-entry.size % tarfile.BLOCKSIZE))

@@ -1,40 +1,42 @@
-"""Utterances out of shards, on disk or at a URL."""
+"""Read utterances from shards, on disk or at a URL."""
 
 import json
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
 from zfaudio.data.frames import Frames
-from zfaudio.data.manifest import Manifest, Shard, open_file, read_manifest
+from zfaudio.data.manifest import Manifest, Shard, join_location, open_file, read_manifest
 from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.errors import UserError
 
-# What np.save puts before int16 frames. np.load would parse it with `ast`, which in Python 3.11 now and then fails
-# (python/cpython issue 106905) when two threads are at it: shards are read in threads.
+# The header that np.save writes before int16 frames. np.load would parse it with `ast`, which sometimes fails in Python
+# 3.11 if two threads do so at once (python/cpython issue 106905). Shards are read in threads.
 NPY_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '<i2', 'fortran_order': False, 'shape': \((\d+), (\d+)\), \} *\n", re.DOTALL
 )
 
 
-def read_shard(location: str, shard: Shard) -> Iterator[FramedUtterance]:
-    """Utterances of one shard, in its order, read as a stream.
+def read_shard(location: str | Path, shard: Shard) -> Iterator[FramedUtterance]:
+    """Read the utterances of one shard in order, as a stream.
 
     Args:
-        location: folder of the shards, local or at an fsspec address.
+        location: path of the folder of shards, or an address that fsspec knows.
         shard: the shard's entry in the manifest.
 
     Raises:
-        UserError: the shard is missing, damaged or cut short, or is not the one of the manifest.
+        UserError: the shard is missing, damaged or truncated, or does not hold what the manifest says.
     """
-    where = f"{location.rstrip('/')}/{shard.name}"
+    url = join_location(location, shard.name)
     utterances = frames = 0
     with open_file(location, shard.name) as stream:
-        # skip_meta: webdataset would pass over ids that begin with two underscores.
-        files = ({**file, "__url__": where} for file in tar_file_iterator(stream, skip_meta=None))
+        # Without skip_meta=None, webdataset ignores ids that begin with two underscores.
+        files = ({**file, "__url__": url} for file in tar_file_iterator(stream, skip_meta=None))
         try:
             for sample in group_by_keys(files, keys=_split_name):
                 utterance = _decode(sample)
@@ -42,43 +44,43 @@ def read_shard(location: str, shard: Shard) -> Iterator[FramedUtterance]:
                 frames += len(utterance.frames)
                 yield utterance
         except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(where, error.args[0] if error.args else error) from None
+            raise _damaged(url, error.args[0] if error.args else error) from None
         except Exception as error:
-            # What a network file system raises when the connection breaks is of no common class.
-            raise UserError(f"{where}: reading broke off ({error!r})") from None
-    # A tar file that ends early, between two of its files, looks whole.
+            # The errors of network file systems for a broken connection have no common class.
+            raise UserError(f"{url}: reading broke off ({error!r})") from None
+    # A tar file that was truncated between two of its files raises no error above.
     if (utterances, frames) != (shard.utterances, shard.frames):
-        raise _damaged(where, f"{utterances} utterances of {frames} frames, not {shard.utterances} of {shard.frames}")
+        raise _damaged(url, f"{utterances} utterances of {frames} frames, not {shard.utterances} of {shard.frames}")
 
 
-def read_shards(location: str, shards: Iterable[Shard]) -> Iterator[FramedUtterance]:
-    """Utterances of several shards, one after another; raises what `read_shard` raises."""
+def read_shards(location: str | Path, shards: Iterable[Shard]) -> Iterator[FramedUtterance]:
+    """Read the utterances of several shards, one shard after another. Raises what `read_shard` raises."""
     for shard in shards:
         yield from read_shard(location, shard)
 
 
-def read_utterances(location: str, split: str, manifest: Manifest | None = None) -> Iterator[FramedUtterance]:
-    """Utterances of a split in shard order.
+def read_utterances(location: str | Path, split: str, manifest: Manifest | None = None) -> Iterator[FramedUtterance]:
+    """Read the utterances of a split, in the order of its shards.
 
     Args:
-        location: folder of the shards, local or at an fsspec address.
+        location: path of the folder of shards, or an address that fsspec knows.
         split: train, valid or test.
-        manifest: the shards' manifest; read from the folder when left out.
+        manifest: the manifest of the shards. By default, it is read from the folder.
 
     Raises:
-        UserError: no such split, or a shard that is missing or damaged.
+        UserError: there is no such split, or a shard is missing or damaged.
     """
     manifest = read_manifest(location) if manifest is None else manifest
     yield from read_shards(location, manifest.split(split).shards)
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """`<utterance>.<suffix>`; unlike webdataset's own rule, an utterance's id may hold dots."""
+    """Split `<utterance>.<suffix>` at its last dot: unlike with webdataset's own rule, ids may contain dots."""
     key, _, suffix = name.rpartition(".")
     return key, suffix
 
 
-def _decode(sample: dict) -> FramedUtterance:
+def _decode(sample: dict[str, Any]) -> FramedUtterance:
     description = json.loads(sample["json"])
     return FramedUtterance(
         id=description["utterance"],
@@ -90,13 +92,13 @@ def _decode(sample: dict) -> FramedUtterance:
 
 
 def _decode_frames(content: bytes) -> Frames:
-    """The array of an .npy file, which must be int16 [frames, frame_size]."""
+    """Return the array of an .npy file, which must be int16 [frames, frame_size]."""
     header = NPY_HEADER.match(content)
     if header is None:
-        raise ValueError("an .npy that does not hold int16 frames")
+        raise ValueError("an .npy file does not hold int16 frames")
     frames = np.frombuffer(content, "<i2", offset=header.end())
     return frames.reshape(int(header[1]), int(header[2])).astype(np.int16)
 
 
-def _damaged(where: str, problem: object) -> UserError:
-    return UserError(f"{where}: damaged ({problem}); copy it again or make the shards again with `zfaudio shard`")
+def _damaged(url: str, problem: object) -> UserError:
+    return UserError(f"{url}: damaged ({problem}); copy it again or make the shards again with `zfaudio shard`")

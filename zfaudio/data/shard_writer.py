@@ -1,18 +1,16 @@
-"""Make one shard, whole or not at all, and keep a record of it until the manifest is written.
+"""Make one shard, and keep a record of it until the manifest is written.
 
-Everything unfinished lives in a hidden folder inside OUT: files being written, and of each shard a record of
-what it holds, written before the shard gets its final name. A run that was stopped therefore finds every shard
-that is done, with all that the manifest needs to know of it, and makes the others again to the same bytes.
+Unfinished files are kept in a hidden folder inside OUT. There, a record of what a shard holds is written before the
+shard is moved to its final name. So a run that continues a stopped one finds all that the manifest needs to know about
+each finished shard, and makes the other shards again with the same bytes.
 """
 
 import errno
-import io
 import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from zfaudio.corpus.audio import RejectedRecording
 from zfaudio.corpus.kaldi import Reject, Utterance, load_utterances
@@ -21,12 +19,10 @@ from zfaudio.data.manifest import sha256
 from zfaudio.data.shard_format import FramedUtterance, write_shard
 from zfaudio.errors import UserError
 
-STRETCH = 16 << 20  # bytes of a shard that are sent to the disk at once
-
 
 @dataclass(frozen=True)
-class Cutting:
-    """How the utterances of every shard are cut."""
+class FrameSettings:
+    """How recordings are read and cut into frames."""
 
     sample_rate: int  # Hz
     frame_size: int  # samples
@@ -36,20 +32,20 @@ class Cutting:
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """A shard to be made: its split, its file name and the utterances meant for it."""
+    """A shard to be made from some utterances."""
 
     split: str
-    name: str
+    name: str  # of the file
     utterances: Sequence[Utterance]
 
 
 @dataclass
 class ShardRecord:
-    """What a shard holds and what was left out of it."""
+    """What a shard holds and which utterances were left out of it."""
 
     split: str
     name: str
-    sha256: str = ""  # empty: no utterance was usable, so there is no such shard
+    sha256: str = ""  # empty if no utterance was usable: then there is no such shard
     utterances: int = 0
     frames: int = 0
     dropped_samples: int = 0
@@ -58,82 +54,71 @@ class ShardRecord:
     rejects: list[Reject] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """Text that `from_json` reads; numbers keep every bit."""
+        """Return a text that `from_json` reads without any loss."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "ShardRecord":
-        """Read what `to_json` wrote."""
+        """Read what `to_json` returned."""
         fields = json.loads(text)
         fields["moments"] = Moments(**fields["moments"])
         fields["rejects"] = [Reject(**reject) for reject in fields["rejects"]]
         return cls(**fields)
 
 
-class WrittenBack(io.FileIO):
-    """A file that is on its way to the disk while more of it is made, which leaves fsync little to wait for."""
+def make_shard(plan: ShardPlan, out: Path, unfinished: Path, settings: FrameSettings) -> ShardRecord:
+    """Write OUT/NAME unless an earlier run finished it, and return its record.
 
-    written = 0  # bytes
-    sent = 0  # of them, those on their way
-
-    def write(self, content: Any) -> int:
-        """As of any file."""
-        count = super().write(content)
-        self.written += count
-        if self.written - self.sent >= STRETCH and hasattr(os, "posix_fadvise"):
-            # Linux starts to write what is dirty, and lets go only of what is not.
-            os.posix_fadvise(self.fileno(), self.sent, self.written - self.sent, os.POSIX_FADV_DONTNEED)
-            self.sent = self.written
-        return count
-
-
-def make_shard(plan: ShardPlan, out: Path, unfinished: Path, cutting: Cutting) -> ShardRecord:
-    """Write OUT/NAME unless it is there already, and return its record.
+    Args:
+        plan: the shard to make.
+        out: folder of the shards.
+        unfinished: folder for unfinished files, on the same file system.
+        settings: how to read and cut recordings.
 
     Raises:
-        UserError: the disk is full; with `cutting.strict`, a recording cannot be used.
+        UserError: the disk is full; with `settings.strict`, a recording cannot be used.
     """
     record_path = unfinished / f"{plan.name}.json"
-    done = finished_record(record_path, out / plan.name)
-    if done is not None:
-        return done
+    finished = read_finished_record(record_path, out / plan.name)
+    if finished is not None:
+        return finished
     record = ShardRecord(plan.split, plan.name)
-    # A process that outlived a killed run may still be at the same shard: each writes to a file of its own.
+    # The process id is part of the name because a worker that survived a killed run may still write the same shard.
     part = unfinished / f"{plan.name}.{os.getpid()}.part"
     try:
-        with io.BufferedWriter(WrittenBack(part, "w")) as stream:
-            digest = write_shard(stream, framed_utterances(plan.utterances, cutting, record))
+        with part.open("wb") as stream:
+            digest = write_shard(stream, frame_utterances(plan.utterances, settings, record))
             stream.flush()
             os.fsync(stream.fileno())
         record.sha256 = digest if record.utterances else ""
-        write_whole(record_path, record.to_json())
+        write_atomically(record_path, record.to_json())
         if record.utterances:
             part.replace(out / plan.name)
     except OSError as error:
-        raise full_disk(out, error) from None
+        raise explain_full_disk(out, error) from None
     finally:
         part.unlink(missing_ok=True)
     return record
 
 
-def framed_utterances(
-    utterances: Sequence[Utterance], cutting: Cutting, record: ShardRecord
+def frame_utterances(
+    utterances: Sequence[Utterance], settings: FrameSettings, record: ShardRecord
 ) -> Iterator[FramedUtterance]:
-    """The usable ones of some utterances as frames; all of them are entered in the record.
+    """Load utterances, cut the usable ones into frames, and enter all of them in the record.
 
     Raises:
-        UserError: with `cutting.strict`, for the first that cannot be used.
+        UserError: with `settings.strict`, for the first utterance that cannot be used.
     """
     speakers = set()
-    for utterance, waveform in load_utterances(utterances, cutting.sample_rate, cutting.allow_pipes):
-        if not isinstance(waveform, RejectedRecording) and len(waveform) < cutting.frame_size:
+    for utterance, waveform in load_utterances(utterances, settings.sample_rate, settings.allow_pipes):
+        if not isinstance(waveform, RejectedRecording) and len(waveform) < settings.frame_size:
             waveform = RejectedRecording(f"{len(waveform)} samples, shorter than one frame")
         if isinstance(waveform, RejectedRecording):
-            if cutting.strict:
+            if settings.strict:
                 raise UserError(f"{utterance.recording}: {utterance.id}: {waveform.reason} (--strict)")
             record.rejects.append(Reject(utterance.id, utterance.recording, waveform.reason))
             continue
-        frames = to_frames(waveform, cutting.frame_size)
+        frames = to_frames(waveform, settings.frame_size)
         record.utterances += 1
         record.frames += len(frames)
         record.dropped_samples += len(waveform) - frames.size
@@ -143,13 +128,13 @@ def framed_utterances(
     record.speakers = sorted(speakers)
 
 
-def finished_record(record_path: Path, shard: Path) -> ShardRecord | None:
-    """The record of a shard that a stopped run finished, None where it has to be made."""
+def read_finished_record(record_path: Path, shard: Path) -> ShardRecord | None:
+    """Read the record of a shard that an earlier run finished. None if the shard has to be made."""
     if not record_path.exists():
         return None
     record = ShardRecord.from_json(record_path.read_text(encoding="utf-8"))
     if record.utterances:
-        # The record is there before its shard is: what stands under the shard's name may be older than it.
+        # The record is written before the shard gets its name, so a file of that name may be an older one.
         if not shard.exists():
             return None
         with shard.open("rb") as stream:
@@ -158,8 +143,8 @@ def finished_record(record_path: Path, shard: Path) -> ShardRecord | None:
     return record
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears under its name only when all of it is on the disk."""
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it appears under its name only after all of it is on the disk."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="utf-8") as stream:
@@ -171,10 +156,10 @@ def write_whole(path: Path, text: str) -> None:
         part.unlink(missing_ok=True)
 
 
-def full_disk(out: Path, error: OSError) -> Exception:
-    """What to tell the user where the disk is full; any other error as it is."""
+def explain_full_disk(out: Path, error: OSError) -> Exception:
+    """Return a UserError if the disk is full, and any other error as it is."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return UserError(
-            f"{out}: {error.strerror}; make room and run the same command again, it goes on where it stopped"
+            f"{out}: {error.strerror}; make room and run the same command again, it continues where it stopped"
         )
     return error
