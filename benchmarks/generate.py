@@ -12,10 +12,10 @@ import torch
 from benchmarks.published import published_speech
 from benchmarks.timing import load_before, medians_in_alternation, report
 from zfaudio.command import run_command
+from zfaudio.config import ZForcingConfig
 from zfaudio.data.manifest import FORMAT_VERSION, Manifest
 from zfaudio.distributions import Quantizer
-from zfaudio.generation.sampling import Take, Temperatures, sample_speech
-from zfaudio.models import ModelConfig
+from zfaudio.generation.sampling import GeneratedWaveform, Temperatures, sample_speech
 from zfaudio.models.zforcing import ZForcing
 from zfaudio.ops.products import own_products
 
@@ -45,7 +45,7 @@ def generate(
         turns: how often each way is timed; medians are given.
     """
     load = load_before()
-    config = ModelConfig(
+    config = ZForcingConfig(
         hidden_size=hidden_size,
         latent_size=hidden_size // 4,
         embedding_size=hidden_size // 2,
@@ -103,14 +103,14 @@ def generate(
     report(results, rows, json)
 
 
-def speak(model: ZForcing, samples: int, count: int, low: bool) -> list[Take]:
+def speak(model: ZForcing, samples: int, count: int, low: bool) -> list[GeneratedWaveform]:
     """So many voices of so many samples, as `zfaudio generate` makes them, with products in bfloat16 where `low`."""
     manifest = Manifest(FORMAT_VERSION, FRAME_SIZE, RATE, mean=0.0, deviation=DEVIATION)
     with torch.autocast(model.embed.weight.device.type, torch.bfloat16, enabled=low):
         return list(sample_speech(model, manifest, samples, Temperatures(), seed=0, count=count))
 
 
-def weights_per_step(config: ModelConfig) -> int:
+def weights_per_step(config: ZForcingConfig) -> int:
     """Weights that a step of generation multiplies by, once embed and gen are folded into the LSTM's input matrix."""
     hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
     return (mlp + 4 * hidden) * hidden + 2 * latent * mlp + 4 * hidden * (FRAME_SIZE + latent) + 2 * FRAME_SIZE * hidden

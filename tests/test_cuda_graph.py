@@ -11,7 +11,7 @@ from tiny_models import FRAME_SIZE, build, every_combination, sequences
 
 from zfaudio.errors import UserError
 from zfaudio.generation.generate import generate
-from zfaudio.generation.sampling import Temperatures, draw_noise, free_run
+from zfaudio.generation.sampling import Temperatures, draw_noise, generate_frames
 from zfaudio.models.autoregressive_head import AutoregressiveHead
 from zfaudio.ops.cuda_graph import Recorded
 from zfaudio.training.gradients import recorded
@@ -151,7 +151,8 @@ def test_recorded_frames_are_those_made_one_by_one(torch_products, name, from_po
         start = torch.zeros(2, FRAME_SIZE).double(), model.initial_state(2)
         future = None if backward is None else backward[0]
         with torch.inference_mode():
-            runs.append(list(free_run(model.stepper(), *start, noise, Temperatures(0.7, 0.9), 8, future, record)))
+            step = model.stepper()
+            runs.append(list(generate_frames(step, *start, noise, Temperatures(0.7, 0.9), 8, future, record)))
     assert all(map(torch.equal, *runs))
     assert not torch.equal(runs[1][0], runs[1][1])
 

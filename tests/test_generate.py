@@ -10,9 +10,11 @@ from speech import speech
 from zfaudio.corpus.audio import read_audio
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import load_checkpoint
+from zfaudio.generation.batch_sizes import BATCH_SIZES, REFERENCE_SIZE, plan_batches
 from zfaudio.generation.generate import generate
+from zfaudio.generation.recordings import read_recording
 from zfaudio.generation.samples import read_sample_list
-from zfaudio.generation.sampling import LANES, REFERENCE, Temperatures, sample_speech, side_by_side, to_waveforms
+from zfaudio.generation.sampling import Temperatures, sample_speech, to_waveforms, trial_of
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def wav(path):
     return samples[:, 0]
 
 
-def take(exp, **options):
+def waveforms(exp, **options):
     trained = load_checkpoint(exp)
     settings = {"samples": 400, "temperatures": Temperatures(), "seed": 0, "count": 4} | options
     return list(sample_speech(trained.model, trained.manifest, **settings))
@@ -55,15 +57,15 @@ def test_writes_wavs_pictures_and_their_description(exp, tmp_path, capsys):
 
 
 def test_a_seed_gives_the_same_samples_and_another_seed_others(exp):
-    assert np.array_equal(take(exp, seed=1)[0].waveform, take(exp, seed=1)[0].waveform)
-    assert not np.array_equal(take(exp, seed=1)[0].waveform, take(exp, seed=2)[0].waveform)
+    assert np.array_equal(waveforms(exp, seed=1)[0].waveform, waveforms(exp, seed=1)[0].waveform)
+    assert not np.array_equal(waveforms(exp, seed=1)[0].waveform, waveforms(exp, seed=2)[0].waveform)
 
 
 def test_torchs_random_state_plays_no_part(exp):
     torch.manual_seed(0)
-    one = take(exp)[0].waveform
+    one = waveforms(exp)[0].waveform
     torch.manual_seed(1)
-    assert np.array_equal(one, take(exp)[0].waveform)
+    assert np.array_equal(one, waveforms(exp)[0].waveform)
 
 
 def test_a_sample_depends_on_its_number_but_not_on_how_many_are_made(exp, tmp_path):
@@ -77,45 +79,45 @@ def test_a_sample_depends_on_its_number_but_not_on_how_many_are_made(exp, tmp_pa
 @pytest.mark.parametrize("model", ["zforcing", "rnn", "vrnn", "srnn"])
 def test_products_in_bfloat16_make_nearly_the_same_speech(tmp_path, model):
     exp = make_experiment(tmp_path, model=model)
-    waveforms = []
+    generated = []
     for precision, num in (("fp32", 2), ("bf16", 1), ("bf16", 2)):
         out = tmp_path / f"{precision}-{num}"
         generate(exp, out=out, num=num, seconds=0.05, precision=precision)
-        waveforms.append(wav(out / "sample-000.wav").astype(float))
-    exact, alone, beside_another = waveforms
+        generated.append(wav(out / "sample-000.wav").astype(float))
+    exact, alone, beside_another = generated
     assert np.array_equal(alone, beside_another)
     assert not np.array_equal(exact, alone)
     assert np.abs(exact - alone).max() < 0.05 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("prompted", [False, True])
-def test_any_number_of_samples_made_side_by_side_are_the_same(exp, prompted):
+def test_any_number_of_samples_made_together_are_the_same(exp, prompted):
     options = {"samples": 2000, "prompt": speech(300, seed=1) if prompted else None}
-    most = take(exp, count=LANES[-1] + 3, **options)
-    assert len(most) == LANES[-1] + 3
-    for count in (1, 2, 3, 5, 17, 33, LANES[-1]):
-        some = take(exp, count=count, **options)
+    most = waveforms(exp, count=BATCH_SIZES[-1] + 3, **options)
+    assert len(most) == BATCH_SIZES[-1] + 3
+    for count in (1, 2, 3, 5, 17, 33, BATCH_SIZES[-1]):
+        some = waveforms(exp, count=count, **options)
         assert len(some) == count
         for one, same in zip(some, most, strict=False):
             assert np.array_equal(one.waveform, same.waveform)
 
 
-def test_lanes_that_round_differently_are_not_used(exp):
+def test_batch_sizes_that_round_differently_are_not_used(exp):
     """A step whose result depends on how many rows it has, except that 4 and 16 of them agree."""
     model = load_checkpoint(exp).model
 
     def step(frame, *arguments):
         distribution, state = model.step(frame, *arguments)
-        distribution.mean += 0.0 if len(frame) in (4, REFERENCE) else 1e-6 * len(frame)
+        distribution.mean += 0.0 if len(frame) in (4, REFERENCE_SIZE) else 1e-6 * len(frame)
         return distribution, state
 
     with torch.inference_mode():
-        assert list(side_by_side(model, step, 3, None)) == [(0, 4)]
-        assert list(side_by_side(model, step, 23, None)) == [(0, 16), (16, 16)]
+        assert list(plan_batches(3, trial_of(model, step, None))) == [(0, 4)]
+        assert list(plan_batches(23, trial_of(model, step, None))) == [(0, 16), (16, 16)]
 
 
 def test_a_longer_sample_begins_like_a_shorter_one(exp):
-    short, long = take(exp, samples=405)[0].waveform, take(exp, samples=3000)[0].waveform
+    short, long = waveforms(exp, samples=405)[0].waveform, waveforms(exp, samples=3000)[0].waveform
     assert len(short) == 405
     assert np.array_equal(long[:405], short)
 
@@ -123,15 +125,15 @@ def test_a_longer_sample_begins_like_a_shorter_one(exp):
 def test_temperature_zero_leaves_nothing_to_chance(exp):
     frozen = Temperatures(0.0, 0.0)
     assert np.array_equal(
-        take(exp, seed=1, temperatures=frozen)[0].waveform, take(exp, seed=2, temperatures=frozen)[3].waveform
+        waveforms(exp, seed=1, temperatures=frozen)[0].waveform, waveforms(exp, seed=2, temperatures=frozen)[3].waveform
     )
 
 
 @pytest.mark.parametrize("temperatures", [Temperatures(0.0, 1.0), Temperatures(1.0, 0.0)])
 def test_each_temperature_rules_its_own_draws(exp, temperatures):
     assert not np.array_equal(
-        take(exp, seed=1, temperatures=temperatures)[0].waveform,
-        take(exp, seed=2, temperatures=temperatures)[0].waveform,
+        waveforms(exp, seed=1, temperatures=temperatures)[0].waveform,
+        waveforms(exp, seed=2, temperatures=temperatures)[0].waveform,
     )
 
 
@@ -153,7 +155,7 @@ def test_a_continuation_keeps_its_prompt_bit_for_bit(exp, tmp_path, recording):
 
 def test_a_continuation_depends_on_its_prompt(exp):
     frozen = Temperatures(0.0, 0.0)
-    one, other = (take(exp, temperatures=frozen, prompt=speech(1000, seed=seed))[0].waveform for seed in (1, 2))
+    one, other = (waveforms(exp, temperatures=frozen, prompt=speech(1000, seed=seed))[0].waveform for seed in (1, 2))
     assert not np.array_equal(one, other)
 
 
@@ -197,12 +199,12 @@ def test_clipped_samples_past_the_end_do_not_count(exp):
     assert to_waveforms(frames[::-1], 2, 25, manifest)[0].clipped == 5
 
 
-def test_a_lane_that_diverges_is_told_apart_from_the_others(exp):
+def test_a_sample_that_diverges_is_told_apart_from_the_others(exp):
     manifest = load_checkpoint(exp).manifest
     frames = torch.zeros(3, 4, FRAME_SIZE)
     frames[1, 2, 5] = float("nan")
-    takes = to_waveforms(frames.unbind(), 4, 60, manifest)
-    assert [take.diverged_at for take in takes[1:4]] == [None, FRAME_SIZE + 5, None]
+    generated = to_waveforms(frames.unbind(), 4, 60, manifest)
+    assert [one.diverged_at for one in generated[1:4]] == [None, FRAME_SIZE + 5, None]
 
 
 def test_diverged_samples_are_named_and_never_written(tmp_path, capsys):
@@ -254,6 +256,39 @@ def test_a_prompt_must_be_there_and_as_long_as_a_frame(exp, tmp_path):
         generate(exp, out=tmp_path, prompt=tmp_path / "short.wav")
     soundfile.write(tmp_path / "short.wav", speech(FRAME_SIZE), RATE)
     generate(exp, out=tmp_path, num=1, seconds=0.01, prompt=tmp_path / "short.wav")
+
+
+def test_python_may_give_a_waveform_and_its_rate_and_gets_the_samples(exp, tmp_path, recording):
+    """The same continuation as of the file, whatever form its samples come in."""
+    generate(exp, out=tmp_path / "file", num=1, seconds=0.02, prompt=str(recording))
+    samples = wav(recording)
+    forms = [samples, samples / 32768, np.stack([samples, samples], 1), torch.from_numpy(samples / 32768).float()]
+    for number, form in enumerate(forms):
+        out = tmp_path / str(number)
+        (sample,) = generate(str(exp), out=str(out), num=1, seconds=0.02, prompt=(form, RATE))
+        assert np.array_equal(wav(out / sample.file), wav(tmp_path / "file" / sample.file))
+        assert read_sample_list(out) == {sample.file: sample}
+        assert sample.source == ""
+
+
+@pytest.mark.parametrize(
+    ("recording", "message"),
+    [
+        (np.zeros(99), "an audio file, or a tuple"),
+        ((np.zeros(99), 0), "sample rate is 0"),
+        ((np.zeros(99), 0.5), "sample rate is 0.5"),
+        ((np.zeros((2, 99)), RATE), r"the shape \[2, 99\]"),
+        ((np.zeros((1, 2, 99)), RATE), r"the shape \[1, 2, 99\]"),
+        ((np.zeros(99, np.int32), RATE), "int32; give int16"),
+        ((np.full(99, np.nan), RATE), "NaN or values far outside"),
+        ((np.full(99, 3000.0), RATE), "NaN or values far outside"),
+        ((np.zeros(FRAME_SIZE - 1), RATE), "19 samples at 16000 Hz, shorter than one frame"),
+        ((np.zeros(0), RATE), "0 samples at 16000 Hz, shorter than one frame"),
+    ],
+)
+def test_a_waveform_that_cannot_be_heard_is_refused(recording, message):
+    with pytest.raises(UserError, match=message):
+        read_recording(recording, RATE, FRAME_SIZE)
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
