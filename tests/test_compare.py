@@ -14,14 +14,15 @@ from speech import make_shards
 
 from zfaudio.command import run_command
 from zfaudio.errors import UserError
-from zfaudio.evaluation.comparison import Row, compare_experiments
+from zfaudio.evaluation.comparison import ComparisonRow, compare_experiments
 from zfaudio.evaluation.evaluate import evaluate
 from zfaudio.evaluation.units import paired_interval
 from zfaudio.experiment.metrics import COLUMNS
-from zfaudio.experiment.results import EvaluationResult, read_result, write_result
+from zfaudio.experiment.results import EvaluationResult, read_result
+from zfaudio.experiment.typed_json import write_json
 from zfaudio.generation.generate import generate
 from zfaudio.generation.samples import Sample, read_sample_list, write_sample_list
-from zfaudio.reporting.compare import compare, describe, make_table
+from zfaudio.reporting.comparison_table import compare, describe, tabulate_comparison
 from zfaudio.reporting.report import report
 
 
@@ -51,10 +52,10 @@ def result_of(exp: Path) -> EvaluationResult:
 
 
 def write(exp: Path, result: EvaluationResult) -> None:
-    write_result(exp / "results/test.json", result)
+    write_json(exp / "results/test.json", result)
 
 
-def rows_of(*experiments: Path, **options: object) -> dict[str, Row]:
+def rows_of(*experiments: Path, **options: object) -> dict[str, ComparisonRow]:
     return {row.name: row for row in compare_experiments(experiments, **options).rows}
 
 
@@ -143,7 +144,7 @@ def test_results_of_other_conditions_are_marked_and_have_no_difference(exps, cha
     assert biased.remark == f"not comparable with rnn-0: {said}"
     assert biased.difference is None
     assert zforcing.difference is not None
-    text = describe(make_table(comparison))
+    text = describe(tabulate_comparison(comparison))
     assert "biased*" in text
     assert f"* biased: {biased.remark}" in text
 
@@ -186,7 +187,7 @@ def test_seeds_are_averaged_and_their_range_shown(trained):
     assert rnn.bits_per_sample == pytest.approx(np.mean([result.bits_per_sample for result in results]))
     assert rnn.difference == pytest.approx(np.mean(each) - result_of(trained / "zforcing").nats_per_frame)
     assert (zforcing.name, zforcing.seeds, zforcing.seed_range) == ("zforcing", None, None)
-    assert "over seeds" in describe(make_table(comparison))
+    assert "over seeds" in describe(tabulate_comparison(comparison))
 
 
 def test_any_seed_of_the_reference_stands_for_its_group(trained):
@@ -292,7 +293,7 @@ def test_the_command_prints_a_table_and_writes_it_as_csv(trained, tmp_path, caps
 
 
 def test_columns_of_the_table_line_up(trained):
-    table = make_table(compare_experiments([trained / "rnn-0", trained / "zforcing"]))
+    table = tabulate_comparison(compare_experiments([trained / "rnn-0", trained / "zforcing"]))
     lines = describe(table).splitlines()
     titles, rule, *rows = lines[2 : 4 + len(table.rows)]
     ends = [end for end in range(1, len(rule) + 1) if rule[end - 1] == "-" and rule[end : end + 1] != "-"]

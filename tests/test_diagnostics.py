@@ -9,9 +9,12 @@ import pytest
 from experiment import make_experiment
 
 from zfaudio.errors import UserError
-from zfaudio.evaluation.latents import Usage, latents
+from zfaudio.evaluation.ablation import LatentUsage
+from zfaudio.evaluation.latents import LATENTS_FILE, latents, read_latents
+from zfaudio.evaluation.quality import QUALITY_FILE, read_quality
 from zfaudio.experiment.metrics import COLUMNS
-from zfaudio.reporting.diagnostics import draw_dimensions, find_collapse, read_latents, read_quality
+from zfaudio.reporting.gather import find_collapse
+from zfaudio.reporting.plots import plot_kl_by_dimension
 from zfaudio.reporting.report import report
 
 PROBE = {
@@ -110,7 +113,7 @@ def test_a_loss_of_more_than_the_gain_says_so(exp):
 def test_the_page_shows_samples_beside_real_speech(exp):
     (exp / "quality.json").write_text(json.dumps(QUALITY))
     page = page_of(exp)
-    assert "Samples beside real speech" in page
+    assert "Samples and real speech" in page
     assert "64.0 s each of generated speech (16 samples)" in page
     assert "Fréchet distance, log-mel 123.40 0.00 12.50" in page
     assert "voiced frames, % 0.0 31.2 37.5" in page
@@ -120,16 +123,16 @@ def test_the_page_shows_samples_beside_real_speech(exp):
 
 def test_what_was_not_asked_for_has_no_section(tmp_path):
     page = page_of(make_experiment(tmp_path))
-    assert "Latents and state at work" not in page
-    assert "Samples beside real speech" not in page
+    assert "Latents and state" not in page
+    assert "Samples and real speech" not in page
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"model": "zforcing"}'])
 def test_a_file_that_is_something_else_is_named(exp, content):
-    for name, read in (("latents.json", read_latents), ("quality.json", read_quality)):
+    for name, read in ((LATENTS_FILE, read_latents), (QUALITY_FILE, read_quality)):
         (exp / name).write_text(content)
         with pytest.raises(UserError, match=rf"{name}: not a result of this version of zfaudio {name[:-5]}"):
-            read(exp)
+            read(exp / name)
         assert f"{name}: not a result" in page_of(exp)
 
 
@@ -147,18 +150,18 @@ def write_validations(path: Path, collapsed: list[str]) -> None:
 )
 def test_collapse_is_what_the_last_validation_found(exp, collapsed, warned):
     write_validations(exp / "metrics.csv", collapsed)
-    assert (find_collapse(exp / "metrics.csv") is not None) == warned
+    assert (find_collapse(exp / "metrics.csv") != "") == warned
     assert ("Step 2: posterior collapse: the latents carry 0.020 nats a frame" in page_of(exp)) == warned
 
 
 def test_a_log_of_before_there_was_the_column_warns_of_nothing(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,split,kl,skipped\n5,valid,0.01,0\n")
-    assert find_collapse(tmp_path / "metrics.csv") is None
-    assert find_collapse(tmp_path / "nowhere.csv") is None
+    assert find_collapse(tmp_path / "metrics.csv") == ""
+    assert find_collapse(tmp_path / "nowhere.csv") == ""
 
 
 def test_dimensions_without_kl_are_not_drawn():
-    usage = Usage(3, 1.5, [1.0, 0.5, 0.0], 2, 2, 2, False)
-    assert "<svg" in draw_dimensions(usage)
+    usage = LatentUsage(3, 1.5, [1.0, 0.5, 0.0], 2, 2, 2, False)
+    assert "<svg" in plot_kl_by_dimension(usage)
     usage.kl_per_dimension = [0.0, 0.0, 0.0]
-    assert draw_dimensions(usage) is None
+    assert plot_kl_by_dimension(usage) == ""

@@ -1,4 +1,4 @@
-"""Latents at work, on a model whose every number is known in closed form, and through the command."""
+"""What latents and state contribute, on a model whose numbers are known in closed form, and through the command."""
 
 import json
 import math
@@ -9,39 +9,39 @@ import pytest
 import torch
 from experiment import FRAME_SIZE, make_experiment
 from safetensors.torch import load_file, save_file
+from scored_model import ScoredModel
 from speech import make_shards
 
 from zfaudio.command import run_command
+from zfaudio.config import SampleARConfig
 from zfaudio.data.batches import Batch
 from zfaudio.distributions import DiagonalGaussian, Quantizer
 from zfaudio.errors import UserError
+from zfaudio.evaluation.ablation import LatentTotals, ablation_loss, latent_usage, run_passes, total_latents
 from zfaudio.evaluation.evaluate import evaluate
-from zfaudio.evaluation.latents import LatentSums, compare, latents, merge, run_passes, sum_latents, usage_of
+from zfaudio.evaluation.latents import latents
 from zfaudio.experiment.checkpoint import load_checkpoint, save_checkpoint
-from zfaudio.models import ModelConfig, build_model
-from zfaudio.models.base import FrameModel, FrameTerms, Latents, latent_terms, on, scored_steps
+from zfaudio.models import build_model
+from zfaudio.models.base import FrameTerms, Latents, latent_terms, scored_steps, zero_unscored
 
 SPREAD = 0.1  # deviation of z given the frame, and of the frame given z
-CONSTANT = 0.3  # what a frame is taken for without the state
+CONSTANT = 0.3  # the predicted mean of a frame without the state
 
 
-class Copying(FrameModel):
-    """z_t is the frame, blurred; the frame is z_t, blurred; the prior knows nothing. The "state" is a gain of one."""
+class Copying(ScoredModel):
+    """z_t is the frame plus noise; the frame is z_t plus noise; the prior knows nothing.
 
-    bound = "elbo"
+    In the last `dead` dimensions of z_t, the posterior is the prior. Without the "state", frames are CONSTANT.
+    """
 
     def __init__(self, size: int, dead: int = 0) -> None:
-        super().__init__()
-        self.size, self.dead = size, dead  # of the latents, the last so many are the prior's
-        self.anchor = torch.nn.Parameter(torch.zeros(()))
-
-    def latent_noise(self, steps, generator=None):
-        return torch.randn(steps, self.size, generator=generator)
+        super().__init__(size)
+        self.dead = dead
 
     def forward(self, frames, lengths, state=None, noise=None, ablation="none"):
         targets = frames[:, 1:]
         prior = DiagonalGaussian(torch.zeros_like(targets), torch.zeros_like(targets))
-        alive = torch.arange(self.size) < self.size - self.dead
+        alive = torch.arange(self.latent_size) < self.latent_size - self.dead
         posterior = DiagonalGaussian(
             torch.where(alive, targets, 0), torch.where(alive, 2 * math.log(SPREAD), 0.0).expand_as(targets)
         )
@@ -51,7 +51,7 @@ class Copying(FrameModel):
         density = DiagonalGaussian(mean, torch.full_like(targets, 2 * math.log(SPREAD)))
         scored = scored_steps(lengths, targets.shape[1])
         return FrameTerms(
-            log_likelihood=on(scored, density.log_prob(targets)),
+            log_likelihood=zero_unscored(density.log_prob(targets), scored),
             **latent_terms(scored, used),
             log_auxiliary=None,
             log_backward=None,
@@ -93,7 +93,7 @@ def test_each_pass_takes_away_what_it_says():
 def test_latents_are_counted_by_what_they_do():
     batch = padded_batch([500, 300], size=5)
     _, sums = run_passes(Copying(5, dead=2), batch, seed=0)
-    usage = usage_of(sums)
+    usage = latent_usage(sums)
     targets = np.concatenate([batch.frames[0, 1:], batch.frames[1, 1:300]]).astype(float)[:, :3]
     expected = (0.5 * (SPREAD**2 + targets**2 - 1) - math.log(SPREAD)).mean(0)
     np.testing.assert_allclose(usage.kl_per_dimension, [*np.sort(expected)[::-1], 0, 0], rtol=1e-4, atol=1e-6)
@@ -106,7 +106,7 @@ def test_latents_are_counted_by_what_they_do():
 def test_a_posterior_that_follows_a_moving_prior_is_active_by_variance_alone():
     torch.manual_seed(0)
     same = DiagonalGaussian(torch.randn(2, 50, 4), torch.zeros(2, 50, 4))
-    usage = usage_of(sum_latents(Latents(same, same, same.mean), torch.ones(2, 50, dtype=torch.bool)))
+    usage = latent_usage(total_latents(Latents(same, same, same.mean), torch.ones(2, 50, dtype=torch.bool)))
     assert (usage.active_by_variance, usage.active_by_kl) == (4, 0)
     assert usage.dimensions_of_90_percent == 0
     assert usage.collapsed
@@ -114,23 +114,23 @@ def test_a_posterior_that_follows_a_moving_prior_is_active_by_variance_alone():
 
 @pytest.mark.parametrize(("kl", "dimensions"), [([9.0, 1.0, 0.0], 1), ([5.0, 4.5, 0.5], 2), ([1.0] * 20, 18)])
 def test_the_fewest_dimensions_that_carry_nine_tenths(kl, dimensions):
-    sums = LatentSums(10, 10 * np.array(kl[::-1]), np.zeros(len(kl)), np.zeros(len(kl)))
-    assert usage_of(sums).dimensions_of_90_percent == dimensions
+    sums = LatentTotals(10, 10 * np.array(kl[::-1]), np.zeros(len(kl)), np.zeros(len(kl)))
+    assert latent_usage(sums).dimensions_of_90_percent == dimensions
 
 
 def test_sums_of_two_batches_are_those_of_both():
     first, second = padded_batch([40, 30], 3, seed=1), padded_batch([20], 3, seed=2)
     model = Copying(3)
-    parts = merge(run_passes(model, first, 0)[1], run_passes(model, second, 0)[1])
+    totals = run_passes(model, first, 0)[1] + run_passes(model, second, 0)[1]
     targets = np.concatenate([first.frames[0, 1:], first.frames[1, 1:30], second.frames[0, 1:]])
-    assert parts.frames == 39 + 29 + 19
-    np.testing.assert_allclose(parts.mean, targets.sum(0), rtol=1e-4)
-    np.testing.assert_allclose(parts.square, np.square(targets).sum(0), rtol=1e-4)
+    assert totals.frames == 39 + 29 + 19
+    np.testing.assert_allclose(totals.mean, targets.sum(0), rtol=1e-4)
+    np.testing.assert_allclose(totals.squared_mean, np.square(targets).sum(0), rtol=1e-4)
 
 
 def test_losses_are_averaged_over_frames_and_stand_beside_the_gain():
     bound, without = [np.full(30, 5.0), np.full(10, 1.0)], [np.full(30, 3.0), np.full(10, 1.0)]
-    loss = compare(bound, without, gaussian=-6.0)
+    loss = ablation_loss(bound, without, gaussian=-6.0)
     assert loss.nats_per_frame == pytest.approx(2.5)
     assert loss.lost_nats_per_frame == pytest.approx(1.5)
     assert loss.lost_median_frame_nats == pytest.approx(2.0)
@@ -138,7 +138,7 @@ def test_losses_are_averaged_over_frames_and_stand_beside_the_gain():
     low, high = loss.lost_nats_per_frame_ci95
     assert low == pytest.approx(0)  # an average over the second utterance alone
     assert high == pytest.approx(2)
-    assert compare(bound, without, gaussian=4.0).lost_fraction is None
+    assert ablation_loss(bound, without, gaussian=4.0).lost_fraction is None
 
 
 def result_of(exp: Path, **options: object) -> dict:
@@ -228,7 +228,7 @@ def test_mistakes_are_one_line(tmp_path, capsys):
 def test_a_sample_predictor_has_nothing_to_take_away(tmp_path):
     exp = make_experiment(tmp_path)
     trained = load_checkpoint(exp)
-    trained.config.model = ModelConfig(name="sample_ar", head="autoregressive", head_window=4, head_size=4)
+    trained.config.model = SampleARConfig(head_window=4, head_size=4)
     model = build_model(trained.config.model, FRAME_SIZE, Quantizer(0.0, 1000.0))
     path = save_checkpoint(exp, 600, model.state_dict(), trained.config, trained.manifest, training={})
     with pytest.raises(UserError, match="sample_ar has neither latents nor a state"):

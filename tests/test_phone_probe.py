@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from experiment import make_experiment
+from scored_model import ScoredModel
 from timit_tree import lay_out
 
 from data_prep.timit import timit
-from zfaudio.config import RunConfig
+from zfaudio.config import DataConfig, RunConfig
 from zfaudio.data.frames import to_frames
-from zfaudio.data.loader import DataConfig
 from zfaudio.data.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest
 from zfaudio.data.shard import shard
 from zfaudio.data.shard_format import FramedUtterance, write_shard
@@ -21,7 +21,7 @@ from zfaudio.errors import UserError
 from zfaudio.evaluation.latents import latents
 from zfaudio.evaluation.phone_probe import FOLDED, Phone, fold, frame_labels, probe_phones, read_alignment
 from zfaudio.experiment.checkpoint import Checkpoint
-from zfaudio.models.base import FrameModel, FrameTerms, Latents
+from zfaudio.models.base import FrameTerms, Latents
 
 FRAME_SIZE = 10
 RATE = 1000  # a frame is 10 ms
@@ -81,17 +81,8 @@ def test_what_is_no_alignment_is_named(tmp_path, text, said):
         read_alignment(tmp_path / "nowhere.ctm")
 
 
-class Holding(FrameModel):
-    """Its posterior means hold the scored frame, its prior means the frame before, its states nothing."""
-
-    bound = "elbo"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.anchor = torch.nn.Parameter(torch.zeros(()))
-
-    def latent_noise(self, steps, generator=None):
-        return torch.randn(steps, FRAME_SIZE, generator=generator)
+class Holding(ScoredModel):
+    """Its posterior means are the scored frame, its prior means the frame before it, its states zeros."""
 
     def forward(self, frames, lengths, state=None, noise=None, ablation="none"):
         assert noise.shape == frames[:, 1:].shape
@@ -135,7 +126,7 @@ def holding(folder: Path, score_first_frame: bool = False) -> Checkpoint:
     shards = str(folder / "shards")
     manifest = Manifest.from_json((folder / "shards" / "manifest.json").read_text())
     config = RunConfig(data=DataConfig(shards=shards, score_first_frame=score_first_frame))
-    return Checkpoint(folder, Holding().eval(), config, manifest, step=1)
+    return Checkpoint(folder, Holding(FRAME_SIZE).eval(), config, manifest, step=1)
 
 
 def probe(folder: Path, split: str = "test", score_first_frame: bool = False):
@@ -159,8 +150,8 @@ def test_a_probe_finds_the_phone_of_the_scored_frame_where_it_is_and_not_where_i
 
 
 def test_frames_and_utterances_are_limited(labeled, monkeypatch):
-    monkeypatch.setattr("zfaudio.evaluation.phone_probe.FRAMES", 100)
-    monkeypatch.setattr("zfaudio.evaluation.phone_probe.UTTERANCES", 3)
+    monkeypatch.setattr("zfaudio.evaluation.phone_probe.MOST_FRAMES", 100)
+    monkeypatch.setattr("zfaudio.evaluation.phone_probe.MOST_UTTERANCES", 3)
     result = probe(labeled)
     assert (result.fitted_utterances, result.scored_utterances) == (3, 2)
     assert 90 <= result.fitted_frames <= 100

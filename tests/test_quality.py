@@ -13,7 +13,7 @@ from zfaudio.command import run_command
 from zfaudio.data.manifest import read_manifest
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
-from zfaudio.evaluation.quality import compare, length_of, quality, real_pieces, take
+from zfaudio.evaluation.quality import cut_to_length, measure_quality, quality, real_pieces, total_samples
 from zfaudio.generation.samples import Sample, write_sample_list
 
 RATE = 16000
@@ -52,8 +52,8 @@ def hisses(count: int) -> list[np.ndarray]:
 
 
 def test_speech_like_the_real_comes_near_the_floor_and_noise_does_not(shards, tmp_path):
-    alike = compare(write_samples(tmp_path / "a", speeches(4)), shards, "test", seed=0)
-    noisy = compare(write_samples(tmp_path / "b", hisses(4)), shards, "test", seed=0)
+    alike = measure_quality(write_samples(tmp_path / "a", speeches(4)), shards, "test", seed=0)
+    noisy = measure_quality(write_samples(tmp_path / "b", hisses(4)), shards, "test", seed=0)
     assert noisy.floor == alike.floor
     assert noisy.real == alike.real
     assert alike.generated.frechet_distance < 2 * alike.floor.frechet_distance
@@ -65,11 +65,11 @@ def test_speech_like_the_real_comes_near_the_floor_and_noise_does_not(shards, tm
 
 
 def test_the_three_sets_are_equally_long(shards, tmp_path):
-    result = compare(write_samples(tmp_path, speeches(5)), shards, "test", seed=0)
+    result = measure_quality(write_samples(tmp_path, speeches(5)), shards, "test", seed=0)
     assert result.seconds == pytest.approx(5)
     assert (result.samples, result.piece_seconds) == (5, 1.0)
     # Less real speech than generated sets the length, and samples beyond it are not counted.
-    result = compare(write_samples(tmp_path, speeches(9)), shards, "test", seed=0)
+    result = measure_quality(write_samples(tmp_path, speeches(9)), shards, "test", seed=0)
     available = read_manifest(shards).split("test").frames * 200 / RATE
     assert result.seconds == pytest.approx(available)
     assert result.samples == int(np.ceil(available))
@@ -90,14 +90,14 @@ def test_real_speech_is_each_stretch_of_the_split_once_in_an_order_of_the_seed(s
 def test_of_a_large_split_some_shards_are_read(tmp_path):
     shards = make_shards(tmp_path, {"train": 30, "test": 1}, frames=40, frame_size=200)
     pieces = real_pieces(shards, read_manifest(shards), "train", 4000, wanted=2000, seed=0)
-    assert 20_000 <= length_of(pieces) < 20_000 + 3 * 40 * 200
+    assert 20_000 <= total_samples(pieces) < 20_000 + 3 * 40 * 200
 
 
 def test_pieces_are_taken_to_the_very_sample():
     pieces = [np.arange(5), np.arange(3), np.arange(4)]
-    assert [len(piece) for piece in take(pieces, 7)] == [5, 2]
-    assert [len(piece) for piece in take(pieces, 5)] == [5]
-    assert [len(piece) for piece in take(pieces, 99)] == [5, 3, 4]
+    assert [len(piece) for piece in cut_to_length(pieces, 7)] == [5, 2]
+    assert [len(piece) for piece in cut_to_length(pieces, 5)] == [5]
+    assert [len(piece) for piece in cut_to_length(pieces, 99)] == [5, 3, 4]
 
 
 def test_the_command_writes_its_result_and_a_table(shards, tmp_path, capsys):
@@ -114,12 +114,12 @@ def test_the_command_writes_its_result_and_a_table(shards, tmp_path, capsys):
 
 def test_only_what_was_generated_freely_counts(shards, tmp_path):
     folder = write_samples(tmp_path, speeches(4))
-    before = compare(folder, shards, "test", seed=0)
+    before = measure_quality(folder, shards, "test", seed=0)
     listed = json.loads((folder / "samples.json").read_text())
     soundfile.write(folder / "continuation-000.wav", hisses(1)[0], RATE)
     listed["samples"].append(listed["samples"][0] | {"kind": "continuation", "file": "continuation-000.wav"})
     (folder / "samples.json").write_text(json.dumps(listed))
-    assert compare(folder, shards, "test", seed=0).generated == before.generated
+    assert measure_quality(folder, shards, "test", seed=0).generated == before.generated
 
 
 def test_samples_of_several_checkpoints_are_noted(shards, tmp_path, capsys):

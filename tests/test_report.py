@@ -24,7 +24,12 @@ from zfaudio.reporting.clips import CLIP_SAMPLES, loudest_part, make_clip, one_o
 from zfaudio.reporting.report import report
 
 RESULT = {
+    "format_version": 2,
     "model": "zforcing",
+    "likelihood": "gaussian",
+    "head": "factorized",
+    "parameters": 2480,
+    "checkpoint_step": 500,
     "split": "test",
     "utterances": 3,
     "frames": 1177,
@@ -32,18 +37,28 @@ RESULT = {
     "sample_rate": RATE,
     "bound": "elbo",
     "importance_samples": 1,
+    "draws": 4,
+    "seed": 0,
+    "protocol": "whole",
     "dequantized": True,
+    "score_first_frame": False,
+    "mean": 0.5,
+    "deviation": 500.0,
+    "audio_sha256": "0123",
     "constant_frames": 12,
     "nats_per_frame": -10.0,
     "nats_per_frame_ci95": [-12.5, -8.25],
     "nats_per_sample": -0.5,
+    "nats_per_waveform_sample": -6.7,
     "nats_per_utterance": -3300.0,
+    "conventions": {"timit: summed over a whole utterance, averaged over utterances": -3300.0},
     "bits_per_sample": 9.0,
     "kl_per_frame": 1.5,
     "median_frame_nats": -9.0,
     "worst_permille_share": -0.125,
     "references": {"iid_gaussian_nats_per_frame": -20.0, "flac_bits_per_sample": 5.75},
     "command": "zfaudio evaluate exp --json exp/results/test.json",
+    "scores": [{"utterance": "a", "frames": 1177, "nats": -11770.0}],
 }
 
 

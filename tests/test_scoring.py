@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny_models import FRAME_SIZE, build, tiny
 
 from zfaudio.data.loader import Batch
-from zfaudio.evaluation.scoring import Cut, cut_frames, score_utterances, latent_generator
+from zfaudio.evaluation.scoring import Segments, cut_frames, latent_generator, score_utterances
 from zfaudio.models import FrameModel
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def evaluate_as_published(model: FrameModel, batch: Batch) -> float:
 @torch.inference_mode()
 def test_segments_score_what_the_published_evaluation_computes(name):
     model, batch = build(tiny(name)).eval(), batch_of(LENGTHS)
-    scores = list(score_utterances(model, [batch], CPU, cut=Cut(longest=97)))
+    scores = list(score_utterances(model, [batch], CPU, segments=Segments(longest=97)))
     assert [one.frames for one in scores] == [97, 85, 50, 40, 1]
     assert sum(one.nats for one in scores) / 32 == pytest.approx(evaluate_as_published(model, batch), rel=1e-9)
     for one in scores:
@@ -60,7 +60,7 @@ def test_segments_score_what_the_published_evaluation_computes(name):
 def test_cutting_changes_nothing_before_the_first_cut_that_a_model_cannot_look_behind():
     model, batch = build(tiny("rnn")).eval(), batch_of(LENGTHS)
     whole = list(score_utterances(model, [batch], CPU))
-    cut = list(score_utterances(model, [batch], CPU, cut=Cut(longest=97)))
+    cut = list(score_utterances(model, [batch], CPU, segments=Segments(longest=97)))
     for one, other in zip(whole, cut, strict=True):
         np.testing.assert_allclose(one.frame_nats[:40], other.frame_nats[:40], rtol=1e-9)
         assert one.frames <= 40 or not np.allclose(one.frame_nats[40:], other.frame_nats[40:])
@@ -69,18 +69,20 @@ def test_cutting_changes_nothing_before_the_first_cut_that_a_model_cannot_look_b
 def test_scores_of_segments_do_not_depend_on_the_batch():
     model = build(tiny("zforcing")).eval()
     together = batch_of(LENGTHS)
-    scores = {one.utterance: one.nats for one in score_utterances(model, [together], CPU, draws=2, cut=Cut(97))}
+    scores = {
+        one.utterance: one.nats for one in score_utterances(model, [together], CPU, draws=2, segments=Segments(97))
+    }
     for row, length in enumerate(LENGTHS):
         name = together.utterances[row]
         alone = Batch(together.frames[row : row + 1, :length], torch.tensor([length]), together.starts[:1], [name])
-        (one,) = score_utterances(model, [alone], CPU, draws=2, cut=Cut(97))
+        (one,) = score_utterances(model, [alone], CPU, draws=2, segments=Segments(97))
         assert one.nats == pytest.approx(scores[name], rel=1e-9)
 
 
 @given(st.integers(2, 60), st.integers(1, 20), st.integers(1, 3), st.integers(0, 30))
 def test_segments_hold_every_scored_frame_once_and_begin_with_the_frame_before(time, steps, rows, longer):
     frames = torch.arange(1.0, 1 + rows * time * 2).view(rows, time, 2)
-    segments, lengths = cut_frames(frames, Cut(longest=time - 1 + longer, steps=steps))
+    segments, lengths = cut_frames(frames, Segments(longest=time - 1 + longer, steps=steps))
     assert segments.shape[1:] == (steps + 1, 2)
     by_row = segments.view(rows, -1, steps + 1, 2)
     scored = by_row[:, :, 1:].reshape(rows, -1, 2)

@@ -1,21 +1,21 @@
-"""Posterior collapse: a model with latents that has learned to do without them.
+"""Posterior collapse: a model has learned to ignore its latents.
 
-The KL term then falls to nothing, posterior and prior are one, and the decoder predicts frames from its state alone
-(Bowman et al., 2016, "Generating Sentences from a Continuous Space", section 3). While the KL weight is small its cost
-says little, so collapse is looked for once the weight has grown.
+The KL term then falls to almost zero, the posterior equals the prior, and the decoder predicts frames from its state
+alone (Bowman et al., 2016, "Generating Sentences from a Continuous Space", section 3). A low KL shows this only if the
+KL term has a substantial weight in the objective.
 """
 
-COLLAPSED_KL = 0.05  # nats a frame; fewer are too few to tell one frame from another
-TELLING_WEIGHT = 0.5  # of the KL term
+COLLAPSED_KL = 0.05  # nats per frame; a smaller KL is too little to tell one frame from another
+LEAST_KL_WEIGHT = 0.5  # weight of the KL term from which a low KL counts as collapse
 
 
 def has_collapsed(kl_per_frame: float, kl_weight: float = 1.0) -> bool:
-    """Whether a KL in nats a frame, reached under a weight of the KL term, counts as collapse."""
-    return kl_weight >= TELLING_WEIGHT and kl_per_frame < COLLAPSED_KL
+    """Whether a KL in nats per frame counts as collapse, given the weight of the KL term in training."""
+    return kl_weight >= LEAST_KL_WEIGHT and kl_per_frame < COLLAPSED_KL
 
 
 def collapse_warning(kl_per_frame: float) -> str:
-    """What to tell the user, in one line."""
+    """A warning of one line that says what to try."""
     return (
         f"posterior collapse: the latents carry {kl_per_frame:.3f} nats a frame (below {COLLAPSED_KL}); try a lower "
         "objective.kl_weight_start with a smaller objective.kl_weight_step, or, with zforcing, a higher "

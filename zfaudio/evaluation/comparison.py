@@ -1,4 +1,4 @@
-"""Experiments side by side: what each scored on the same utterances, and by how much they differ."""
+"""Compare experiments: what each of them scored on the same utterances, and by how much the scores differ."""
 
 import os
 import re
@@ -11,15 +11,14 @@ from statistics import fmean, median
 import numpy as np
 
 from zfaudio.errors import UserError
-from zfaudio.evaluation.references import References
 from zfaudio.evaluation.units import Units, average_per_frame, bootstrap_interval, paired_interval
 from zfaudio.experiment.config_file import read_config
 from zfaudio.experiment.folder import flatten
 from zfaudio.experiment.metrics import read_metrics
-from zfaudio.experiment.results import EvaluationResult, read_result
+from zfaudio.experiment.results import Bound, EvaluationResult, read_result
 from zfaudio.generation.samples import read_sample_list
 
-# Scores compare where these agree: field of the result, and what to call it.
+# Two results are comparable if they agree in these fields. The values are words for messages.
 CONDITIONS = {
     "split": "split",
     "protocol": "protocol",
@@ -32,36 +31,39 @@ CONDITIONS = {
     "deviation": "standardization",
 }
 
-# Settings that leave a model what it is.
-INCIDENTAL = {"train.seed", "train.device", "train.log_every"}
+# Settings in which the runs of a group may differ.
+IGNORED_SETTINGS = {"train.seed", "train.device", "train.log_every"}
 
 
 @dataclass
-class Scored:
+class ScoredExperiment:
     """An experiment and its result."""
 
     name: str
-    exp: Path
+    folder: Path
     result: EvaluationResult
 
 
-@dataclass
-class Row:
-    """An experiment of the table, or several that differ in their seed alone, averaged.
+Group = Sequence[ScoredExperiment]  # one experiment, or several that differ only in their seed
 
-    None stands for what it does not have. Nats are in standardized space.
+
+@dataclass
+class ComparisonRow:
+    """An experiment, or the average of several that differ only in their seed.
+
+    Nats are in standardized space. A field is None if the experiment has no such number.
     """
 
     name: str
     model: str
-    likelihood: str
-    head: str
-    seeds: list[int] | None  # of training, where several are averaged
-    bound: str
+    likelihood: str | None
+    head: str | None
+    seeds: list[int] | None  # of training, if several experiments are averaged
+    bound: Bound
     importance_samples: int
     nats_per_frame: float
     nats_per_frame_ci95: tuple[float, float]  # bootstrap over utterances
-    seed_range: tuple[float, float] | None  # lowest and highest nats per frame of the seeds
+    seed_range: tuple[float, float] | None  # lowest and highest nats per frame over seeds
     difference: float | None  # nats per frame above the reference
     difference_ci95: tuple[float, float] | None  # paired bootstrap over utterances
     bits_per_sample: float | None
@@ -69,101 +71,111 @@ class Row:
     flac_bits_per_sample: float
     kl_per_frame: float | None
     parameters: int
-    steps: float  # of training, at the checkpoint that was scored
+    steps: float  # training steps of the checkpoint that was scored
     training_frames_per_second: float | None
     computing_per_second: float | None  # seconds of computing per second of generated speech
-    remark: str = ""  # why it has no difference, where that is for another reason than being the reference
+    remark: str = ""  # why the row cannot be compared with the reference, if it cannot
 
 
 @dataclass
 class Comparison:
-    """The table and what holds for all of it."""
+    """Experiments compared with one of them, the reference."""
 
-    rows: list[Row]
-    reference: str  # name of the row that others are compared with
-    conditions: EvaluationResult  # of the reference: audio, protocol and units of every row without a remark
-    references: References
+    rows: list[ComparisonRow]
+    reference: str  # name of the reference's row
+    reference_result: EvaluationResult  # its audio, protocol and units apply to every row without a remark
 
 
 def compare_experiments(
     experiments: Sequence[Path], split: str = "test", reference: Path | None = None, group_seeds: bool = False
 ) -> Comparison:
-    """Read what experiments scored and put it side by side.
+    """Read the results of experiments and compare them.
 
     Args:
-        experiments: folders of experiments, whose EXP/results/SPLIT.json is taken, or such files themselves.
-        split: which result of an experiment.
-        reference: the experiment that others are compared with, one of `experiments`; the first when left out.
-        group_seeds: average experiments whose configurations differ in train.seed alone.
+        experiments: folders of experiments, whose EXP/results/SPLIT.json is read, or such files themselves.
+        split: which result of an experiment to read.
+        reference: the experiment to compare the others with, one of `experiments`; by default the first.
+        group_seeds: average experiments whose configurations differ only in train.seed.
 
     Raises:
-        UserError: a result is missing, or two of the same audio are not of the same utterances.
+        UserError: a result is missing, or two results on the same audio are not on the same utterances.
     """
     if not experiments:
         raise UserError("nothing to compare; give experiments")
-    names = name_experiments(experiments)
-    scored = [
-        Scored(name, *read_scored(experiment, split)) for name, experiment in zip(names, experiments, strict=True)
-    ]
-    groups = group_by_seed(scored) if group_seeds else [[one] for one in scored]
-    chosen = scored[index_of(reference, experiments)]
-    against = next(group for group in groups if chosen in group)
-    rows = [make_row(group, against) for group in groups]
-    return Comparison(rows, name_group(against), chosen.result, chosen.result.references)
+    reference_index = _index_of(reference, experiments)
+    scored = []
+    for name, path in zip(_name_experiments(experiments), experiments, strict=True):
+        folder, result = _read_experiment(path, split)
+        scored.append(ScoredExperiment(name, folder, result))
+    groups = _group_by_seed(scored) if group_seeds else [[experiment] for experiment in scored]
+    chosen = scored[reference_index]
+    reference_group = next(group for group in groups if chosen in group)
+    return Comparison(
+        rows=[_compare_group(group, reference_group) for group in groups],
+        reference=_name_group(reference_group),
+        reference_result=chosen.result,
+    )
 
 
 # Reading
 
 
-def index_of(reference: Path | None, experiments: Sequence[Path]) -> int:
-    """Where the reference stands among the experiments. Raises UserError where it does not."""
+def _index_of(reference: Path | None, experiments: Sequence[Path]) -> int:
+    """The position of the reference among the experiments. Raises UserError if it is not one of them."""
     resolved = [experiment.resolve() for experiment in experiments]
     if reference is None:
         return 0
     if reference.resolve() not in resolved:
-        raise UserError(f"--reference {reference}: not among the experiments to compare; give it as one of them too")
+        raise UserError(f"--reference {reference}: not among the experiments to compare; list it among them too")
     return resolved.index(reference.resolve())
 
 
-def read_scored(experiment: Path, split: str) -> tuple[Path, EvaluationResult]:
-    """The folder of an experiment and its result. Raises UserError where it has none."""
-    if experiment.suffix == ".json" and not experiment.is_dir():
-        folder = experiment.parent
-        return folder.parent if folder.name == "results" else folder, read_result(experiment)
-    if not experiment.is_dir():
-        raise UserError(f"{experiment}: no such experiment")
-    path = experiment / "results" / f"{split}.json"
-    make = f"zfaudio evaluate {experiment} --split {split} --json {path}"
-    if not path.exists():
-        raise UserError(f"{experiment}: no result on {split}; make it: {make}")
+def _read_experiment(path: Path, split: str) -> tuple[Path, EvaluationResult]:
+    """The folder of an experiment and its result. Raises UserError if it has none."""
+    if path.suffix == ".json" and not path.is_dir():
+        folder = path.parent
+        return folder.parent if folder.name == "results" else folder, read_result(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such experiment")
+    file = path / "results" / f"{split}.json"
+    command = f"zfaudio evaluate {path} --split {split} --json {file}"
+    if not file.exists():
+        raise UserError(f"{path}: no result on {split}; make it: {command}")
     try:
-        return experiment, read_result(path)
+        return path, read_result(file)
     except UserError as error:
-        raise UserError(f"{error}: {make}") from None
+        raise UserError(f"{error}: {command}") from None
 
 
-def name_experiments(experiments: Sequence[Path]) -> list[str]:
-    """Their folders, without what all have in common; of a file that is not the usual one, its own name as well."""
-    folders = [one.resolve() for one in experiments]
-    plain = [one.parent.parent if one.suffix == ".json" and one.parent.name == "results" else one for one in folders]
-    common = Path(os.path.commonpath([one.parent for one in plain]))
+def _name_experiments(experiments: Sequence[Path]) -> list[str]:
+    """Short names: the folders without the part that all of them share.
+
+    A result other than the usual one is named after its folder and its file, as in "exp (cut)".
+    """
+    paths = [path.resolve() for path in experiments]
+    folders = [
+        path.parent.parent if path.suffix == ".json" and path.parent.name == "results" else path for path in paths
+    ]
+    common = Path(os.path.commonpath([folder.parent for folder in folders]))
     return [
-        str(one.relative_to(common)) + (f" ({folder.stem})" if folder != one else "")
-        for one, folder in zip(plain, folders, strict=True)
+        str(folder.relative_to(common)) + (f" ({path.stem})" if path != folder else "")
+        for folder, path in zip(folders, paths, strict=True)
     ]
 
 
-def training_speed(exp: Path) -> float | None:
-    """Frames per second in training, the median over the rows of metrics.csv."""
-    rows = [row for row in read_metrics(exp / "metrics.csv") if row["split"] == "train" and row["frames_per_second"]]
+def _training_speed(folder: Path) -> float | None:
+    """Frames per second in training: the median over the rows of an experiment's metrics.csv."""
+    rows = [row for row in read_metrics(folder / "metrics.csv") if row["split"] == "train" and row["frames_per_second"]]
     return median(float(row["frames_per_second"]) for row in rows) if rows else None
 
 
-def generation_cost(exp: Path) -> float | None:
-    """Seconds of computing per second of speech, over the samples of `zfaudio generate` in EXP/samples."""
-    samples = read_sample_list(exp / "samples").values()
-    costs = [(one.computing_per_second, one.seconds) for one in samples if one.kind == "sample"]
-    timed = [(cost, seconds) for cost, seconds in costs if cost is not None]
+def _generation_cost(folder: Path) -> float | None:
+    """Seconds of computing per second of generated speech, over the samples in an experiment's folder `samples`."""
+    timed = [
+        (sample.computing_per_second, sample.seconds)
+        for sample in read_sample_list(folder / "samples").values()
+        if sample.kind == "sample" and sample.computing_per_second is not None
+    ]
     speech = sum(seconds for _, seconds in timed)
     return sum(cost * seconds for cost, seconds in timed) / speech if speech else None
 
@@ -171,102 +183,107 @@ def generation_cost(exp: Path) -> float | None:
 # Seeds
 
 
-def group_by_seed(scored: Sequence[Scored]) -> list[list[Scored]]:
-    """Experiments that differ in their seed alone together, in the order of each group's first."""
-    groups: dict[str, list[Scored]] = {}
-    for one in scored:
-        settings = flatten(asdict(read_config(one.exp / "config.yaml")))
-        kept = {name: value for name, value in settings.items() if name not in INCIDENTAL}
-        conditions = [getattr(one.result, name) for name in (*CONDITIONS, "bound", "importance_samples")]
-        groups.setdefault(repr((sorted(kept.items()), conditions)), []).append(one)
+def _group_by_seed(scored: Sequence[ScoredExperiment]) -> list[list[ScoredExperiment]]:
+    """Group experiments that differ only in their seed, in the order of each group's first experiment."""
+    groups: dict[str, list[ScoredExperiment]] = {}
+    for experiment in scored:
+        settings = flatten(asdict(read_config(experiment.folder / "config.yaml")))
+        compared = {name: value for name, value in settings.items() if name not in IGNORED_SETTINGS}
+        conditions = [getattr(experiment.result, name) for name in (*CONDITIONS, "bound", "importance_samples")]
+        groups.setdefault(repr((sorted(compared.items()), conditions)), []).append(experiment)
     return list(groups.values())
 
 
-def seed_of(one: Scored) -> int:
-    """The seed of an experiment's training."""
-    return read_config(one.exp / "config.yaml").train.seed
+def _training_seed(experiment: ScoredExperiment) -> int:
+    return read_config(experiment.folder / "config.yaml").train.seed
 
 
-def name_group(group: Sequence[Scored]) -> str:
-    """What the names of several experiments begin with, as srnn of srnn-s0 and srnn-s1; of one, its name."""
+def _name_group(group: Group) -> str:
+    """The common beginning of the names in a group, such as srnn for srnn-s0 and srnn-s1."""
     if len(group) == 1:
         return group[0].name
-    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*(one.name for one in group), strict=False))
-    shared = "".join(letters[0] for letters in same)
+    letters = zip(*(experiment.name for experiment in group), strict=False)
+    shared = "".join(same[0] for same in takewhile(lambda same: len(set(same)) == 1, letters))
     return re.sub(r"[-_./ ]+(s|seed)?[-_./ ]*\d*$", "", shared) or group[0].name
 
 
 # Rows
 
 
-def differing_conditions(result: EvaluationResult, other: EvaluationResult) -> list[str]:
-    """In what two results are not comparable."""
-    differing = [what for name, what in CONDITIONS.items() if getattr(result, name) != getattr(other, name)]
+def _differing_conditions(result: EvaluationResult, other: EvaluationResult) -> list[str]:
+    """The conditions, in words, in which two results differ so that they cannot be compared."""
+    differing = [words for name, words in CONDITIONS.items() if getattr(result, name) != getattr(other, name)]
     return list(dict.fromkeys(differing))
 
 
-def scores_in_order(one: Scored, like: Scored) -> np.ndarray:
-    """Nats of each utterance, [utterances], in the order of `like`. Raises UserError where the utterances differ."""
-    nats = {(score.utterance, score.frames): score.nats for score in one.result.scores}
-    wanted = [(score.utterance, score.frames) for score in like.result.scores]
-    if set(nats) != set(wanted) or len(one.result.scores) != len(wanted):
-        odd = sorted({name for name, _ in set(nats) ^ set(wanted)})
+def _scores_in_order(experiment: ScoredExperiment, ordered: ScoredExperiment) -> np.ndarray:
+    """The nats of each utterance of an experiment, [utterances], in the order of another one.
+
+    Raises:
+        UserError: the two were scored on different utterances.
+    """
+    nats = {(score.utterance, score.frames): score.nats for score in experiment.result.scores}
+    order = [(score.utterance, score.frames) for score in ordered.result.scores]
+    if set(nats) != set(order) or len(experiment.result.scores) != len(order):
+        differing = sorted({utterance for utterance, _ in set(nats) ^ set(order)})
         raise UserError(
-            f"{one.name} and {like.name} were not scored on the same utterances ({', '.join(odd[:3]) or 'repeated ids'}"
-            f"{', ...' if len(odd) > 3 else ''}); score both on the same shards"
+            f"{experiment.name} and {ordered.name} were not scored on the same utterances "
+            f"({', '.join(differing[:3]) or 'repeated ids'}{', ...' if len(differing) > 3 else ''}); "
+            "score both on the same shards"
         )
-    return np.array([nats[key] for key in wanted])
+    return np.array([nats[utterance] for utterance in order])
 
 
-def average_scores(group: Sequence[Scored], like: Scored) -> np.ndarray:
-    """Nats of each utterance averaged over the experiments of a group, [utterances], in the order of `like`."""
-    return np.mean([scores_in_order(one, like) for one in group], axis=0)
+def _average_scores(group: Group, ordered: ScoredExperiment) -> np.ndarray:
+    """The nats of each utterance averaged over a group, [utterances], in the order of an experiment."""
+    scores: np.ndarray = np.mean([_scores_in_order(experiment, ordered) for experiment in group], axis=0)
+    return scores
 
 
-def make_row(group: Sequence[Scored], against: Sequence[Scored]) -> Row:
-    """One row: `group` averaged, beside the average of `against`."""
-    first, results = group[0], [one.result for one in group]
+def _compare_group(group: Group, reference: Group) -> ComparisonRow:
+    """The average of a group, compared with the average of the reference group."""
+    first, results = group[0], [experiment.result for experiment in group]
     result = first.result
     frames = np.array([score.frames for score in result.scores])
-    nats = average_scores(group, first)
+    nats = _average_scores(group, first)
     average, interval = average_per_frame(nats, frames), bootstrap_interval(nats, frames)
     units = Units(result.frame_size, result.deviation)
-    each = [one.nats_per_frame for one in results]
-    row = Row(
-        name=name_group(group),
+    averages = [result.nats_per_frame for result in results]
+    row = ComparisonRow(
+        name=_name_group(group),
         model=result.model,
         likelihood=result.likelihood,
         head=result.head,
-        seeds=sorted(seed_of(one) for one in group) if len(group) > 1 else None,
+        seeds=sorted(_training_seed(experiment) for experiment in group) if len(group) > 1 else None,
         bound=result.bound,
         importance_samples=result.importance_samples,
         nats_per_frame=average,
         nats_per_frame_ci95=interval,
-        seed_range=(min(each), max(each)) if len(group) > 1 else None,
+        seed_range=(min(averages), max(averages)) if len(group) > 1 else None,
         difference=None,
         difference_ci95=None,
         bits_per_sample=units.bits_per_sample(average) if result.dequantized else None,
-        bits_per_sample_ci95=(units.bits_per_sample(interval[1]), units.bits_per_sample(interval[0]))
-        if result.dequantized
-        else None,
+        bits_per_sample_ci95=(
+            (units.bits_per_sample(interval[1]), units.bits_per_sample(interval[0])) if result.dequantized else None
+        ),
         flac_bits_per_sample=result.references.flac_bits_per_sample,
-        kl_per_frame=None if result.bound == "exact" else fmean(one.kl_per_frame for one in results),
+        kl_per_frame=None if result.bound == "exact" else fmean(result.kl_per_frame for result in results),
         parameters=result.parameters,
-        steps=fmean(one.checkpoint_step for one in results),
-        training_frames_per_second=mean_of_known(training_speed, group),
-        computing_per_second=mean_of_known(generation_cost, group),
+        steps=fmean(result.checkpoint_step for result in results),
+        training_frames_per_second=_mean_of_known(_training_speed, group),
+        computing_per_second=_mean_of_known(_generation_cost, group),
     )
-    differing = differing_conditions(result, against[0].result)
+    differing = _differing_conditions(result, reference[0].result)
     if differing:
-        row.remark = f"not comparable with {name_group(against)}: another {' and '.join(differing)}"
-    elif group[0] is not against[0]:
-        others = average_scores(against, first)
-        row.difference = average - average_per_frame(others, frames)
-        row.difference_ci95 = paired_interval(nats, others, frames)
+        row.remark = f"not comparable with {_name_group(reference)}: another {' and '.join(differing)}"
+    elif first is not reference[0]:
+        reference_nats = _average_scores(reference, first)
+        row.difference = average - average_per_frame(reference_nats, frames)
+        row.difference_ci95 = paired_interval(nats, reference_nats, frames)
     return row
 
 
-def mean_of_known(measure: Callable[[Path], float | None], group: Sequence[Scored]) -> float | None:
-    """The mean over a group's experiments that have such a number."""
-    values = [value for value in map(measure, (one.exp for one in group)) if value is not None]
+def _mean_of_known(measure: Callable[[Path], float | None], group: Group) -> float | None:
+    """The mean over the experiments of a group that have such a number; None if none has."""
+    values = [value for value in (measure(experiment.folder) for experiment in group) if value is not None]
     return fmean(values) if values else None

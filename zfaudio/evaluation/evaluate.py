@@ -1,6 +1,5 @@
-"""`zfaudio evaluate`: average log-likelihood per frame of whole utterances, with its interval and its references."""
+"""`zfaudio evaluate`: the average log-likelihood per frame of whole utterances, with its interval and references."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,13 +7,11 @@ import numpy as np
 from tqdm import tqdm
 
 from zfaudio.command import command_line
-from zfaudio.data.manifest import Manifest, read_manifest
-from zfaudio.data.shard_reader import read_utterances
+from zfaudio.data.manifest import read_manifest
 from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
-from zfaudio.evaluation.passes import utterance_batches
-from zfaudio.evaluation.references import ScoredAudio, measure_scored_audio
-from zfaudio.evaluation.scoring import Cut, UtteranceScore, score_utterances
+from zfaudio.evaluation.references import ScoredAudio, measure_split
+from zfaudio.evaluation.scoring import Segments, UtteranceScore, check_shards_fit, score_utterances, utterance_batches
 from zfaudio.evaluation.units import (
     Units,
     average_per_frame,
@@ -23,26 +20,27 @@ from zfaudio.evaluation.units import (
     worst_permille_share,
 )
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
-from zfaudio.experiment.results import EvaluationResult, Protocol, Score, write_result
+from zfaudio.experiment.results import EvaluationResult, Protocol, Score
+from zfaudio.experiment.typed_json import write_json
 
 
 @dataclass
-class Estimate:
+class Estimator:
     """How the bound is estimated."""
 
     draws: int  # posterior draws of each utterance
-    importance_weighted: bool  # combined to the importance-weighted bound instead of averaged to the ELBO
+    importance_weighted: bool  # combine the draws into the importance-weighted bound, instead of averaging the ELBO
     protocol: Protocol
     seed: int
     frames_per_batch: int
 
 
 def evaluate(
-    checkpoint: Path,
+    checkpoint: Path | str,
     *,
     shards: str = "",
     split: str = "test",
-    json: Path | None = None,
+    json: Path | str | None = None,
     draws: int = 4,
     importance_samples: int = 1,
     protocol: Protocol = "whole",
@@ -50,95 +48,81 @@ def evaluate(
     seed: int = 0,
     device: DeviceName = "auto",
     frames_per_batch: int = 32_768,
-) -> None:
-    """Score a split with a trained model and print the result.
+) -> EvaluationResult:
+    """Score a split with a trained model, and print the result.
 
     Args:
-        checkpoint: a checkpoint, or an experiment, whose best checkpoint is taken.
-        shards: folder or address of the shards; those the model was trained on when left out.
-        split: which part of them.
-        json: write the result there.
-        draws: posterior draws of each utterance that the ELBO is averaged over. An exact likelihood needs none.
-        importance_samples: more than 1: the importance-weighted bound with so many draws, instead of the ELBO.
-        protocol: whole utterances; or what the published code of Z-forcing does, to see what it changes: utterances
-            cut every 40 frames, the state restarted at each cut, and rows of padding counted in the average.
-        dequantize: score with uniform noise of one 16-bit step; as in training when left out.
-        seed: of noise and draws.
-        device: where to compute.
-        frames_per_batch: frames at once, padding included; bounds the memory.
+        checkpoint: a checkpoint, or an experiment, whose best checkpoint is used.
+        shards: folder or address of the shards; by default those that the model was trained on.
+        split: the part of the shards to score: train, valid or test.
+        json: file to write the result to.
+        draws: number of posterior draws of each utterance over which the ELBO is averaged. An exact likelihood needs
+            none.
+        importance_samples: if more than 1, compute the importance-weighted bound with this number of draws instead of
+            the ELBO.
+        protocol: whole scores whole utterances. zforcing2017 does what the published code of Z-forcing does, to show
+            what that changes: it cuts utterances every 40 frames, restarts the state at each cut, and counts rows of
+            padding in the average.
+        dequantize: score with uniform noise of one 16-bit step added; by default as in training.
+        seed: seed of the noise and the draws.
+        device: where to compute; auto takes a GPU if there is one.
+        frames_per_batch: largest number of frames that are scored at once, including padding. It bounds the memory.
+
+    Returns:
+        The result, which `json` holds too.
+
+    Raises:
+        UserError: the checkpoint or the shards cannot be read or do not fit each other, or an option is out of range.
     """
     if min(draws, importance_samples, frames_per_batch) < 1:
         raise UserError("--draws, --importance-samples and --frames-per-batch must be at least 1")
-    trained = load_checkpoint(checkpoint, pick_device(device))
+    trained = load_checkpoint(Path(checkpoint), pick_device(device))
     if dequantize is not None:
         trained.config.data.dequantize = dequantize
     location = shards or trained.config.data.shards
-    manifest = read_manifest(location)
-    check_fit(trained, manifest, location, split)
-    weighted = importance_samples > 1 and trained.model.bound == "elbo"
+    check_shards_fit(trained, location, split)
+    importance_weighted = importance_samples > 1 and trained.model.bound == "elbo"
     if trained.model.bound == "exact":
-        draws = 1  # the noise of dequantization is fixed for each utterance, so that every draw would be the same
-    estimate = Estimate(importance_samples if weighted else draws, weighted, protocol, seed, frames_per_batch)
-    audio = measure_audio(trained, location, split)
-    scores = score_split(trained, location, split, estimate, audio)
-    result = summarize(trained, split, estimate, audio, scores)
+        draws = 1  # the dequantization noise of an utterance is fixed, so every draw would give the same score
+    estimator = Estimator(
+        draws=importance_samples if importance_weighted else draws,
+        importance_weighted=importance_weighted,
+        protocol=protocol,
+        seed=seed,
+        frames_per_batch=frames_per_batch,
+    )
+    audio = measure_split(trained, location, split)
+    scores = score_split(trained, location, split, estimator, audio.longest)
+    result = summarize(trained, split, estimator, audio, scores)
     print(describe(result))
     if json is not None:
-        write_result(json, result)
-
-
-def check_fit(trained: Checkpoint, manifest: Manifest, location: str, split: str) -> None:
-    """Raises UserError where the model cannot score the shards."""
-    for name in ("frame_size", "sample_rate"):
-        ours, theirs = getattr(trained.manifest, name), getattr(manifest, name)
-        if ours != theirs:
-            raise UserError(
-                f"{location}: shards of {name} {theirs}, but {trained.path} was trained at {ours}; "
-                f"make them again with zfaudio shard --{name.replace('_', '-')} {ours}"
-            )
-    manifest.split(split)
-
-
-def measure_audio(trained: Checkpoint, location: str, split: str) -> ScoredAudio:
-    """What stands in a split to be scored. Raises UserError where there is nothing."""
-    manifest, data = trained.manifest, trained.config.data
-    audio = measure_scored_audio(
-        scored_integers(location, split, data.score_first_frame),
-        manifest.mean,
-        manifest.deviation,
-        manifest.frame_size,
-        manifest.sample_rate,
-        data.dequantize,
-    )
-    if not audio.longest:
-        raise UserError(f"{location}: split {split!r} has no utterance with a frame to score")
-    return audio
+        write_json(Path(json), result)
+    return result
 
 
 def score_split(
-    trained: Checkpoint, location: str, split: str, estimate: Estimate, audio: ScoredAudio
+    trained: Checkpoint, location: str, split: str, estimator: Estimator, longest: int
 ) -> list[UtteranceScore]:
-    """Score every utterance of a split, standardized as the model was trained."""
-    batches = utterance_batches(trained, location, split, estimate.frames_per_batch, estimate.seed)
-    scored = score_utterances(
+    """Score every utterance of a split; `longest` is the number of scored frames of the longest one."""
+    scores = score_utterances(
         trained.model,
-        batches,
+        utterance_batches(trained, location, split, estimator.frames_per_batch, estimator.seed),
         next(trained.model.parameters()).device,
-        draws=estimate.draws,
-        importance_weighted=estimate.importance_weighted,
-        seed=estimate.seed,
-        frames_per_pass=estimate.frames_per_batch,
-        cut=Cut(audio.longest) if estimate.protocol == "zforcing2017" else None,
+        draws=estimator.draws,
+        importance_weighted=estimator.importance_weighted,
+        seed=estimator.seed,
+        frames_per_pass=estimator.frames_per_batch,
+        segments=Segments(longest) if estimator.protocol == "zforcing2017" else None,
     )
     total = read_manifest(location).split(split).utterances
-    return list(tqdm(scored, total=total, unit="utt", desc=f"scoring {split}", disable=None))
+    return list(tqdm(scores, total=total, unit="utt", desc=f"scoring {split}", disable=None))
 
 
 def summarize(
-    trained: Checkpoint, split: str, estimate: Estimate, audio: ScoredAudio, scores: list[UtteranceScore]
+    trained: Checkpoint, split: str, estimator: Estimator, audio: ScoredAudio, scores: list[UtteranceScore]
 ) -> EvaluationResult:
-    """Averages over all frames, and what they stand beside."""
-    manifest, data = trained.manifest, trained.config.data
+    """The result of a scored split. Raises UserError if a score is not finite."""
+    manifest, data, model = trained.manifest, trained.config.data, trained.config.model
     nats = np.array([score.nats for score in scores])
     frames = np.array([score.frames for score in scores])
     frame_nats = np.concatenate([score.frame_nats for score in scores])
@@ -151,9 +135,9 @@ def summarize(
         )
     units = Units(manifest.frame_size, manifest.deviation)
     return EvaluationResult(
-        model=trained.config.model.name,
-        likelihood=trained.config.model.likelihood,
-        head=trained.config.model.head,
+        model=model.name,
+        likelihood=getattr(model, "likelihood", None),
+        head=getattr(model, "head", None),
         parameters=sum(weights.numel() for weights in trained.model.parameters()),
         checkpoint_step=trained.step,
         split=split,
@@ -161,11 +145,11 @@ def summarize(
         frames=int(frames.sum()),
         frame_size=manifest.frame_size,
         sample_rate=manifest.sample_rate,
-        bound="iwae" if estimate.importance_weighted else trained.model.bound,
-        importance_samples=estimate.draws if estimate.importance_weighted else 1,
-        draws=estimate.draws,
-        seed=estimate.seed,
-        protocol=estimate.protocol,
+        bound="iwae" if estimator.importance_weighted else trained.model.bound,
+        importance_samples=estimator.draws if estimator.importance_weighted else 1,
+        draws=estimator.draws,
+        seed=estimator.seed,
+        protocol=estimator.protocol,
         dequantized=data.dequantize,
         score_first_frame=data.score_first_frame,
         mean=manifest.mean,
@@ -178,7 +162,7 @@ def summarize(
         nats_per_waveform_sample=units.nats_per_waveform_sample(average),
         nats_per_utterance=float(nats.mean()),
         conventions=sequence_conventions(
-            nats, frames, manifest.frame_size, manifest.sample_rate, padded=estimate.protocol == "zforcing2017"
+            nats, frames, manifest.frame_size, manifest.sample_rate, padded=estimator.protocol == "zforcing2017"
         ),
         bits_per_sample=units.bits_per_sample(average) if data.dequantize else None,
         kl_per_frame=float(sum(score.kl for score in scores) / frames.sum()),
@@ -190,16 +174,8 @@ def summarize(
     )
 
 
-def scored_integers(location: str, split: str, score_first_frame: bool) -> Iterator[np.ndarray]:
-    """The frames of each utterance that a score counts, int16 [frames, frame_size]."""
-    first = 0 if score_first_frame else 1
-    for utterance in read_utterances(location, split):
-        if len(utterance.frames) > first:
-            yield utterance.frames[first:]
-
-
 def describe(result: EvaluationResult) -> str:
-    """A few lines for the terminal."""
+    """The result in a few lines for the terminal."""
     low, high = result.nats_per_frame_ci95
     sign = "" if result.bound == "exact" else ">= "
     lines = [
@@ -214,7 +190,7 @@ def describe(result: EvaluationResult) -> str:
     ]
     if result.bits_per_sample is None:
         lines.append(
-            f"published protocol (no dequantization): a density on integers, unbounded on the "
+            "published protocol (no dequantization): a density of integers, which is unbounded on the "
             f"{result.constant_frames} constant frames; no bits per sample"
         )
     else:
@@ -225,5 +201,5 @@ def describe(result: EvaluationResult) -> str:
     lines.append("nats per sequence, as published tables count")
     lines += [f"    {name:<68} {sign}{value:,.1f}" for name, value in result.conventions.items()]
     if result.protocol == "zforcing2017":
-        lines.append("protocol zforcing2017: cut every 40 frames, the state restarted at each cut")
+        lines.append("protocol zforcing2017: utterances are cut every 40 frames, and the state restarts at each cut")
     return "\n".join(lines)

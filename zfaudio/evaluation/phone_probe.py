@@ -1,8 +1,8 @@
-"""What latents and states tell of phones: a linear classifier on each, fitted on one split and scored on another.
+"""What latents and states tell about phones: a linear classifier on each, fitted on one split and scored on another.
 
-Step t reads frame t and scores frame t + 1, which its latent explains. So what step t holds is labeled with the phone
-at the center of frame t + 1. Posterior means have heard that frame; prior means have not; a state has what its model
-lets it have (h_t of zforcing holds z_t, the states of vrnn and srnn do not).
+Step t reads frame t and scores frame t + 1, which its latent explains. So the features of step t are labeled with the
+phone at the center of frame t + 1. Posterior means depend on that frame; prior means do not; for states it depends on
+the model (h_t of zforcing is computed from z_t, the states of vrnn and srnn are not).
 """
 
 import math
@@ -16,20 +16,21 @@ from tqdm import tqdm
 
 from zfaudio.data.manifest import read_manifest
 from zfaudio.errors import UserError
-from zfaudio.evaluation.passes import draw_latents, utterance_batches
+from zfaudio.evaluation.scoring import first_latent_noise, utterance_batches
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.models.base import FrameTerms
 from zfaudio.seeds import derive_seed
 
 ALIGNMENT = "phones.ctm"
 
-FRAMES = 20_000  # at most, to fit and to score; as many from each utterance
-UTTERANCES = 500  # at most, that they are taken from, spread over the whole split
-ITERATIONS = 300  # of L-BFGS; where it stops short, the accuracy has long settled
-INVERSE_PENALTY = 0.1  # scikit-learn's C, on standardized features
+MOST_FRAMES = 20_000  # to fit on, and to score; about equally many from each utterance
+MOST_UTTERANCES = 500  # that the frames come from, spread over the whole split
+ITERATIONS = 300  # of L-BFGS; the accuracy settles long before, even if L-BFGS does not converge
+INVERSE_PENALTY = 0.1  # parameter C of scikit-learn, for standardized features
 
-# TIMIT's 61 labels as the 39 classes that are scored (Lee and Hon, 1989, "Speaker-Independent Phone Recognition Using
-# Hidden Markov Models", table 2). The glottal stop q is left out there and here; labels not named stay as they are.
+# The 61 labels of TIMIT are folded into the 39 classes that are usually scored (Lee and Hon, 1989, "Speaker-Independent
+# Phone Recognition Using Hidden Markov Models", table 2). As there, the glottal stop q is left out. Labels that are not
+# listed stay as they are.
 FOLDED = {
     label: phone
     for phone, labels in {
@@ -53,34 +54,34 @@ LEFT_OUT = "q"
 
 @dataclass(frozen=True)
 class Phone:
-    """A stretch of an utterance, in seconds from its start."""
+    """A phone of an utterance; times are in seconds from the start of the utterance."""
 
     start: float
     end: float
     label: str
 
 
-Alignment = dict[str, list[Phone]]  # by utterance, in order of time
+Alignment = dict[str, list[Phone]]  # the phones of each utterance, in order of time
 
 
 @dataclass
 class LabeledFrames:
-    """What a model holds at some frames, and their phones."""
+    """The phones of some frames, and the features of a model at them."""
 
     split: str
-    utterances: int  # that they are from
+    utterances: int  # number of utterances that the frames are from
     phones: np.ndarray  # folded labels, [frames]
-    features: dict[str, np.ndarray]  # by kind, float32 [frames, size]
+    features: dict[str, np.ndarray]  # by kind (posterior mean, prior mean, state), float32 [frames, size]
 
 
 @dataclass
 class ProbeResult:
-    """Accuracy of each probe: the fraction of scored frames whose phone it names."""
+    """The accuracy of each probe: the fraction of scored frames whose phone it predicts."""
 
     accuracy: dict[str, float]  # by kind of features
-    majority_accuracy: float  # of always naming the commonest phone of the fitted frames
+    majority_accuracy: float  # of always predicting the most common phone of the fitted frames
     majority_phone: str
-    phones: int  # different ones in the fitted frames
+    phones: int  # number of different phones in the fitted frames
     fitted_split: str
     fitted_utterances: int
     fitted_frames: int
@@ -90,15 +91,15 @@ class ProbeResult:
 
 
 def fold(label: str) -> str | None:
-    """The class that a label counts as; None where frames of it are left out."""
+    """The class that a label belongs to; None if frames with this label are left out."""
     return None if label == LEFT_OUT else FOLDED.get(label, label)
 
 
 def read_alignment(path: Path) -> Alignment:
-    """The alignment in a CTM file (utterance, channel, start, duration, phone; seconds).
+    """Read a CTM file, whose lines are: utterance, channel, start, duration (both in seconds), phone.
 
     Raises:
-        UserError: the file is missing, holds nothing, or a line is not like that.
+        UserError: the file is missing or empty, or a line has another form.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -122,7 +123,7 @@ def read_alignment(path: Path) -> Alignment:
 
 
 def frame_labels(phones: list[Phone], first: int, count: int, frame_seconds: float) -> list[str | None]:
-    """The folded phone at the center of frames first..first+count-1 of an utterance; None where there is none."""
+    """The folded phone at the center of each of the frames first..first+count-1 of an utterance; None without one."""
     starts = np.array([phone.start for phone in phones])
     centers = (first + np.arange(count) + 0.5) * frame_seconds
     labels: list[str | None] = []
@@ -135,25 +136,25 @@ def frame_labels(phones: list[Phone], first: int, count: int, frame_seconds: flo
 def probe_phones(
     trained: Checkpoint, location: str, data_dirs: Path, split: str, frames_per_batch: int, seed: int
 ) -> ProbeResult:
-    """Fit probes on the training utterances (or validation's) and score them on a split.
+    """Fit probes on the training utterances, or else on the validation utterances, and score them on a split.
 
     Args:
         trained: the model.
         location: folder or address of the shards.
-        data_dirs: folder with SPLIT/phones.ctm, that the shards were made from.
-        split: to score on.
-        frames_per_batch: frames through the model at once, padding included.
-        seed: of noise, latents and the choice of frames.
+        data_dirs: folder of the data directories that the shards were made from, with SPLIT/phones.ctm.
+        split: the split to score on.
+        frames_per_batch: largest number of frames that go through the model at once, including padding.
+        seed: seed of the noise, the latents and the choice of frames.
 
     Raises:
-        UserError: alignments are missing or are not of these shards.
+        UserError: alignments are missing or do not belong to these shards.
     """
     splits = read_manifest(location).splits
     usable = [name for name in ("train", "valid") if name in splits and (data_dirs / name / ALIGNMENT).is_file()]
     fitting = next((name for name in usable if name != split), None)
     if fitting is None:
         raise UserError(
-            f"--phones {data_dirs}: no train/{ALIGNMENT} or valid/{ALIGNMENT} there to fit a probe on; "
+            f"--phones {data_dirs}: no train/{ALIGNMENT} or valid/{ALIGNMENT} in it to fit a probe on; "
             "give the folder that data_prep.timit wrote"
         )
     alignments = {name: read_alignment(data_dirs / name / ALIGNMENT) for name in (fitting, split)}
@@ -168,29 +169,30 @@ def probe_phones(
 def collect_frames(
     trained: Checkpoint, location: str, split: str, alignment: Alignment, frames_per_batch: int, seed: int
 ) -> LabeledFrames:
-    """What the model holds at some frames of aligned utterances, drawn at random, as many of each utterance.
+    """Features and phones of random frames of the aligned utterances, about equally many from each utterance.
 
     Raises:
-        UserError: no utterance has a phone at a frame that is scored.
+        UserError: no utterance has a phone at a scored frame.
     """
     model, manifest, data = trained.model, trained.manifest, trained.config.data
     device = next(model.parameters()).device
     utterances = read_manifest(location).split(split).utterances
-    every = math.ceil(utterances / UTTERANCES)
-    share = math.ceil(FRAMES / min(math.ceil(utterances / every), len(alignment)))
+    every = math.ceil(utterances / MOST_UTTERANCES)
+    frames_per_utterance = math.ceil(MOST_FRAMES / min(math.ceil(utterances / every), len(alignment)))
     features: dict[str, list[np.ndarray]] = {}
     phones: list[str] = []
-    used = 0
+    used_utterances = 0
     batches = utterance_batches(trained, location, split, frames_per_batch, seed, every)
     for batch in tqdm(batches, unit="batch", desc=f"reading {split}", disable=None):
-        if len(phones) >= FRAMES or not any(utterance in alignment for utterance in batch.utterances):
+        if len(phones) >= MOST_FRAMES or not any(utterance in alignment for utterance in batch.utterances):
             continue
         terms = model(
-            batch.frames.to(device), batch.lengths.to(device), noise=draw_latents(model, batch, seed).to(device)
+            batch.frames.to(device), batch.lengths.to(device), noise=first_latent_noise(model, batch, seed).to(device)
         )
-        held = step_features(terms)
+        batch_features = step_features(terms)
         for row, utterance in enumerate(batch.utterances):
-            # Step s scores frame s + 1 of the row, which begins with the frame of zeros where there is one.
+            # Step s scores frame s + 1 of the row. If the first frame of the utterance is scored too, the row starts
+            # with a zero frame, and step s scores frame s of the utterance.
             labels = frame_labels(
                 alignment.get(utterance, []),
                 first=0 if data.score_first_frame else 1,
@@ -198,24 +200,29 @@ def collect_frames(
                 frame_seconds=manifest.frame_size / manifest.sample_rate,
             )
             labeled = [step for step, label in enumerate(labels) if label is not None]
-            draws = np.random.default_rng(derive_seed(seed, utterance))
-            steps = np.sort(draws.permutation(labeled)[: min(share, FRAMES - len(phones))]).astype(np.int64)
+            wanted = min(frames_per_utterance, MOST_FRAMES - len(phones))
+            rng = np.random.default_rng(derive_seed(seed, utterance))
+            steps = np.sort(rng.permutation(labeled)[:wanted]).astype(np.int64)
             if len(steps):
-                for kind, values in held.items():
+                for kind, values in batch_features.items():
                     features.setdefault(kind, []).append(values[row, steps].float().cpu().numpy())
                 phones += [str(labels[step]) for step in steps]
-                used += 1
+                used_utterances += 1
     if not phones:
         raise UserError(
-            f"--phones: none of the {len(alignment)} aligned utterances is among the shards' split {split!r}; "
+            f"--phones: none of the {len(alignment)} aligned utterances is in the split {split!r} of the shards; "
             "give the data directories that the shards were made from"
         )
-    kept = {kind: np.concatenate(parts) for kind, parts in features.items()}
-    return LabeledFrames(split, used, np.array(phones), kept)
+    return LabeledFrames(
+        split=split,
+        utterances=used_utterances,
+        phones=np.array(phones),
+        features={kind: np.concatenate(parts) for kind, parts in features.items()},
+    )
 
 
 def step_features(terms: FrameTerms) -> dict[str, torch.Tensor]:
-    """What a probe may read, by kind: [batch, steps, size]."""
+    """The features that a probe can read, by kind, [batch, steps, size]; only those that the model has."""
     features: dict[str, torch.Tensor] = {}
     if terms.latents is not None:
         features |= {"posterior mean": terms.latents.posterior.mean, "prior mean": terms.latents.prior.mean}
@@ -225,16 +232,17 @@ def step_features(terms: FrameTerms) -> dict[str, torch.Tensor]:
 
 
 def score_probes(fitted: LabeledFrames, scored: LabeledFrames) -> ProbeResult:
-    """Fit a multinomial logistic regression on each kind of features of some frames and score it on others.
+    """Fit a multinomial logistic regression on each kind of features, and score it on other frames.
 
     Raises:
-        UserError: the fitted frames are all of one phone.
+        UserError: all frames to fit on have the same phone.
     """
     phones, counts = np.unique(fitted.phones, return_counts=True)
     majority = str(phones[counts.argmax()])
     if len(phones) < 2:
         raise UserError(
-            f"--phones: all frames of split {fitted.split!r} are of the phone {majority!r}; nothing to tell"
+            f"--phones: all frames of split {fitted.split!r} are of the phone {majority!r}; there is nothing to tell "
+            "apart"
         )
     return ProbeResult(
         accuracy={
@@ -256,8 +264,8 @@ def score_probes(fitted: LabeledFrames, scored: LabeledFrames) -> ProbeResult:
 def probe_accuracy(
     fitted: np.ndarray, fitted_phones: np.ndarray, scored: np.ndarray, scored_phones: np.ndarray
 ) -> float:
-    """The fraction of `scored` [frames, size] whose phone a probe names that was fitted on `fitted` [frames, size]."""
-    # Imported here: it takes a second that commands without a probe need not wait.
+    """Fit a probe on the features `fitted` [frames, size]; the fraction of `scored` whose phone it predicts."""
+    # Imported here because it takes a second, which commands without a probe should not have to wait.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

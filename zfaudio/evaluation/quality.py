@@ -1,13 +1,13 @@
-"""`zfaudio quality`: generated speech beside real speech, by statistics that need no trained network.
+"""`zfaudio quality`: generated speech compared with real speech, by statistics that need no trained network.
 
-All sets of speech are equally long and cut into pieces as long as the samples: generated speech; real speech of the
-test split, which it is compared with; and real speech of the training split, compared likewise. The last comparison is
-the floor. A Frechet distance that is estimated from few frames comes out too large, and other speakers say other words:
-no model need come below what real speech gets from as much of it.
+There are three equally long sets of speech, in pieces at most as long as the samples: generated speech, real speech of
+the test split, and real speech of the training split. The first and the last are compared with the second. The
+comparison of real speech with real speech is the floor: a Frechet distance estimated from few frames comes out too
+large, and other speakers say other words, so a model need not come below it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,24 +29,25 @@ from zfaudio.evaluation.speech_statistics import (
     spectral_distance,
 )
 from zfaudio.experiment.config_file import read_config
-from zfaudio.experiment.results import write_result
+from zfaudio.experiment.typed_json import read_json, write_json
 from zfaudio.generation.samples import read_sample_list
 from zfaudio.seeds import derive_seed
 
-RESULT = "quality.json"
+QUALITY_FILE = "quality.json"
+FORMAT_VERSION = 1
 
 FLOOR_SPLIT = "train"
-LEAST_SECONDS = 30.0  # fewer frames say too little of covariances, and of voices
-MOST_SECONDS = 300.0  # more takes long and tells no more
-SPREAD = 10  # times as much speech is read as is taken from it, so that it is of many speakers
+LEAST_SECONDS = 30.0  # covariances and voices cannot be estimated from less
+MOST_SECONDS = 300.0  # more takes long and changes little
+POOL_FACTOR = 10  # real speech is drawn from a pool this many times as long, so that it is of many speakers
 
 
 @dataclass
-class Measures:
-    """Of a set of speech; distances are from the real speech of the split."""
+class SpeechMeasures:
+    """Measures of a set of speech. Distances are from the real speech of the split."""
 
-    frechet_distance: float  # of log-mel frames (natural logarithm of power), squared
-    ltas_distance_db: float  # of long-term average spectra, RMS over mel bands
+    frechet_distance: float  # squared, of log-mel frames (natural logarithm of the power)
+    ltas_distance_db: float  # of long-term average spectra, root mean square over mel bands
     voice: Voice
 
 
@@ -54,25 +55,26 @@ class Measures:
 class QualityResult:
     """The content of quality.json."""
 
+    format_version: int = field(default=FORMAT_VERSION, kw_only=True)
     split: str
     floor_split: str
-    seconds: float  # of speech, in each of the three sets
-    samples: int  # files that the generated speech is from
-    piece_seconds: float  # longest piece of real speech
+    seconds: float  # of speech in each of the three sets
+    samples: int  # number of files that the generated speech is from
+    piece_seconds: float  # of the longest piece of real speech
     sample_rate: int
     mel_bands: int
     seed: int
-    checkpoint_steps: list[int]  # of the samples, in order; one, if they are to say something of a model
-    temperatures: list[tuple[float, float]]  # of the samples' latents and frames, likewise
-    generated: Measures
-    real: Measures
-    floor: Measures
+    checkpoint_steps: list[int]  # of the samples, in order; more than one if the samples are of several checkpoints
+    temperatures: list[tuple[float, float]]  # of the samples' latents and frames, in order
+    generated: SpeechMeasures
+    real: SpeechMeasures
+    floor: SpeechMeasures
     command: str
 
 
 @dataclass(frozen=True)
 class QualityRow:
-    """A line of the table, as text."""
+    """A row of the table, as text."""
 
     name: str
     generated: str
@@ -81,68 +83,82 @@ class QualityRow:
 
 
 def quality(
-    exp: Path,
+    exp: Path | str,
     *,
-    samples: Path | None = None,
+    samples: Path | str | None = None,
     shards: str = "",
     split: str = "test",
-    json: Path | None = None,
+    json: Path | str | None = None,
     seed: int = 0,
-) -> None:
-    """Compare samples of a model with real speech: spectra, voicing, F0, each beside what real speech gets.
+) -> QualityResult:
+    """Compare samples of a model with real speech: spectra, voicing and F0, each next to what real speech gets.
 
-    Takes what zfaudio generate made without a prompt, and as much real speech of the split and of the training split,
-    drawn at random: at least 30 s, at most 300 s of each.
+    Uses what zfaudio generate made without a prompt, and random real speech of the same length from the split and from
+    the training split: at least 30 s and at most 300 s of each.
 
     Args:
         exp: an experiment.
-        samples: folder of the samples; EXP/samples when left out.
-        shards: folder or address of the shards; those the model was trained on when left out.
-        split: whose speech to compare with.
-        json: write the result there; EXP/quality.json when left out, where zfaudio report looks.
-        seed: of the choice of real speech.
+        samples: folder of the samples; by default EXP/samples.
+        shards: folder or address of the shards; by default those that the model was trained on.
+        split: the split to compare with: test or valid.
+        json: file to write the result to; by default EXP/quality.json, where zfaudio report looks.
+        seed: seed of the choice of real speech.
+
+    Returns:
+        The result, which the file holds too.
+
+    Raises:
+        UserError: there is too little speech, or a file cannot be read.
     """
+    exp = Path(exp)
     if split == FLOOR_SPLIT:
-        raise UserError(
-            f"--split {split}: the floor is what {FLOOR_SPLIT} gets against another split; give test or valid"
-        )
+        raise UserError(f"--split {split}: the floor compares {FLOOR_SPLIT} with another split; choose test or valid")
     location = shards or read_config(exp / "config.yaml").data.shards
-    result = compare(exp / "samples" if samples is None else samples, location, split, seed)
+    result = measure_quality(exp / "samples" if samples is None else Path(samples), location, split, seed)
     print(describe(result))
-    write_result(exp / RESULT if json is None else json, result)
+    write_json(exp / QUALITY_FILE if json is None else Path(json), result)
+    return result
 
 
-def compare(folder: Path, location: str, split: str, seed: int) -> QualityResult:
+def read_quality(path: Path | str) -> QualityResult:
+    """Read quality.json. Raises UserError if the file is missing or is not one; the message names the wrong field."""
+    return read_json(QualityResult, Path(path), "zfaudio quality", FORMAT_VERSION)
+
+
+def measure_quality(folder: Path, location: str, split: str, seed: int) -> QualityResult:
     """Measure the three sets of speech.
 
     Args:
-        folder: of the samples.
-        location: of the shards.
-        split: whose speech to compare with.
-        seed: of the choice of real speech.
+        folder: folder of the samples.
+        location: folder or address of the shards.
+        split: the split to compare with.
+        seed: seed of the choice of real speech.
 
     Raises:
-        UserError: too little speech, or it cannot be read.
+        UserError: there is too little speech, or it cannot be read.
     """
     manifest = read_manifest(location)
     rate = manifest.sample_rate
-    made = [sample for _, sample in sorted(read_sample_list(folder).items()) if sample.kind == "sample"]
-    spoken = [read_sample(folder / sample.file, rate) for sample in made]
-    check_length(
-        spoken, rate, f"{folder}: {{}} of samples; make more: zfaudio generate EXP --out {folder} --num 16 --seconds 4"
+    listed = [sample for _, sample in sorted(read_sample_list(folder).items()) if sample.kind == "sample"]
+    generated = [read_sample(folder / sample.file, rate) for sample in listed]
+    require_speech(
+        generated,
+        rate,
+        f"{folder}: {{}} of samples; make more: zfaudio generate EXP --out {folder} --num 16 --seconds 4",
     )
-    piece = max(len(waveform) for waveform in spoken)
-    wanted = min(length_of(spoken), round(MOST_SECONDS * rate))
-    real, rest = (real_pieces(location, manifest, name, piece, wanted, seed) for name in (split, FLOOR_SPLIT))
-    for name, pieces in ((split, real), (FLOOR_SPLIT, rest)):
-        check_length(pieces, rate, f"{location}: {{}} in split {name!r}; give --shards with more, or another --split")
-    length = min(wanted, length_of(real), length_of(rest))
-    generated, real, rest = (take(pieces, length) for pieces in (spoken, real, rest))
+    piece = max(len(waveform) for waveform in generated)
+    wanted = min(total_samples(generated), round(MOST_SECONDS * rate))
+    real = real_pieces(location, manifest, split, piece, wanted, seed)
+    floor = real_pieces(location, manifest, FLOOR_SPLIT, piece, wanted, seed)
+    for name, pieces in ((split, real), (FLOOR_SPLIT, floor)):
+        require_speech(pieces, rate, f"{location}: {{}} in split {name!r}; give --shards with more, or another --split")
+    length = min(wanted, total_samples(real), total_samples(floor))
+    generated, real, floor = (cut_to_length(pieces, length) for pieces in (generated, real, floor))
 
-    spectra = mel_statistics(real, rate)
-    sets = tqdm((generated, real, rest), unit="set", desc="tracking F0", disable=None)
-    measures = [measure(pieces, rate, spectra) for pieces in sets]
-    used = made[: len(generated)]
+    statistics = mel_statistics(real, rate)
+    speech_sets = tqdm((generated, real, floor), unit="set", desc="tracking F0", disable=None)
+    measures = [measure_speech(pieces, rate, statistics) for pieces in speech_sets]
+    used = listed[: len(generated)]
     return QualityResult(
         split=split,
         floor_split=FLOOR_SPLIT,
@@ -161,10 +177,10 @@ def compare(folder: Path, location: str, split: str, seed: int) -> QualityResult
     )
 
 
-def measure(pieces: Sequence[np.ndarray], rate: int, real: MelStatistics) -> Measures:
-    """A set of speech, int16 [n] each, beside the spectra of real speech."""
+def measure_speech(pieces: Sequence[np.ndarray], rate: int, real: MelStatistics) -> SpeechMeasures:
+    """Measure a set of speech, waveforms int16 [n], and compare it with the statistics of real speech."""
     own = mel_statistics(pieces, rate)
-    return Measures(
+    return SpeechMeasures(
         frechet_distance=frechet_distance(own.mean, own.covariance, real.mean, real.covariance),
         ltas_distance_db=spectral_distance(own.spectrum, real.spectrum),
         voice=measure_voice(pieces, rate),
@@ -175,7 +191,7 @@ def measure(pieces: Sequence[np.ndarray], rate: int, real: MelStatistics) -> Mea
 
 
 def read_sample(path: Path, rate: int) -> np.ndarray:
-    """A file of `zfaudio generate`, int16 [n] at `rate` Hz. Raises UserError where it cannot be read."""
+    """Read a file of `zfaudio generate` as int16 [n] at `rate` Hz. Raises UserError if it cannot be read."""
     try:
         samples, own_rate = read_audio(path)
     except RejectedRecording as rejection:
@@ -184,75 +200,76 @@ def read_sample(path: Path, rate: int) -> np.ndarray:
 
 
 def real_pieces(location: str, manifest: Manifest, split: str, piece: int, wanted: int, seed: int) -> list[np.ndarray]:
-    """Stretches of a split's utterances in random order, int16 [n] each.
+    """Pieces of the utterances of a split in random order, int16 [n] each.
 
     Args:
-        location: of the shards.
-        manifest: theirs.
-        split: of them.
-        piece: samples a stretch; the last of an utterance may have fewer.
-        wanted: samples in all that will be taken; shards are read, at random, until there are SPREAD times as many.
-        seed: of the order.
+        location: folder or address of the shards.
+        manifest: manifest of the shards.
+        split: train, valid or test.
+        piece: samples of a piece; the last piece of an utterance may have fewer.
+        wanted: total number of samples that will be used. Shards are read in random order until there are POOL_FACTOR
+            times as many.
+        seed: seed of the order.
     """
-    draws = np.random.default_rng(derive_seed(seed, split))
+    rng = np.random.default_rng(derive_seed(seed, split))
     pieces: list[np.ndarray] = []
     shards = manifest.split(split).shards
-    for index in draws.permutation(len(shards)):
+    for index in rng.permutation(len(shards)):
         for utterance in read_shard(location, shards[index]):
             waveform = from_frames(utterance.frames)
             pieces += [waveform[start : start + piece] for start in range(0, len(waveform), piece)]
-        if length_of(pieces) >= SPREAD * wanted:
+        if total_samples(pieces) >= POOL_FACTOR * wanted:
             break
-    return [pieces[index] for index in draws.permutation(len(pieces))]
+    return [pieces[index] for index in rng.permutation(len(pieces))]
 
 
-def length_of(pieces: Sequence[np.ndarray]) -> int:
-    """Samples in all."""
+def total_samples(pieces: Sequence[np.ndarray]) -> int:
+    """The number of samples of all pieces."""
     return sum(map(len, pieces))
 
 
-def take(pieces: Sequence[np.ndarray], length: int) -> list[np.ndarray]:
-    """The first pieces, the last of them cut, so that they are `length` samples in all."""
-    taken: list[np.ndarray] = []
+def cut_to_length(pieces: Sequence[np.ndarray], length: int) -> list[np.ndarray]:
+    """The first pieces up to a total of `length` samples; the last of them is cut."""
+    cut: list[np.ndarray] = []
     for piece in pieces:
         if length <= 0:
             break
-        taken.append(piece[:length])
+        cut.append(piece[:length])
         length -= len(piece)
-    return taken
+    return cut
 
 
-def check_length(pieces: Sequence[np.ndarray], rate: int, complaint: str) -> None:
-    """Raises UserError, with the seconds where `complaint` has braces, where there is too little speech."""
-    seconds = length_of(pieces) / rate
+def require_speech(pieces: Sequence[np.ndarray], rate: int, message: str) -> None:
+    """Raises UserError if there is too little speech; braces in `message` are replaced by how much there is."""
+    seconds = total_samples(pieces) / rate
     if seconds < LEAST_SECONDS:
-        raise UserError(complaint.format(f"{seconds:.1f} s (at least {LEAST_SECONDS:.0f} s are needed)"))
+        raise UserError(message.format(f"{seconds:.1f} s (at least {LEAST_SECONDS:.0f} s are needed)"))
 
 
 # Text
 
 
 def tabulate_quality(result: QualityResult) -> list[QualityRow]:
-    """The result as lines of a table."""
+    """The result as the rows of a table."""
 
-    def text(value: float | None, digits: int, factor: float = 1) -> str:
-        return "–" if value is None else f"{factor * value:.{digits}f}"
+    def row(name: str, value: Callable[[SpeechMeasures], float | None], digits: int, factor: float = 1) -> QualityRow:
+        def text(measures: SpeechMeasures) -> str:
+            number = value(measures)
+            return "–" if number is None else f"{factor * number:.{digits}f}"
 
-    sets = (result.generated, result.real, result.floor)
-    frechet = [text(measures.frechet_distance, 2) for measures in sets]
-    ltas = [text(measures.ltas_distance_db, 2) for measures in sets]
-    voices = [measures.voice for measures in sets]
+        return QualityRow(name, generated=text(result.generated), real=text(result.real), floor=text(result.floor))
+
     return [
-        QualityRow("Fréchet distance, log-mel", *frechet),
-        QualityRow("long-term spectrum, dB apart", *ltas),
-        QualityRow("voiced frames, %", *(text(voice.voiced_fraction, 1, 100) for voice in voices)),
-        QualityRow("median F0, Hz", *(text(voice.median_f0_hz, 1) for voice in voices)),
-        QualityRow("spread of F0, semitones", *(text(voice.f0_deviation_semitones, 2) for voice in voices)),
+        row("Fréchet distance, log-mel", lambda measures: measures.frechet_distance, digits=2),
+        row("long-term spectrum, dB apart", lambda measures: measures.ltas_distance_db, digits=2),
+        row("voiced frames, %", lambda measures: measures.voice.voiced_fraction, digits=1, factor=100),
+        row("median F0, Hz", lambda measures: measures.voice.median_f0_hz, digits=1),
+        row("spread of F0, semitones", lambda measures: measures.voice.f0_deviation_semitones, digits=2),
     ]
 
 
 def describe(result: QualityResult) -> str:
-    """A table for the terminal."""
+    """The result as a table for the terminal."""
     floor = f"{result.floor_split} (floor)"
     lines = [
         f"{result.seconds:.1f} s each of generated speech ({result.samples} samples), of {result.split} and of "
@@ -262,7 +279,7 @@ def describe(result: QualityResult) -> str:
     ]
     if len(result.checkpoint_steps) > 1 or len(result.temperatures) > 1:
         lines.append(
-            f"note: the samples are of checkpoints {result.checkpoint_steps} and temperatures (latents, frames) "
-            f"{result.temperatures} together; generate into a folder of their own what is to be compared"
+            f"note: the samples are of checkpoints {result.checkpoint_steps} and of temperatures (latents, frames) "
+            f"{result.temperatures} together; generate each set that you want to compare into a folder of its own"
         )
     return "\n".join(lines)

@@ -1,50 +1,76 @@
-"""What a model's score stands beside: an i.i.d. Gaussian and FLAC, on the very frames that were scored."""
+"""What was scored, and the scores of references that need no model: an i.i.d. Gaussian and FLAC on the same frames."""
 
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import soundfile
 
 from zfaudio.data.frames import Moments, count_constant, from_frames, moments
+from zfaudio.data.shard_reader import read_utterances
+from zfaudio.errors import UserError
 from zfaudio.evaluation.units import gaussian_nats_per_frame
-
-
-@dataclass
-class References:
-    """Scores that need no model."""
-
-    iid_gaussian_nats_per_frame: float
-    flac_bits_per_sample: float
+from zfaudio.experiment.checkpoint import Checkpoint
+from zfaudio.experiment.results import References
 
 
 @dataclass
 class ScoredAudio:
-    """What was scored, as integers."""
+    """Facts about the 16-bit samples that were scored."""
 
     constant_frames: int  # frames whose samples are all equal, where a density has no upper bound
-    sha256: str  # of all utterances' samples, in any order: scores of the same audio have the same
+    sha256: str  # of the samples of all utterances, in any order; the same for the same audio
     longest: int  # frames of the longest utterance
     references: References
 
 
+def measure_split(trained: Checkpoint, location: str, split: str) -> ScoredAudio:
+    """Measure the frames of a split that a model scores. Raises UserError if there are none."""
+    manifest, data = trained.manifest, trained.config.data
+    audio = measure_scored_audio(
+        scored_frames(location, split, data.score_first_frame),
+        mean=manifest.mean,
+        deviation=manifest.deviation,
+        frame_size=manifest.frame_size,
+        sample_rate=manifest.sample_rate,
+        dequantized=data.dequantize,
+    )
+    if not audio.longest:
+        raise UserError(f"{location}: split {split!r} has no utterance with a frame to score")
+    return audio
+
+
+def scored_frames(location: str, split: str, score_first_frame: bool) -> Iterator[np.ndarray]:
+    """The frames of each utterance that are scored, int16 [frames, frame_size]."""
+    first = 0 if score_first_frame else 1
+    for utterance in read_utterances(location, split):
+        if len(utterance.frames) > first:
+            yield utterance.frames[first:]
+
+
 def measure_scored_audio(
-    scored: Iterable[np.ndarray], mean: float, deviation: float, frame_size: int, sample_rate: int, dequantized: bool
+    utterances: Iterable[np.ndarray],
+    mean: float,
+    deviation: float,
+    frame_size: int,
+    sample_rate: int,
+    dequantized: bool,
 ) -> ScoredAudio:
-    """Reference scores of utterances.
+    """Measure utterances and compute the reference scores on them.
 
     Args:
-        scored: the scored frames of each utterance, int16 [frames, frame_size].
-        mean: of the training part, in 16-bit steps.
-        deviation: of the training part, in 16-bit steps.
-        frame_size: samples a frame.
+        utterances: the scored frames of each utterance, int16 [frames, frame_size].
+        mean: mean of the training split, in 16-bit steps.
+        deviation: standard deviation of the training split, in 16-bit steps.
+        frame_size: samples per frame.
         sample_rate: Hz.
-        dequantized: whether uniform noise of one step is part of what is scored.
+        dequantized: whether the model scores samples with uniform noise of one step added.
     """
-    total, constant, longest, flac_bytes, digests = Moments(0, 0.0, 0.0), 0, 0, 0, []
-    for frames in scored:
+    total, constant, longest, flac_bytes = Moments(), 0, 0, 0
+    digests = []
+    for frames in utterances:
         waveform = from_frames(frames)
         total = total.merge(moments(waveform))
         constant += count_constant(frames)
@@ -53,14 +79,25 @@ def measure_scored_audio(
         flac_bytes += flac_size(waveform, sample_rate)
     noise_variance = 1 / 12 if dequantized else 0.0
     gaussian = gaussian_nats_per_frame(
-        mean, deviation, total.mean, float(np.sqrt(total.deviation**2 + noise_variance)), frame_size
+        mean=mean,
+        deviation=deviation,
+        scored_mean=total.mean,
+        scored_deviation=float(np.sqrt(total.deviation**2 + noise_variance)),
+        frame_size=frame_size,
     )
-    sha256 = hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
-    return ScoredAudio(constant, sha256, longest, References(gaussian, 8 * flac_bytes / total.count))
+    return ScoredAudio(
+        constant_frames=constant,
+        sha256=hashlib.sha256("".join(sorted(digests)).encode()).hexdigest(),
+        longest=longest,
+        references=References(
+            iid_gaussian_nats_per_frame=gaussian,
+            flac_bits_per_sample=8 * flac_bytes / max(total.count, 1),
+        ),
+    )
 
 
 def flac_size(waveform: np.ndarray, sample_rate: int) -> int:
-    """Bytes of int16 samples [n] as a FLAC file at the strongest setting, header included."""
+    """Size in bytes of int16 samples [n] as a FLAC file at the strongest compression, including the header."""
     file = io.BytesIO()
     soundfile.write(file, waveform, sample_rate, format="FLAC", subtype="PCM_16", compression_level=1.0)
     return len(file.getvalue())

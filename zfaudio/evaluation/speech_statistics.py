@@ -1,4 +1,4 @@
-"""Statistics of speech that need no trained network: log-mel moments, the long-term spectrum, the voice."""
+"""Statistics of speech that need no trained network: log-mel moments, the long-term spectrum, voicing and F0."""
 
 import math
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from torchaudio.transforms import MelSpectrogram
 
 WINDOW_SECONDS = 0.025
 HOP_SECONDS = 0.01
-BANDS = 40  # up to half the sample rate
+BANDS = 40  # mel bands, up to half the sample rate
 
-# F0 is looked for twice as seldom, in windows that hold a few periods of the lowest voice.
+# F0 is tracked at half the frame rate, in windows that hold a few periods of the lowest voice.
 F0_HZ = (60.0, 400.0)
 F0_WINDOW_SECONDS = 0.064
 F0_HOP_SECONDS = 0.02
@@ -21,7 +21,7 @@ F0_HOP_SECONDS = 0.02
 
 @dataclass
 class MelStatistics:
-    """Of all frames of some speech."""
+    """Statistics over all frames of some speech."""
 
     frames: int
     mean: np.ndarray  # of the log-mel frames, [bands]
@@ -33,17 +33,20 @@ class MelStatistics:
 class Voice:
     """Voicing and fundamental frequency of some speech."""
 
-    voiced_fraction: float  # of frames
-    median_f0_hz: float | None  # None where no frame is voiced
+    voiced_fraction: float  # of the frames
+    median_f0_hz: float | None  # None if no frame is voiced
     f0_deviation_semitones: float | None  # standard deviation of log F0 over voiced frames
 
 
 def mel_power(waveforms: Sequence[np.ndarray], rate: int) -> np.ndarray:
-    """Power in mel bands, float64 [frames, bands]; white noise whose deviation is one 16-bit step stands at 1.
+    """Power in mel bands, relative to white noise with a deviation of one 16-bit step.
 
     Args:
-        waveforms: int16 [n] each; no frame reaches from one into another, and those shorter than a window give none.
-        rate: Hz.
+        waveforms: int16 [n] each. No frame spans two of them, and a waveform shorter than a window gives no frame.
+        rate: sample rate in Hz.
+
+    Returns:
+        Power, float64 [frames, bands].
     """
     window = round(WINDOW_SECONDS * rate)
     transform = MelSpectrogram(
@@ -54,10 +57,9 @@ def mel_power(waveforms: Sequence[np.ndarray], rate: int) -> np.ndarray:
         n_mels=BANDS,
         center=False,
     ).double()
-    # What such noise gives, [bands].
-    noise = transform.spectrogram.window.square().sum() * transform.mel_scale.fb.sum(0)
+    noise_power = transform.spectrogram.window.square().sum() * transform.mel_scale.fb.sum(0)  # [bands]
     powers = [
-        (transform(torch.from_numpy(waveform.astype(np.float64))).T / noise).numpy()
+        (transform(torch.from_numpy(waveform.astype(np.float64))).T / noise_power).numpy()
         for waveform in waveforms
         if len(waveform) >= transform.n_fft
     ]
@@ -65,9 +67,9 @@ def mel_power(waveforms: Sequence[np.ndarray], rate: int) -> np.ndarray:
 
 
 def mel_statistics(waveforms: Sequence[np.ndarray], rate: int) -> MelStatistics:
-    """Moments of log-mel frames and the long-term spectrum of waveforms, int16 [n] each, at `rate` Hz.
+    """Moments of log-mel frames, and the long-term spectrum, of waveforms int16 [n] at `rate` Hz.
 
-    One 16-bit step's noise is added to every band, so that digital silence has a logarithm (0).
+    The power of noise of one 16-bit step is added to every band, so that the logarithm of digital silence is 0.
     """
     power = 1 + mel_power(waveforms, rate)
     frames = np.log(power)
@@ -82,12 +84,12 @@ def mel_statistics(waveforms: Sequence[np.ndarray], rate: int) -> MelStatistics:
 def frechet_distance(
     mean: np.ndarray, covariance: np.ndarray, other_mean: np.ndarray, other_covariance: np.ndarray
 ) -> float:
-    """Frechet (2-Wasserstein) distance of two Gaussians, squared (Dowson and Landau, 1982).
+    """Squared Frechet (2-Wasserstein) distance between two Gaussians (Dowson and Landau, 1982).
 
-    |m - m'|² + tr(C + C' - 2 (C C')^1/2), as the Frechet inception distance has it. Means [size], covariances
-    [size, size], in float64.
+    |m - m'|² + tr(C + C' - 2 (C C')^1/2), as in the Frechet inception distance. Means [size] and covariances
+    [size, size] are in float64.
     """
-    # (C C')^1/2 has the trace of (C^1/2 C' C^1/2)^1/2, which is symmetric, so that its eigenvalues are safe to take.
+    # (C C')^1/2 has the same trace as (C^1/2 C' C^1/2)^1/2, whose eigenvalues are real because it is symmetric.
     values, vectors = np.linalg.eigh(covariance)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     cross = np.sqrt(np.linalg.eigvalsh(root @ other_covariance @ root).clip(0)).sum()
@@ -96,12 +98,12 @@ def frechet_distance(
 
 
 def spectral_distance(spectrum: np.ndarray, other: np.ndarray) -> float:
-    """Root of the mean squared difference over bands: dB [bands] each -> dB."""
+    """Root mean square of the difference between two spectra in dB, [bands] each; in dB."""
     return float(np.sqrt(np.square(spectrum - other).mean()))
 
 
 def measure_voice(waveforms: Sequence[np.ndarray], rate: int) -> Voice:
-    """Voicing and F0 by probabilistic YIN (Mauch and Dixon, 2014): waveforms int16 [n] each, at `rate` Hz."""
+    """Voicing and F0 of waveforms, int16 [n] at `rate` Hz, by probabilistic YIN (Mauch and Dixon, 2014)."""
     window = 1 << math.ceil(math.log2(F0_WINDOW_SECONDS * rate))
     tracks = [
         librosa.pyin(

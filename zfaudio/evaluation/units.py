@@ -1,10 +1,10 @@
-"""The units of a log-likelihood, and how sums over frames become averages with intervals.
+"""Units of a log-likelihood, and averages over frames with their confidence intervals.
 
-Models score standardized frames, x = (waveform - mean) / deviation, waveforms in steps of 16-bit samples. With
-uniform noise of one step added before standardizing, the density is a lower bound on the probability of the
+Models score standardized frames, x = (waveform - mean) / deviation, where the waveform is in steps of 16-bit samples.
+If uniform noise of one step is added before standardizing, the density gives a lower bound on the probability of the
 integer samples (Theis et al., 2016, "A note on the evaluation of generative models", section 3.1):
 
-    log P(k) >= E[log p(k + u)],   log p(waveform) = log p(x) - log(deviation) for each sample
+    log P(k) >= E[log p(k + u)],   log p(waveform) = log p(x) - log(deviation) per sample
 """
 
 import math
@@ -13,41 +13,41 @@ from dataclasses import dataclass
 import numpy as np
 
 BOOTSTRAP_DRAWS = 2000
-PUBLISHED_BATCH = 32  # rows of a test batch in the published evaluation of Z-forcing
+PUBLISHED_BATCH = 32  # utterances in a test batch of the published evaluation of Z-forcing
 
 
 @dataclass(frozen=True)
 class Units:
-    """What turns nats per frame in standardized space into the other units."""
+    """Converts nats per frame in standardized space into other units."""
 
-    frame_size: int  # samples a frame
-    deviation: float  # of the training part, in 16-bit steps
+    frame_size: int  # samples per frame
+    deviation: float  # standard deviation of the training split, in 16-bit steps
 
     def nats_per_sample(self, nats_per_frame: float) -> float:
-        """Standardized space, nats a sample."""
+        """Nats per sample in standardized space."""
         return nats_per_frame / self.frame_size
 
     def nats_per_waveform_sample(self, nats_per_frame: float) -> float:
-        """Waveform space (one 16-bit step as the unit of length), nats a sample."""
+        """Nats per sample in waveform space, where the unit of length is one 16-bit step."""
         return self.nats_per_sample(nats_per_frame) - math.log(self.deviation)
 
     def bits_per_sample(self, nats_per_frame: float) -> float:
-        """Bits a 16-bit sample that a code built on the model would spend; meaningful for dequantized scores."""
+        """Bits per 16-bit sample of a code built on the model; meaningful only for dequantized scores."""
         return -self.nats_per_waveform_sample(nats_per_frame) / math.log(2)
 
 
 def average_per_frame(nats: np.ndarray, frames: np.ndarray) -> float:
-    """Mean over all frames, long utterances weighing more: nats [utterances] summed, frames [utterances]."""
+    """Mean over all frames, from the summed score of each utterance: nats [utterances], frames [utterances]."""
     return float(nats.sum() / frames.sum())
 
 
 def bootstrap_interval(nats: np.ndarray, frames: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of `average_per_frame` by resampling utterances (percentile bootstrap).
+    """95 % confidence interval of `average_per_frame` by resampling utterances (percentile bootstrap).
 
     Args:
         nats: score of each utterance, summed over its frames, [utterances].
-        frames: scored frames of each utterance, [utterances].
-        seed: of the resampling.
+        frames: number of scored frames of each utterance, [utterances].
+        seed: seed of the resampling.
     """
     draws = np.random.default_rng(seed).integers(len(nats), size=(BOOTSTRAP_DRAWS, len(nats)))
     averages = nats[draws].sum(1) / frames[draws].sum(1)
@@ -56,16 +56,15 @@ def bootstrap_interval(nats: np.ndarray, frames: np.ndarray, seed: int = 0) -> t
 
 
 def paired_interval(nats: np.ndarray, other_nats: np.ndarray, frames: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the difference of two models' `average_per_frame` on the same utterances (paired bootstrap).
+    """95 % confidence interval of the difference between two models' `average_per_frame` (paired bootstrap).
 
-    Both averages of a resampling are over the same utterances, so their difference is the average of the utterances'
-    differences: what both models find hard about an utterance cancels.
+    Both models are averaged over the same resampled utterances, so what both find hard about an utterance cancels.
 
     Args:
         nats: score of each utterance under one model, [utterances].
-        other_nats: under the other, in the same order, [utterances].
-        frames: scored frames of each utterance, [utterances].
-        seed: of the resampling.
+        other_nats: score of each utterance under the other model, in the same order, [utterances].
+        frames: number of scored frames of each utterance, [utterances].
+        seed: seed of the resampling.
     """
     return bootstrap_interval(nats - other_nats, frames, seed)
 
@@ -76,17 +75,17 @@ def sequence_conventions(
     """Nats per sequence as published tables count them, by the name of the convention.
 
     TIMIT: nats summed over an utterance, averaged over utterances, as in Chung et al. (2015, table 1), Fraccaro et al.
-    (2016, table 1) and Goyal et al. (2017, table 1). Blizzard: the same tables' sequences of half a second, 8,000
-    samples at 16 kHz, which a whole utterance's score gives by its average per frame.
+    (2016, table 1) and Goyal et al. (2017, table 1). Blizzard: the same tables score sequences of half a second, 8,000
+    samples at 16 kHz; here the average per frame of whole utterances is scaled to that length.
 
     Args:
         nats: score of each utterance, [utterances].
-        frames: scored frames of each utterance, [utterances].
-        frame_size: samples a frame.
+        frames: number of scored frames of each utterance, [utterances].
+        frame_size: samples per frame.
         sample_rate: Hz.
-        padded: add the average of the published evaluation of Z-forcing (eval_timit.py and load.py of its code): the
-            test part is filled up with rows of padding to the next whole batch of 32, with a batch more where it fills
-            the last, and the mean is over batches of the mean over their rows. Rows of padding count as 0 nats.
+        padded: add the average of the published evaluation of Z-forcing (eval_timit.py and load.py of its code). It
+            fills the last batch of 32 with rows of padding, adds a whole batch of them if the last batch is full, and
+            averages over all rows. Rows of padding count as 0 nats.
     """
     samples = sample_rate // 2
     conventions = {
@@ -102,9 +101,9 @@ def sequence_conventions(
 
 
 def worst_permille_share(frame_nats: np.ndarray) -> float:
-    """The part of the sum over all frames that the worst 0.1 % of them (at least one) contribute.
+    """The share of the sum over all frames that the worst 0.1 % of the frames (at least one) contribute.
 
-    -0.5 says that they cost half as much as the average is: without them it would be 1.5 times as high.
+    For example, -0.5 means that without these frames the sum would be 1.5 times as high.
     """
     count = max(1, len(frame_nats) // 1000)
     worst = np.partition(frame_nats, count - 1)[:count]
@@ -114,9 +113,10 @@ def worst_permille_share(frame_nats: np.ndarray) -> float:
 def gaussian_nats_per_frame(
     mean: float, deviation: float, scored_mean: float, scored_deviation: float, frame_size: int
 ) -> float:
-    """Score of the i.i.d. Gaussian N(mean, deviation²) on samples of the given moments, in nats a standardized frame.
+    """Score of the i.i.d. Gaussian N(mean, deviation²) on samples with the given moments, in nats per frame.
 
-    The reference every model must beat: it knows the training part's mean and deviation and nothing else.
+    Every model must beat this reference, which knows only the mean and the deviation of the training split. The score
+    is in standardized space.
     """
     spread = (scored_deviation**2 + (scored_mean - mean) ** 2) / deviation**2
     return -0.5 * frame_size * (math.log(2 * math.pi) + spread)

@@ -1,4 +1,4 @@
-"""Stretches of sound with their pictures, as data that stands inside a page."""
+"""Sound clips with their pictures, as data URIs inside a page."""
 
 import base64
 import io
@@ -16,18 +16,18 @@ from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
 from zfaudio.figures import draw_speech
-from zfaudio.generation.samples import Sample
+from zfaudio.generation.samples import Kind, Sample
 
-# What keeps a page at a few megabytes: a 16-bit sample takes 2.7 bytes in base64.
+# The clips' length keeps a page at a few megabytes: a 16-bit sample takes 2.7 bytes in base64.
 CLIP_SAMPLES = 80_000  # 5 s at 16 kHz
-PROMPT_SECONDS = 2.0  # of a prompt, where it and what follows do not fit whole
+PROMPT_SECONDS = 2.0  # of a prompt in the clip of a continuation, if the whole continuation is too long
 
-LOOKED_AT = 200  # utterances of a split among which speakers are looked for
+CANDIDATE_UTTERANCES = 200  # first utterances of a split, from which clips of different speakers are chosen
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A stretch of sound, and its waveform and spectrogram."""
+    """A sound, and a picture of its waveform and spectrogram."""
 
     title: str
     caption: str
@@ -44,16 +44,16 @@ def make_clip(
     starts_at: float = 0.0,
     first: int = 0,
 ) -> Clip:
-    """A clip of a waveform, int16 [n]; of a long one, a part.
+    """A clip of a waveform. Of a long waveform, it is a part.
 
     Args:
-        title: above it.
-        facts: below it.
+        title: text above the clip.
+        facts: texts below the clip.
         waveform: int16 [n], at least one sample.
-        rate: Hz.
-        deviation: of the corpus, in 16-bit steps; sets the picture's scales.
-        starts_at: seconds; where a prompt ends and generated speech starts.
-        first: sample that the part of a long waveform begins with.
+        rate: sample rate in Hz.
+        deviation: standard deviation of the corpus, in 16-bit steps, which sets the scales of the picture.
+        starts_at: time in seconds at which generated speech begins, after a prompt.
+        first: first sample of the part of a long waveform.
     """
     length = f"{len(waveform) / rate:.1f} s"
     if len(waveform) > CLIP_SAMPLES:
@@ -64,32 +64,32 @@ def make_clip(
     sound, picture = io.BytesIO(), io.BytesIO()
     soundfile.write(sound, waveform, rate, subtype="PCM_16", format="WAV")
     figure = draw_speech(waveform, rate, deviation, mark=max(0.0, starts_at - first / rate))
-    # Noise makes a PNG of a spectrogram as large as its sound; WebP takes a tenth.
+    # As PNG, a noisy spectrogram takes as much space as its sound; as WebP, a tenth of it.
     figure.savefig(picture, format="webp", transparent=True, pil_kwargs={"quality": 85})
-    return Clip(title, " · ".join([length, *facts]), data_uri("audio/wav", sound), data_uri("image/webp", picture))
+    return Clip(title, " · ".join([length, *facts]), _data_uri("audio/wav", sound), _data_uri("image/webp", picture))
 
 
-def data_uri(media_type: str, file: io.BytesIO) -> str:
-    """The content of a file as an address that holds it."""
+def _data_uri(media_type: str, file: io.BytesIO) -> str:
+    """The content of a file as a data URI."""
     return f"data:{media_type};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def real_clips(location: str, split: str, number: int) -> list[Clip]:
-    """Utterances of a split, of as many speakers as there are.
+    """Clips of real utterances of a split, by different speakers if possible.
 
     Args:
-        location: of the shards.
-        split: of them.
-        number: of clips.
+        location: folder or address of the shards.
+        split: train, valid or test.
+        number: number of clips.
 
     Raises:
         UserError: the shards cannot be read.
     """
     if not location:
-        raise UserError("real speech: no configuration says where the shards are")
+        raise UserError("real speech: the configuration does not say where the shards are")
     manifest = read_manifest(location)
     rate = manifest.sample_rate
-    utterances = list(itertools.islice(read_utterances(location, split, manifest), LOOKED_AT))
+    utterances = list(itertools.islice(read_utterances(location, split, manifest), CANDIDATE_UTTERANCES))
     clips = []
     for utterance in one_of_each_speaker(utterances)[:number]:
         waveform = from_frames(utterance.frames)
@@ -99,7 +99,7 @@ def real_clips(location: str, split: str, number: int) -> list[Clip]:
 
 
 def loudest_part(waveform: np.ndarray) -> int:
-    """First sample of the CLIP_SAMPLES of a waveform, int16 [n], that hold most of its energy; 0 for a short one."""
+    """The first sample of the part of a waveform, int16 [n], with the most energy; 0 if the whole fits into a clip."""
     if len(waveform) <= CLIP_SAMPLES:
         return 0
     energy = np.concatenate([[0], np.cumsum(waveform.astype(np.int64) ** 2)])
@@ -107,23 +107,41 @@ def loudest_part(waveform: np.ndarray) -> int:
 
 
 def one_of_each_speaker(utterances: list[FramedUtterance]) -> list[FramedUtterance]:
-    """The same utterances, the first of each speaker before all others; those without a whole frame left out."""
+    """The utterances that have frames, in an order that begins with the first utterance of each speaker."""
     seen: set[str] = set()
     firsts: list[FramedUtterance] = []
-    others: list[FramedUtterance] = []
+    repeats: list[FramedUtterance] = []
     for utterance in utterances:
         if len(utterance.frames):
-            (others if utterance.speaker in seen else firsts).append(utterance)
+            (repeats if utterance.speaker in seen else firsts).append(utterance)
             seen.add(utterance.speaker)
-    return firsts + others
+    return firsts + repeats
+
+
+def generated_clips(
+    folder: Path, samples: dict[str, Sample], deviation: float | None, number: int
+) -> dict[Kind, list[Clip]]:
+    """Clips of the first samples of each kind.
+
+    Args:
+        folder: folder of the samples.
+        samples: the samples, by file name.
+        deviation: standard deviation of the corpus, in 16-bit steps; None if it is not known.
+        number: number of clips of each kind.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    clips: dict[Kind, list[Clip]] = {}
+    for _, sample in sorted(samples.items()):
+        clips_of_kind = clips.setdefault(sample.kind, [])
+        if len(clips_of_kind) < number:
+            clips_of_kind.append(sample_clip(folder, sample, deviation))
+    return clips
 
 
 def sample_clip(folder: Path, sample: Sample, deviation: float | None) -> Clip:
-    """A file of `zfaudio generate`.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
+    """A clip of a file of `zfaudio generate`. Raises UserError if it cannot be read."""
     path = folder / sample.file
     try:
         samples, rate = read_audio(path)
@@ -132,11 +150,11 @@ def sample_clip(folder: Path, sample: Sample, deviation: float | None) -> Clip:
     waveform = to_mono(samples)
     scale = deviation or float(waveform.std()) or 1.0
     first = max(0, round((sample.starts_at - PROMPT_SECONDS) * rate))
-    return make_clip(path.stem, sample_facts(sample), waveform, rate, scale, sample.starts_at, first)
+    return make_clip(path.stem, _sample_facts(sample), waveform, rate, scale, sample.starts_at, first)
 
 
-def sample_facts(sample: Sample) -> list[str]:
-    """What to say of a sample below its player."""
+def _sample_facts(sample: Sample) -> list[str]:
+    """The facts about a sample that stand below its player."""
     facts = [Path(sample.source).name] if sample.source else []
     if sample.kind == "continuation":
         facts.append(f"generated from {sample.starts_at:.2f} s on")

@@ -1,0 +1,224 @@
+"""`zfaudio compare`: a table of experiments that were scored on the same utterances, as text, CSV and for a page."""
+
+import csv as csv_format
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zfaudio.evaluation.comparison import Comparison, ComparisonRow, compare_experiments
+
+LIKELIHOODS = {
+    "gaussian": "Gaussian",
+    "gaussian_mixture": "Gaussian mixture",
+    "logistic_mixture": "discretized logistics",
+}
+
+
+def compare(
+    experiments: list[Path | str],
+    *,
+    split: str = "test",
+    reference: Path | str | None = None,
+    group_seeds: bool = False,
+    csv: Path | str | None = None,
+) -> Comparison:
+    """Print a table of experiments: likelihoods, their differences, sizes and speeds.
+
+    The intervals are 95 % bootstrap intervals over utterances. Those of differences resample the same utterances for
+    both experiments (paired bootstrap). An experiment that was scored on other audio or by other rules than the
+    reference is marked. zfaudio report --compare puts the same table on a page.
+
+    Args:
+        experiments: folders of experiments, each scored by zfaudio evaluate, or single results (EXP/results/NAME.json).
+        split: which result of the experiments to read, EXP/results/SPLIT.json.
+        reference: the experiment to compare the others with; by default the first.
+        group_seeds: average experiments that differ only in train.seed, and show the range of their scores.
+        csv: file to write the table to, with each number in a column of its own.
+
+    Returns:
+        The rows of the table as numbers.
+
+    Raises:
+        UserError: a result is missing, or two results on the same audio are not on the same utterances.
+    """
+    comparison = compare_experiments(
+        [Path(experiment) for experiment in experiments],
+        split,
+        reference=None if reference is None else Path(reference),
+        group_seeds=group_seeds,
+    )
+    print(describe(tabulate_comparison(comparison)))
+    if csv is not None:
+        write_csv(Path(csv), comparison.rows)
+    return comparison
+
+
+# The table in words
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table."""
+
+    title: str
+    text: Callable[[ComparisonRow], str]  # what stands in a row; empty if the row has no such value
+    numeric: bool = True  # numbers are aligned on the right
+    stacked: bool = False  # on a page, it stands in smaller type below the column to the left
+
+
+@dataclass
+class StackedCell:
+    """A cell of the table on a page, together with the cells that are stacked below it."""
+
+    text: str
+    below: list[str]
+    numeric: bool
+
+
+@dataclass
+class ComparisonTable:
+    """A comparison in words."""
+
+    heading: str
+    columns: list[Column]
+    rows: list[list[str]]
+    references: list[list[str]]  # rows of the references that need no model
+    remarks: list[str]  # about rows with an asterisk
+    legend: list[str]
+
+    @property
+    def titles(self) -> list[str]:
+        """The titles of the columns."""
+        return [column.title for column in self.columns]
+
+    def stack(self, row: Sequence[str]) -> list[StackedCell]:
+        """A row, or the titles, as a page shows it."""
+        cells: list[StackedCell] = []
+        for column, text in zip(self.columns, row, strict=True):
+            if not column.stacked:
+                cells.append(StackedCell(text, below=[], numeric=column.numeric))
+            elif text:
+                cells[-1].below.append(text)
+        return cells
+
+
+def tabulate_comparison(comparison: Comparison) -> ComparisonTable:
+    """A comparison as a table."""
+    columns = _columns(comparison.rows)
+    scores = comparison.reference_result.references
+    references = [
+        {"experiment": "i.i.d. Gaussian", "nats/frame": _number(scores.iid_gaussian_nats_per_frame, 2)},
+        {"experiment": "FLAC", "bits/sample": _number(scores.flac_bits_per_sample, 3)},
+    ]
+    return ComparisonTable(
+        heading=_heading(comparison),
+        columns=columns,
+        rows=[[column.text(row) for column in columns] for row in comparison.rows],
+        references=[[reference.get(column.title, "") for column in columns] for reference in references],
+        remarks=[f"{row.name}: {row.remark}" for row in comparison.rows if row.remark],
+        legend=[
+            f"difference: nats per frame above {comparison.reference}, on the same utterances; if the scores are lower "
+            "bounds, it is the difference of the bounds",
+            "KL: nats per frame; steps: training steps of the checkpoint that was scored",
+            "frames/s: in training, median; s/s: seconds of computing per second of generated speech",
+        ],
+    )
+
+
+def _columns(rows: Sequence[ComparisonRow]) -> list[Column]:
+    """The columns of the table. Those about seeds are left out if no row has several."""
+    seeds = Column("over seeds", lambda row: _interval(row.seed_range, 2), stacked=True)
+    return [
+        Column("experiment", lambda row: row.name + ("*" if row.remark else ""), numeric=False),
+        Column("model", lambda row: row.model, numeric=False, stacked=True),
+        Column("likelihood", _likelihood, numeric=False, stacked=True),
+        Column("bound", _bound, numeric=False, stacked=True),
+        Column("nats/frame", lambda row: _bound_sign(row) + _number(row.nats_per_frame, 2)),
+        Column("95 %", lambda row: _interval(row.nats_per_frame_ci95, 2), stacked=True),
+        *([seeds] if any(row.seed_range for row in rows) else []),
+        Column("difference", lambda row: _number(row.difference, 2, "+")),
+        Column("95 %, paired", lambda row: _interval(row.difference_ci95, 2, "+"), stacked=True),
+        Column("bits/sample", lambda row: _number(row.bits_per_sample, 3)),
+        Column("KL", lambda row: _number(row.kl_per_frame, 2)),
+        Column("parameters", lambda row: f"{row.parameters:,}"),
+        Column("steps", lambda row: _number(row.steps, 0)),
+        Column("frames/s", lambda row: _number(row.training_frames_per_second, 0)),
+        Column("s/s", lambda row: _number(row.computing_per_second, 2)),
+    ]
+
+
+def _likelihood(row: ComparisonRow) -> str:
+    name = row.likelihood or ""
+    words = [LIKELIHOODS.get(name, name), "autoregressive" if row.head == "autoregressive" else ""]
+    return ", ".join(word for word in words if word)
+
+
+def _bound(row: ComparisonRow) -> str:
+    return f"iwae, {row.importance_samples}" if row.bound == "iwae" else row.bound
+
+
+def _bound_sign(row: ComparisonRow) -> str:
+    return "" if row.bound == "exact" else ">= "
+
+
+def _number(value: float | None, digits: int, sign: str = "") -> str:
+    return "" if value is None else f"{value:{sign},.{digits}f}"
+
+
+def _interval(interval: tuple[float, float] | None, digits: int, sign: str = "") -> str:
+    if interval is None:
+        return ""
+    low, high = interval
+    return f"{_number(low, digits, sign)} to {_number(high, digits, sign)}"
+
+
+def _heading(comparison: Comparison) -> str:
+    """What was scored, and how."""
+    result = comparison.reference_result
+    seconds = result.frames * result.frame_size / result.sample_rate
+    how = ["dequantized" if result.dequantized else "not dequantized"]
+    if result.protocol != "whole":
+        how.append(f"protocol {result.protocol}")
+    return (
+        f"{result.split}: {result.utterances:,} utterances, {result.frames:,} frames of {result.frame_size} samples "
+        f"({seconds / 60:,.1f} min); {', '.join(how)}"
+    )
+
+
+def describe(table: ComparisonTable) -> str:
+    """The table for a terminal."""
+    widths = [max(map(len, texts)) for texts in zip(table.titles, *table.rows, *table.references, strict=True)]
+
+    def line(row: Sequence[str]) -> str:
+        cells = zip(row, widths, table.columns, strict=True)
+        padded = [text.rjust(width) if column.numeric else text.ljust(width) for text, width, column in cells]
+        return "  ".join(padded).rstrip()
+
+    rows = [table.titles, ["-" * width for width in widths], *table.rows, *table.references]
+    remarks = [f"* {remark}" for remark in table.remarks]
+    return "\n".join([table.heading, "", *map(line, rows), "", *remarks, *table.legend])
+
+
+# The table as numbers
+
+
+def write_csv(path: Path, rows: Sequence[ComparisonRow]) -> None:
+    """Write rows as CSV, each number in a column of its own; it is empty if the row has no such number."""
+    records = [_csv_record(row) for row in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv_format.DictWriter(file, list(records[0]))
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def _csv_record(row: ComparisonRow) -> dict[str, Any]:
+    """A row for CSV: an interval becomes two columns, ..._low and ..._high; seeds are separated by spaces."""
+    record: dict[str, Any] = {}
+    for name, value in vars(row).items():
+        if name.endswith(("_ci95", "_range")):
+            record[f"{name}_low"], record[f"{name}_high"] = value or (None, None)
+        else:
+            record[name] = " ".join(map(str, value)) if isinstance(value, list) else value
+    return record

@@ -1,0 +1,154 @@
+"""Gather the content of a page from the files of an experiment, and note what is missing."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from safetensors import SafetensorError, safe_open
+
+from zfaudio.data.manifest import read_manifest
+from zfaudio.errors import UserError
+from zfaudio.evaluation.collapse import collapse_warning
+from zfaudio.evaluation.comparison import compare_experiments
+from zfaudio.evaluation.latents import LATENTS_FILE, read_latents
+from zfaudio.evaluation.quality import QUALITY_FILE, read_quality, tabulate_quality
+from zfaudio.experiment.checkpoint import find_checkpoint
+from zfaudio.experiment.config_file import read_settings
+from zfaudio.experiment.metrics import read_metrics
+from zfaudio.experiment.results import read_result
+from zfaudio.generation.samples import SAMPLE_LIST, Sample, read_sample_list
+from zfaudio.reporting.clips import generated_clips, real_clips
+from zfaudio.reporting.comparison_table import tabulate_comparison
+from zfaudio.reporting.page import Page, TrainedModel
+from zfaudio.reporting.plots import plot_comparison, plot_kl_by_dimension, plot_training
+from zfaudio.reporting.score_table import page_order, tabulate_scores
+
+Part = TypeVar("Part")
+
+CLIPS = 4  # of each kind
+
+
+class Missing:
+    """Collects messages about what an experiment lacks, by section of the page."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, list[str]] = {}
+
+    def attempt(self, section: str, read: Callable[[], Part]) -> Part | None:
+        """The result of `read`, or None if it raises a UserError, whose message is then collected."""
+        try:
+            return read()
+        except UserError as error:
+            self.messages.setdefault(section, []).append(str(error))
+            return None
+
+
+def gather_page(exp: Path, compare: Sequence[Path] = (), group_seeds: bool = False) -> Page:
+    """Read what the page of an experiment shows.
+
+    Args:
+        exp: the folder of the experiment.
+        compare: experiments to compare it with.
+        group_seeds: in the comparison, average experiments that differ only in their seed.
+    """
+    missing = Missing()
+    attempt = missing.attempt
+    metrics, sample_folder = exp / "metrics.csv", exp / "samples"
+
+    trained = attempt("model", lambda: read_trained_model(exp))
+    configuration = attempt("configuration", lambda: read_settings(exp / "config.yaml")) or {}
+    deviation = trained.manifest.deviation if trained else None
+    real_split = "valid" if trained and "test" not in trained.manifest.splits else "test"
+
+    result_files = attempt("result", lambda: find_results(exp)) or []
+    read = [attempt("result", partial(read_result, path)) for path in result_files]
+    results = sorted((result for result in read if result is not None), key=page_order)
+    comparison = None
+    if compare:
+        comparison = attempt("comparison", lambda: compare_experiments([exp, *compare], group_seeds=group_seeds))
+    latents_file, quality_file = exp / LATENTS_FILE, exp / QUALITY_FILE
+    latents = attempt("latents", lambda: read_latents(latents_file)) if latents_file.exists() else None
+    quality = attempt("quality", lambda: read_quality(quality_file)) if quality_file.exists() else None
+
+    samples = attempt("speech", lambda: find_samples(sample_folder)) or {}
+    shards = str(configuration.get("data", {}).get("shards", ""))
+    real = attempt("speech", lambda: real_clips(shards, real_split, CLIPS)) or []
+    generated = attempt("speech", lambda: generated_clips(sample_folder, samples, deviation, CLIPS)) or {}
+
+    makers = [*results, latents, *samples.values(), quality]  # what knows the command that made it
+    commands = [maker.command for maker in makers if maker is not None]
+    return Page(
+        name="/".join(exp.resolve().parts[-2:]),
+        trained=trained,
+        configuration=configuration,
+        scores=[tabulate_scores(result) for result in results],
+        comparison=tabulate_comparison(comparison) if comparison else None,
+        comparison_plot=plot_comparison(comparison) if comparison else "",
+        latents=latents,
+        kl_plot=plot_kl_by_dimension(latents.usage) if latents and latents.usage else "",
+        quality=quality,
+        quality_rows=tabulate_quality(quality) if quality else [],
+        training_plots=attempt("training", lambda: plot_training(metrics)) or [],
+        collapse=find_collapse(metrics),
+        real=real,
+        real_split=real_split,
+        generated=generated,
+        commands=attempt("commands", lambda: read_commands(exp, commands)) or [],
+        missing=missing.messages,
+    )
+
+
+def read_trained_model(exp: Path) -> TrainedModel:
+    """The step, size and corpus of the best checkpoint. Raises UserError if there is no checkpoint."""
+    path = find_checkpoint(exp)
+    try:
+        with safe_open(path / "model.safetensors", framework="numpy") as weights:
+            names = weights.keys()
+            parameters = sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}/model.safetensors: cannot be read ({error})") from None
+    return TrainedModel(int(path.name.removeprefix("step-")), parameters, read_manifest(str(path)))
+
+
+def find_results(exp: Path) -> list[Path]:
+    """The files of `zfaudio evaluate` in an experiment. Raises UserError if there are none."""
+    paths = sorted((exp / "results").glob("*.json"))
+    if not paths:
+        raise UserError(f"{exp / 'results'}: no result; make one: zfaudio evaluate EXP --json EXP/results/test.json")
+    return paths
+
+
+def find_samples(folder: Path) -> dict[str, Sample]:
+    """The samples of `zfaudio generate` in a folder. Raises UserError if there are none."""
+    samples = read_sample_list(folder)
+    if not samples:
+        raise UserError(f"{folder / SAMPLE_LIST}: no samples; make some: zfaudio generate EXP --out EXP/samples")
+    return samples
+
+
+def find_collapse(metrics: Path) -> str:
+    """A warning if the last validation of a run found posterior collapse; otherwise empty."""
+    validations = [row for row in read_metrics(metrics) if row["split"] == "valid"]
+    if not validations or validations[-1].get("collapsed") != "1":
+        return ""
+    return f"Step {validations[-1]['step']}: {collapse_warning(float(validations[-1]['kl']))}."
+
+
+def read_commands(exp: Path, named: list[str]) -> list[str]:
+    """The command lines that made the experiment.
+
+    Args:
+        exp: the folder of the experiment, whose commands.txt is read.
+        named: command lines that its results and samples name.
+
+    Raises:
+        UserError: no command line is known.
+    """
+    file = exp / "commands.txt"
+    commands = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    known = [command for command in dict.fromkeys([*commands, *named]) if command]
+    if not known:
+        raise UserError(f"{file}: no command lines in it")
+    return known

@@ -1,0 +1,63 @@
+"""The content of an experiment's page, and the page as HTML."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from zfaudio.data.manifest import Manifest
+from zfaudio.evaluation.latents import LatentsResult
+from zfaudio.evaluation.quality import QualityResult, QualityRow
+from zfaudio.generation.samples import Kind
+from zfaudio.reporting.clips import Clip
+from zfaudio.reporting.comparison_table import ComparisonTable
+from zfaudio.reporting.formatting import format_duration, format_number
+from zfaudio.reporting.score_table import ScoreTable
+
+TEMPLATES = Path(__file__).parent
+
+
+@dataclass
+class TrainedModel:
+    """The checkpoint that the page is about."""
+
+    step: int
+    parameters: int
+    manifest: Manifest
+
+
+@dataclass
+class Page:
+    """What the template shows. A part that the experiment does not have is None or empty."""
+
+    name: str
+    trained: TrainedModel | None
+    configuration: dict[str, dict[str, Any]]  # section -> setting -> value
+    scores: list[ScoreTable]
+    comparison: ComparisonTable | None
+    comparison_plot: str  # SVG
+    latents: LatentsResult | None
+    kl_plot: str  # SVG
+    quality: QualityResult | None
+    quality_rows: list[QualityRow]
+    training_plots: list[str]  # SVG
+    collapse: str  # a warning
+    real: list[Clip]
+    real_split: str
+    generated: dict[Kind, list[Clip]]
+    commands: list[str]
+    missing: dict[str, list[str]]  # messages about what the experiment lacks, by section of the page
+
+
+def render_page(page: Page) -> str:
+    """The page as HTML. All text is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=format_number, duration=format_duration)
+    return environment.get_template("report_page.html").render(page=page)

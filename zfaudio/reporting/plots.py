@@ -1,0 +1,73 @@
+"""The plots of a page, as SVG elements: training curves, KL by latent dimension, and compared experiments."""
+
+import math
+from pathlib import Path
+
+from zfaudio.errors import UserError
+from zfaudio.evaluation.ablation import LatentUsage
+from zfaudio.evaluation.comparison import Comparison
+from zfaudio.experiment.metrics import read_metrics
+from zfaudio.figures import Curve, Interval, draw_curves, draw_intervals
+
+TRAINING_PLOTS = (  # title, column of metrics.csv, whether the axis is logarithmic
+    ("Log-likelihood, nats per frame", "nats_per_frame", False),
+    ("KL of the posterior from the prior, nats per frame", "kl", False),
+    ("Auxiliary log p(b | z), nats per frame", "log_auxiliary", False),
+    ("Norm of the gradient", "gradient_norm", True),
+    ("Learning rate", "learning_rate", True),
+    ("Frames per second in training", "frames_per_second", False),
+    ("Share of training time waiting for data", "data_wait", False),
+    ("Share of training time in the loop around the model", "loop_overhead", False),
+)
+
+
+def plot_training(metrics: Path) -> list[str]:
+    """Plots of the columns of metrics.csv over steps. Raises UserError if it has no rows."""
+    rows = read_metrics(metrics)
+    if not rows:
+        raise UserError(f"{metrics}: no training curves (missing or empty)")
+    plots = []
+    for title, column, logarithmic in TRAINING_PLOTS:
+        curves = [_training_curve(rows, split, column) for split in ("train", "valid")]
+        if any(len(curve.values) for curve in curves):
+            plots.append(draw_curves(title, curves, logarithmic))
+    return plots
+
+
+def _training_curve(rows: list[dict[str, str]], split: str, column: str) -> Curve:
+    """The finite values of a column over the steps of a split."""
+    points = [(int(row["step"]), float(row[column])) for row in rows if row["split"] == split and row.get(column)]
+    finite = [(step, value) for step, value in points if math.isfinite(value)]
+    return Curve(split, [step for step, _ in finite], [value for _, value in finite])
+
+
+def plot_kl_by_dimension(usage: LatentUsage) -> str:
+    """The KL of each latent dimension, largest first; empty if no dimension has any KL."""
+    values = [kl for kl in usage.kl_per_dimension if kl > 0]
+    if not values:
+        return ""
+    return draw_curves("KL by dimension, nats per frame", [Curve("", range(1, len(values) + 1), values)], log=True)
+
+
+def plot_comparison(comparison: Comparison) -> str:
+    """The comparable rows with their intervals.
+
+    Shows bits per sample with FLAC's as a line, or, without dequantization, nats per frame with the i.i.d. Gaussian's.
+    """
+    rows = [row for row in comparison.rows if not row.remark]
+    references = comparison.reference_result.references
+    if comparison.reference_result.dequantized:
+        title = "Bits per 16-bit sample, with 95 % intervals: lower is better"
+        intervals = [
+            Interval(row.name, row.bits_per_sample, low=interval[0], high=interval[1])
+            for row in rows
+            if row.bits_per_sample is not None and (interval := row.bits_per_sample_ci95) is not None
+        ]
+        return draw_intervals(title, intervals, mark=references.flac_bits_per_sample, mark_label="FLAC")
+    title = "Nats per frame, with 95 % intervals: higher is better"
+    intervals = [
+        Interval(row.name, row.nats_per_frame, low=row.nats_per_frame_ci95[0], high=row.nats_per_frame_ci95[1])
+        for row in rows
+    ]
+    gaussian = references.iid_gaussian_nats_per_frame
+    return draw_intervals(title, intervals, mark=gaussian, mark_label="i.i.d. Gaussian")
