@@ -1,1 +1,5 @@
-"""Frames of waveforms: cut, kept in shards, read back as batches."""
+"""Cut recordings into frames, store them in shards, and load them as batches."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

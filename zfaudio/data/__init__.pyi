@@ -1,0 +1,13 @@
+from .batches import Batch as Batch
+from .frames import Moments as Moments
+from .frames import dequantize as dequantize
+from .frames import from_frames as from_frames
+from .frames import standardize as standardize
+from .frames import to_frames as to_frames
+from .loader import TrainingStream as TrainingStream
+from .loader import whole_utterances as whole_utterances
+from .manifest import Manifest as Manifest
+from .manifest import check_shards as check_shards
+from .manifest import read_manifest as read_manifest
+from .shard_format import FramedUtterance as FramedUtterance
+from .shard_reader import read_utterances as read_utterances
