@@ -146,7 +146,7 @@ def test_recorded_frames_are_those_made_one_by_one(torch_products, name, from_po
     backward = model.read_backward(frames, lengths) if from_posterior else None
     runs = []
     for record in (None, record_operators):
-        noise = draw_noise(model, seed=3, first=0, lanes=2)
+        noise = draw_noise(model, seed=3, first=0, batch=2)
         noise = ((latent.double(), frame.double()) for latent, frame in noise)
         start = torch.zeros(2, FRAME_SIZE).double(), model.initial_state(2)
         future = None if backward is None else backward[0]
