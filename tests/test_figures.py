@@ -35,7 +35,7 @@ def test_an_hour_is_drawn_in_no_more_columns_than_a_minute():
     assert (low[0], high[-1]) == (0, 9999)
 
 
-def test_curves_are_an_svg_element_in_the_colour_of_the_page():
+def test_curves_are_an_svg_element_in_the_color_of_the_page():
     svg = draw_curves("nats per frame", [Curve("train", [1, 2, 3], [0.1, 0.2, 0.3]), Curve("valid", [2], [0.5])])
     root = ElementTree.fromstring(svg)
     assert root.tag.endswith("svg")

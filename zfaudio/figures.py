@@ -1,29 +1,31 @@
-"""Pictures: a waveform above its spectrogram, and curves of training.
+"""Draw waveforms with their spectrograms, training curves, and values with confidence intervals.
 
-Drawn on matplotlib's Figure itself, without pyplot: that keeps no state and needs no display.
+matplotlib's Figure is used directly, without pyplot, because it keeps no global state and needs no display.
 """
 
 import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import librosa
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 WINDOW_SECONDS = 0.025
 HOP_SECONDS = 0.005
-COLUMNS = 2000  # at most, of a spectrogram or an envelope
+MAX_COLUMNS = 2000  # of a spectrogram or an envelope
 
-# White noise of the corpus's deviation stands at 0 dB: speech reaches above it at low frequencies.
+# White noise with the corpus's deviation is at 0 dB. Speech exceeds that at low frequencies.
 DECIBELS = (-50.0, 25.0)
-WAVE_LIMIT = 10.0  # deviations of the corpus
+WAVE_LIMIT = 10.0  # in units of the corpus's deviation
 
-GREY = "#808080"  # readable on white and on black
-INK = "#010203"  # replaced by the page's text color in SVG
+GRAY = "#808080"  # readable on white and on black
+TEXT = "#010203"  # replaced by the text color of the page in SVG
 LINES = ("#3f8fc4", "#e0673a")
 SPEECH = "#3f8fc4"
 MARK = "#e0673a"
@@ -31,7 +33,7 @@ MARK = "#e0673a"
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a plot; `values` [n] over `steps` [n]."""
+    """One line of a plot: `values` [n] over `steps` [n]."""
 
     label: str
     steps: Sequence[float]
@@ -39,8 +41,8 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A value and the interval it stands in."""
+class Estimate:
+    """A value with its confidence interval."""
 
     label: str
     value: float
@@ -48,14 +50,14 @@ class Interval:
     high: float
 
 
-def draw_speech(waveform: np.ndarray, rate: int, deviation: float, mark: float = 0.0) -> Figure:
-    """A waveform above its spectrogram, at scales set by the corpus, so that pictures compare.
+def draw_speech(waveform: NDArray[np.int16], rate: int, deviation: float, mark: float = 0.0) -> Figure:
+    """Draw a waveform above its spectrogram. The corpus sets the scales, so that pictures can be compared.
 
     Args:
-        waveform: int16 [n], at least one sample.
-        rate: Hz.
-        deviation: of the corpus, in 16-bit steps.
-        mark: seconds at which a line is drawn, as at the end of a prompt; none at 0.
+        waveform: int16 [samples], at least one sample.
+        rate: sample rate in Hz.
+        deviation: standard deviation of the corpus, in 16-bit steps.
+        mark: time in seconds at which to draw a line, such as the end of a prompt; 0 draws none.
     """
     figure = Figure(figsize=(4.8, 2.4), dpi=160, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.2))
@@ -74,9 +76,9 @@ def draw_speech(waveform: np.ndarray, rate: int, deviation: float, mark: float =
         vmax=DECIBELS[1],
     )
     lower.set_xlim(0, seconds)
-    lower.set_ylabel("kHz", color=GREY, fontsize=8)
-    lower.set_xlabel("s", color=GREY, fontsize=8, labelpad=0)
-    lower.tick_params(colors=GREY, labelsize=8)
+    lower.set_ylabel("kHz", color=GRAY, fontsize=8)
+    lower.set_xlabel("s", color=GRAY, fontsize=8, labelpad=0)
+    lower.tick_params(colors=GRAY, labelsize=8)
     lower.spines[:].set_visible(False)
     if mark > 0:
         for axes in (upper, lower):
@@ -84,35 +86,36 @@ def draw_speech(waveform: np.ndarray, rate: int, deviation: float, mark: float =
     return figure
 
 
-def envelope(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest sample of at most COLUMNS stretches of a waveform [n]."""
-    starts = np.linspace(0, len(waveform), min(COLUMNS, len(waveform)), endpoint=False).astype(int)
+def envelope(waveform: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The smallest and the largest sample in each of at most MAX_COLUMNS parts of a waveform [samples]."""
+    starts = np.linspace(0, len(waveform), min(MAX_COLUMNS, len(waveform)), endpoint=False).astype(int)
     return np.minimum.reduceat(waveform, starts), np.maximum.reduceat(waveform, starts)
 
 
-def spectrogram(waveform: np.ndarray, rate: int) -> np.ndarray:
-    """Power of a waveform [n] in dB, [frequencies, times]; white noise of variance 1 stands at 0 dB."""
+def spectrogram(waveform: NDArray[Any], rate: int) -> NDArray[np.float32]:
+    """The power of a waveform [samples] in dB, [frequencies, times]. White noise of variance 1 is at 0 dB."""
     window = max(2, round(WINDOW_SECONDS * rate))
-    hop = max(1, round(HOP_SECONDS * rate), len(waveform) // COLUMNS)
+    hop = max(1, round(HOP_SECONDS * rate), len(waveform) // MAX_COLUMNS)
     size = 1 << (window - 1).bit_length()
     padded = np.pad(waveform.astype(np.float32), (0, max(0, size - len(waveform))))
     spectrum = librosa.stft(padded, n_fft=size, win_length=window, hop_length=hop)
     energy = float(np.square(librosa.filters.get_window("hann", window)).sum())
-    return 10 * np.log10(np.abs(spectrum[:, : 1 + len(waveform) // hop]) ** 2 / energy + 1e-10)
+    decibels: NDArray[np.float32] = 10 * np.log10(np.abs(spectrum[:, : 1 + len(waveform) // hop]) ** 2 / energy + 1e-10)
+    return decibels
 
 
 def draw_curves(title: str, curves: Sequence[Curve], log: bool = False) -> str:
-    """Draw lines over training steps as an SVG element, to stand inside a page and take its text color and font.
+    """Draw curves over training steps as an SVG element that takes the text color and font of its page.
 
     Args:
-        title: above the plot.
-        curves: those without a value are left out.
-        log: logarithmic values.
+        title: title of the plot.
+        curves: the curves; those without values are left out.
+        log: whether the axis of the values is logarithmic.
     """
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
         figure = Figure(figsize=(3.6, 2.2), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(title, fontsize=9, loc="left", color=INK)
+        axes.set_title(title, fontsize=9, loc="left", color=TEXT)
         drawn = [curve for curve in curves if len(curve.values)]
         for curve, color in zip(drawn, LINES, strict=False):
             marker = "o" if len(curve.values) < 30 else ""
@@ -124,38 +127,38 @@ def draw_curves(title: str, curves: Sequence[Curve], log: bool = False) -> str:
         elif drawn:
             axes.set_ylim(*value_limits(np.concatenate([curve.values for curve in drawn])))
         if len(drawn) > 1:
-            axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-        tidy(axes)
+            axes.legend(frameon=False, fontsize=8, labelcolor=TEXT)
+        style_axes(axes)
         return svg_element(figure, title)
 
 
-def draw_intervals(title: str, intervals: Sequence[Interval], mark: float, mark_label: str) -> str:
-    """Draw values with their intervals below each other, as an SVG element like that of `draw_curves`.
+def draw_intervals(title: str, estimates: Sequence[Estimate], mark: float, mark_label: str) -> str:
+    """Draw values and their confidence intervals, one below the other, as an SVG element like that of `draw_curves`.
 
     Args:
-        title: above the plot.
-        intervals: from top to bottom, at least one.
-        mark: where a line is drawn through all of them.
+        title: title of the plot.
+        estimates: from top to bottom, at least one.
+        mark: value at which a line is drawn through all rows.
         mark_label: what the line stands for.
     """
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
-        figure = Figure(figsize=(9.2, 0.9 + 0.24 * len(intervals)), layout="constrained")
+        figure = Figure(figsize=(9.2, 0.9 + 0.24 * len(estimates)), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(title, fontsize=9, loc="left", color=INK)
-        places = range(len(intervals))
-        values = np.array([one.value for one in intervals])
-        reach = np.array([[one.value - one.low, one.high - one.value] for one in intervals]).T
-        axes.errorbar(values, places, xerr=reach, fmt="o", color=LINES[0], markersize=4, linewidth=1.5, capsize=2)
+        axes.set_title(title, fontsize=9, loc="left", color=TEXT)
+        rows = range(len(estimates))
+        values = np.array([estimate.value for estimate in estimates])
+        lengths = np.array([[estimate.value - estimate.low, estimate.high - estimate.value] for estimate in estimates])
+        axes.errorbar(values, rows, xerr=lengths.T, fmt="o", color=LINES[0], markersize=4, linewidth=1.5, capsize=2)
         axes.axvline(mark, color=MARK, linewidth=1.2, label=mark_label)
-        axes.set_yticks(places, [one.label for one in intervals])
-        axes.set_ylim(len(intervals) - 0.5, -0.5)
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-        tidy(axes)
+        axes.set_yticks(rows, [estimate.label for estimate in estimates])
+        axes.set_ylim(len(estimates) - 0.5, -0.5)
+        axes.legend(frameon=False, fontsize=8, labelcolor=TEXT)
+        style_axes(axes)
         return svg_element(figure, title)
 
 
-def value_limits(values: np.ndarray) -> tuple[float, float]:
-    """Limits of an axis that leave out the lowest few values where they would flatten all others.
+def value_limits(values: NDArray[Any]) -> tuple[float, float]:
+    """Limits of an axis. The lowest few values are left out if showing them would flatten all others.
 
     The first steps of a training run, and single batches later, can score thousands of nats below the rest.
     """
@@ -166,23 +169,23 @@ def value_limits(values: np.ndarray) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def tidy(axes: Axes) -> None:
-    """Two thin spines, a faint grid, small grey ticks."""
+def style_axes(axes: Axes) -> None:
+    """Style axes with two thin spines, a faint grid and small gray ticks."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.grid(color=GREY, alpha=0.25, linewidth=0.6)
-    axes.tick_params(colors=GREY, labelcolor=INK, labelsize=8)
+    axes.spines[["left", "bottom"]].set_color(GRAY)
+    axes.grid(color=GRAY, alpha=0.25, linewidth=0.6)
+    axes.tick_params(colors=GRAY, labelcolor=TEXT, labelsize=8)
     axes.margins(x=0.02)
 
 
 def svg_element(figure: Figure, label: str) -> str:
-    """A figure as `<svg>`, free to scale, its ink the color of the text around it."""
+    """Render a figure as an `<svg>` element that scales, with lines and text in the text color of its page."""
     file = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(file, format="svg", transparent=True, metadata=no_metadata)
     document = file.getvalue()
     element = document[document.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
     element = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", element, count=1)
     element = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", element, count=1)
-    return element.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).replace(INK, "currentColor")
+    return element.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).replace(TEXT, "currentColor")

@@ -1,1 +1,5 @@
-"""Speech from a trained model."""
+"""Generate speech with a trained model, and list how each sample was made."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

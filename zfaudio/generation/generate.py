@@ -46,7 +46,8 @@ def generate(
     """Generate speech as WAV files, with a picture of each, and list in samples.json how they were made.
 
     Sample i depends on the seed and on i, not on how many samples are made. Files of earlier calls stay in the folder
-    unless they have the same names.
+    unless they have the same names. From Python, `prompt` and `reconstruct` may also be tuples (waveform, sample rate),
+    see `read_recording`.
 
     Args:
         checkpoint: a checkpoint, or an experiment, of which the best checkpoint is taken.
@@ -55,13 +56,12 @@ def generate(
         seconds: length of each sample, or of each continuation without its prompt, rounded to whole frames. A
             reconstruction is as long as its recording.
         temperature: factor on the deviations with which latents and frames are drawn; with 0 the mean is taken.
-        latent_temperature: the same factor for the latents only.
-        observation_temperature: the same factor for the frames only.
+        latent_temperature: the same factor for the latents only; by default `temperature`.
+        observation_temperature: the same factor for the frames only; by default `temperature`.
         seed: seed of all random draws.
-        prompt: a recording to continue, of any format, sample rate and number of channels. In Python also a tuple
-            (waveform, rate) as in read_recording.
+        prompt: a recording to continue, of any format, sample rate and number of channels.
         reconstruct: a recording to reconstruct. The latents are drawn from the posterior, which knows the recording;
-            the decoder reads the frames that it generated. In Python also a tuple (waveform, rate).
+            the decoder reads the frames that it generated.
         device: where to compute; auto takes a GPU if there is one.
         precision: precision of the matrix products, float32 or bfloat16. bfloat16 is faster on a GPU, and on a CPU
             with AVX512-BF16 or AMX.

@@ -7,7 +7,7 @@ from zfaudio.errors import UserError
 from zfaudio.evaluation.ablation import LatentUsage
 from zfaudio.evaluation.comparison import Comparison
 from zfaudio.experiment.metrics import read_metrics
-from zfaudio.figures import Curve, Interval, draw_curves, draw_intervals
+from zfaudio.figures import Curve, Estimate, draw_curves, draw_intervals
 
 TRAINING_PLOTS = (  # title, column of metrics.csv, whether the axis is logarithmic
     ("Log-likelihood, nats per frame", "nats_per_frame", False),
@@ -59,14 +59,14 @@ def plot_comparison(comparison: Comparison) -> str:
     if comparison.reference_result.dequantized:
         title = "Bits per 16-bit sample, with 95 % intervals: lower is better"
         intervals = [
-            Interval(row.name, row.bits_per_sample, low=interval[0], high=interval[1])
+            Estimate(row.name, row.bits_per_sample, low=interval[0], high=interval[1])
             for row in rows
             if row.bits_per_sample is not None and (interval := row.bits_per_sample_ci95) is not None
         ]
         return draw_intervals(title, intervals, mark=references.flac_bits_per_sample, mark_label="FLAC")
     title = "Nats per frame, with 95 % intervals: higher is better"
     intervals = [
-        Interval(row.name, row.nats_per_frame, low=row.nats_per_frame_ci95[0], high=row.nats_per_frame_ci95[1])
+        Estimate(row.name, row.nats_per_frame, low=row.nats_per_frame_ci95[0], high=row.nats_per_frame_ci95[1])
         for row in rows
     ]
     gaussian = references.iid_gaussian_nats_per_frame
