@@ -20,18 +20,12 @@ from zfaudio.config import SampleARConfig
 from zfaudio.distributions import LogisticMixture
 from zfaudio.errors import UserError
 from zfaudio.models import FrameModel
-from zfaudio.models.base import FrameTerms
+from zfaudio.models.checks import CHECKS, check_gradients, terms_of
 from zfaudio.training.objective import Weights, training_loss
 
 COMBINATIONS = every_combination()
 combinations = pytest.mark.parametrize("config", COMBINATIONS.values(), ids=COMBINATIONS.keys())
 latent_models = pytest.mark.parametrize("name", ["zforcing", "vrnn", "srnn"])
-TERMS = ("log_likelihood", "kl", "log_latent_ratio", "log_auxiliary", "log_backward")
-
-
-def terms_of(terms: FrameTerms) -> dict[str, Tensor]:
-    """The terms that the model has, by name."""
-    return {name: getattr(terms, name) for name in TERMS if getattr(terms, name) is not None}
 
 
 def assert_same_state(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> None:
@@ -40,49 +34,40 @@ def assert_same_state(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> N
         torch.testing.assert_close(one, other)
 
 
+@combinations
+@pytest.mark.parametrize("check", set(CHECKS) - {check_gradients}, ids=lambda check: check.__name__)
+def test_every_model_passes_the_checks_that_models_of_others_can_call(config, check):
+    check(build(config))
+
+
+def test_the_sample_predictor_sees_no_frame_but_the_last():
+    """Its densities depend on the frame before, and on no earlier one."""
+    model = build(tiny("sample_ar"))
+    frames, _, noise = sequences(7)
+    changed = frames.clone()
+    changed[0, 3] += 1.0
+    noise = noise_for(model, noise)
+    (densities, _), (new_densities, _) = (step_through(model, x, noise) for x in (frames, changed))
+    same = [
+        torch.equal(density.log_prob(frames[:, 0]), new.log_prob(frames[:, 0]))
+        for density, new in zip(densities, new_densities, strict=True)
+    ]
+    assert same == [t != 3 for t in range(6)]
+
+
+@pytest.mark.parametrize("name", ["zforcing", "rnn", "vrnn", "srnn"])
+def test_a_frame_moves_every_density_after_it(name):
+    model = build(tiny(name))
+    frames, _, noise = sequences(7)
+    changed = frames.clone()
+    changed[0, 3] += 1.0
+    noise = noise_for(model, noise)
+    (densities, _), (new_densities, _) = (step_through(model, x, noise) for x in (frames, changed))
+    for density, new in zip(densities[3:], new_densities[3:], strict=True):
+        assert not torch.equal(density.log_prob(frames[:, 0]), new.log_prob(frames[:, 0]))
+
+
 # Padding and state
-
-
-@combinations
-def test_a_sequence_scores_the_same_alone_and_in_a_ragged_batch(config):
-    model = build(config)
-    frames, lengths, noise = sequences(9, 3, 6, 2)
-    noise = noise_for(model, noise)
-    together = model(frames, lengths, noise=noise)
-    for row, length in enumerate(lengths.tolist()):
-        mine = slice(row, row + 1)
-        alone = model(frames[mine, :length], lengths[mine], noise=noise[mine, : length - 1])
-        for name, values in terms_of(together).items():
-            torch.testing.assert_close(values[row, : length - 1], getattr(alone, name)[0])
-            assert (values[row, length - 1 :] == 0).all()
-        assert_same_state([part[row] for part in together.state], [part[0] for part in alone.state])
-
-
-@combinations
-def test_what_stands_on_padding_cannot_spoil_a_gradient(config):
-    model = build(config)
-    frames, lengths, noise = sequences(5, 2)
-    gradients = []
-    for junk in (0.0, 1e30):
-        frames[1, 2:] = junk
-        model.zero_grad()
-        terms = model(frames, lengths, noise=noise_for(model, noise))
-        training_loss(terms, Weights(1.0, 0.1, 1.0)).backward()
-        gradients.append([parameter.grad for parameter in model.parameters()])
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other)
-
-
-@combinations
-def test_stepping_with_the_posterior_is_forward(config):
-    model = build(config)
-    frames, lengths, noise = sequences(6, 6)
-    noise = noise_for(model, noise)
-    terms = model(frames, lengths, noise=noise)
-    densities, states = step_through(model, frames, noise, model.read_backward(frames, lengths))
-    scores = [density.log_prob(frames[:, t + 1]) for t, density in enumerate(densities)]
-    torch.testing.assert_close(torch.stack(scores, 1), terms.log_likelihood)
-    assert_same_state(states[-1], terms.state)
 
 
 @combinations
@@ -121,25 +106,6 @@ def test_without_smoothing_srnn_needs_no_later_frame_to_score_a_piece():
 # What may depend on what
 
 
-@combinations
-@pytest.mark.parametrize("k", [1, 3, 5])
-def test_changing_a_frame_changes_nothing_generative_before_it(config, k):
-    """With latents from the prior, the densities of x_1..x_k and the states before x_k is read stay as they are."""
-    model = build(config)
-    frames, _, noise = sequences(7)
-    changed = frames.clone()
-    changed[0, k] += 1.0
-    noise, draw = noise_for(model, noise), torch.randn(1, model.frame_noise_size, dtype=torch.float64)
-    (densities, states), (new_densities, new_states) = (step_through(model, x, noise) for x in (frames, changed))
-    target = frames[:, 0]  # any frame: densities are what is compared
-    for t, (density, new) in enumerate(zip(densities, new_densities, strict=True)):
-        same = torch.equal(density.log_prob(target), new.log_prob(target))
-        assert same == (t < k or (config.name == "sample_ar" and t > k))
-        if t < k:
-            assert torch.equal(density.at(draw), new.at(draw))
-            assert all(torch.equal(one, other) for one, other in zip(states[t], new_states[t], strict=True))
-
-
 @pytest.mark.parametrize("k", [0, 2, 4, 6])
 @pytest.mark.parametrize("name", ["zforcing", "vrnn", "srnn"])
 def test_what_the_posterior_knows_of_the_future_ends_where_it_should(name, k):
@@ -167,17 +133,6 @@ def test_without_smoothing_srnns_posterior_hears_the_next_frame_and_no_later_one
     assert moved.tolist() == [t >= k - 1 for t in range(6)]
 
 
-@combinations
-def test_a_draw_is_a_frame_that_its_density_can_score(config):
-    model = build(config)
-    frames, _, noise = sequences(3, 3)
-    density = step_through(model, frames, noise_for(model, noise))[0][-1]
-    drawn = density.at(torch.randn(2, model.frame_noise_size, dtype=torch.float64))
-    assert drawn.shape == (2, FRAME_SIZE)
-    assert density.log_prob(drawn).shape == (2,)
-    assert torch.isfinite(density.log_prob(drawn)).all()
-
-
 # Gradients
 
 DIFFERENTIATED = {
@@ -196,18 +151,7 @@ DIFFERENTIATED = {
 
 @pytest.mark.parametrize("config", DIFFERENTIATED.values(), ids=DIFFERENTIATED.keys())
 def test_gradients_agree_with_finite_differences(config):
-    model = build(config)
-    frames, lengths, noise = sequences(4, 3)
-    noise = noise_for(model, noise)
-    names = [name for name, _ in model.named_parameters()]
-
-    def loss(*values: Tensor) -> Tensor:
-        weights = dict(zip(names, values, strict=True))
-        terms = torch.func.functional_call(model, weights, (frames, lengths), {"noise": noise})
-        return training_loss(terms, Weights(kl=0.7, auxiliary=0.0, backward=0.0))
-
-    values = [parameter.detach().clone().requires_grad_() for parameter in model.parameters()]
-    assert torch.autograd.gradcheck(loss, values, fast_mode=True)
+    check_gradients(build(config))
 
 
 # Ablations

@@ -6,15 +6,26 @@ import torch
 from torch import Tensor
 
 from zfaudio.config import FrameDensityConfig
-from zfaudio.distributions import Quantizer
-from zfaudio.models import MODELS, FrameModel, build_model, find_model
-from zfaudio.models.base import FrameDistribution, RecurrentState
+from zfaudio.models import MODELS, FrameModel, find_model
+from zfaudio.models.checks import FRAME_SIZE, QUANTIZER, random_model, step_through
 from zfaudio.models.frame_likelihoods import LIKELIHOODS
 from zfaudio.models.heads import HEADS
 
-FRAME_SIZE = 7
+__all__ = [
+    "FRAME_SIZE",
+    "QUANTIZER",
+    "build",
+    "config_of",
+    "every_combination",
+    "noise_for",
+    "sequences",
+    "step_through",
+    "tiny",
+]
+
+build = random_model
+
 LATENT_SIZE = 3
-QUANTIZER = Quantizer(mean=3.0, deviation=700.0)
 
 
 def tiny(name: str = "zforcing", **settings: object) -> FrameDensityConfig:
@@ -49,15 +60,6 @@ def every_combination() -> dict[str, FrameDensityConfig]:
     }
 
 
-def build(config: FrameDensityConfig, frame_size: int = FRAME_SIZE, quantizer: Quantizer = QUANTIZER) -> FrameModel:
-    """The model in float64, its weights far from their start: no bias zero, some clamps reached."""
-    torch.manual_seed(0)
-    model = build_model(config, frame_size, quantizer).double()
-    for parameter in model.parameters():
-        parameter.data.add_(0.3 * torch.randn_like(parameter))
-    return model
-
-
 def sequences(*lengths: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Frames [batch, time, FRAME_SIZE] of whole 16-bit steps, lengths and latent noise of a padded batch.
 
@@ -75,24 +77,3 @@ def sequences(*lengths: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
 def noise_for(model: FrameModel, noise: Tensor) -> Tensor:
     """Latent noise [..., LATENT_SIZE] as the model takes it: none of it where it has no latents."""
     return noise[..., : model.latent_noise(1).shape[-1]]
-
-
-def step_through(
-    model: FrameModel,
-    frames: Tensor,
-    noise: Tensor,
-    backward: Tensor | None = None,
-    state: RecurrentState | None = None,
-) -> tuple[list[FrameDistribution], list[RecurrentState]]:
-    """Step over frames [batch, time, FRAME_SIZE]: the density of each frame after the first, and each state.
-
-    Latents are drawn with `noise` [batch, time - 1, latent], from the posterior where `backward` is given.
-    """
-    state = model.initial_state(len(frames)) if state is None else state
-    densities, states = [], []
-    for t in range(frames.shape[1] - 1):
-        future = None if backward is None else backward[:, t]
-        density, state = model.step(frames[:, t], state, backward=future, noise=noise[:, t])
-        densities.append(density)
-        states.append(state)
-    return densities, states

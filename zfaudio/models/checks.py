@@ -1,0 +1,191 @@
+"""Checks that every model must pass, for models of this package and of others.
+
+A test of your own model:
+
+    def test_my_model():
+        check_model(MyConfig(hidden_size=5))
+
+Give small sizes: gradients are compared with finite differences.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from zfaudio.config import ModelConfig
+from zfaudio.distributions import Quantizer
+from zfaudio.models.base import FrameModel, FrameTerms, RecurrentState
+from zfaudio.models.frame_likelihoods import FrameDistribution
+from zfaudio.models.registry import build_model
+
+FRAME_SIZE = 7
+QUANTIZER = Quantizer(mean=3.0, deviation=700.0)
+
+TERMS = ("log_likelihood", "kl", "log_latent_ratio", "log_auxiliary", "log_backward")
+
+
+def check_model(config: ModelConfig, frame_size: int = FRAME_SIZE) -> None:
+    """Run all checks of this file on a model with random weights in float64.
+
+    Args:
+        config: settings of the model, with small sizes; `config.name` names it.
+        frame_size: samples per frame.
+
+    Raises:
+        AssertionError: the model fails a check; the message says which.
+    """
+    for check in CHECKS:
+        check(random_model(config, frame_size))
+
+
+def random_model(config: ModelConfig, frame_size: int = FRAME_SIZE, quantizer: Quantizer = QUANTIZER) -> FrameModel:
+    """A model in float64 with weights far from their start values, so that biases matter and clamps are reached."""
+    torch.manual_seed(0)
+    model = build_model(config, frame_size, quantizer).double()
+    for parameter in model.parameters():
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def random_batch(model: FrameModel, *lengths: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch of sequences of these lengths.
+
+    Returns:
+        Frames [batch, time, frame_size] of whole 16-bit steps, with large random values on padding; lengths [batch];
+        and noise for the latents, [batch, time - 1, latent].
+    """
+    torch.manual_seed(seed)
+    batch, time = len(lengths), max(lengths)
+    frames = QUANTIZER.round(torch.randn(batch, time, model.frame_size, dtype=torch.float64))
+    noise = torch.randn(batch, time - 1, model.latent_noise(1).shape[-1], dtype=torch.float64)
+    for row, length in enumerate(lengths):
+        frames[row, length:] = 1e6 * torch.randn(time - length, model.frame_size)
+    return frames, torch.tensor(lengths), noise
+
+
+def check_padding(model: FrameModel) -> None:
+    """A sequence scores the same alone and in a batch with longer ones; terms on padding are zero."""
+    frames, lengths, noise = random_batch(model, 9, 3, 6, 2)
+    together = model(frames, lengths, noise=noise)
+    for row, length in enumerate(lengths.tolist()):
+        own = slice(row, row + 1)
+        alone = model(frames[own, :length], lengths[own], noise=noise[own, : length - 1])
+        for name, values in terms_of(together).items():
+            assert_close(values[row, : length - 1], getattr(alone, name)[0], f"{name} depends on padding")
+            assert (values[row, length - 1 :] == 0).all(), f"{name} is not zero on padding"
+        for ours, theirs in zip(together.state, alone.state, strict=True):
+            assert_close(ours[row], theirs[0], "the state after a sequence depends on padding")
+
+
+def check_padding_in_gradients(model: FrameModel) -> None:
+    """Gradients do not depend on what stands on padding, however large it is."""
+    frames, lengths, noise = random_batch(model, 5, 2)
+    gradients = []
+    for padding in (0.0, 1e30):
+        frames[1, 2:] = padding
+        model.zero_grad()
+        total = sum(terms.sum() for terms in terms_of(model(frames, lengths, noise=noise)).values())
+        assert isinstance(total, Tensor)
+        total.backward()  # type: ignore[no-untyped-call]
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for with_zeros, with_large in zip(*gradients, strict=True):
+        if with_zeros is not None and with_large is not None:
+            assert_close(with_zeros, with_large, "a gradient depends on padding")
+
+
+def check_steps(model: FrameModel) -> None:
+    """Stepping through a sequence with the posterior's latents gives the scores and the state of `forward`."""
+    frames, lengths, noise = random_batch(model, 6, 6)
+    terms = model(frames, lengths, noise=noise)
+    densities, states = step_through(model, frames, noise, model.read_backward(frames, lengths))
+    scores = [density.log_prob(frames[:, t + 1]) for t, density in enumerate(densities)]
+    assert_close(torch.stack(scores, 1), terms.log_likelihood, "step and forward score differently")
+    for ours, theirs in zip(states[-1], terms.state, strict=True):
+        assert_close(ours, theirs, "step and forward leave another state")
+
+
+def check_causality(model: FrameModel) -> None:
+    """With latents from the prior, a frame changes no density of an earlier frame, nor any state before it is read."""
+    frames, _, noise = random_batch(model, 7)
+    frame_noise = torch.randn(1, model.frame_noise_size, dtype=torch.float64)
+    densities, states = step_through(model, frames, noise)
+    for k in (1, 3, 5):
+        changed = frames.clone()
+        changed[0, k] += 1.0
+        changed_densities, changed_states = step_through(model, changed, noise)
+        for t in range(k):  # step t reads frame t
+            assert torch.equal(densities[t].log_prob(frames[:, 0]), changed_densities[t].log_prob(frames[:, 0])), (
+                f"the density of frame {t + 1} depends on frame {k}"
+            )
+            assert torch.equal(densities[t].at(frame_noise), changed_densities[t].at(frame_noise)), (
+                f"the draw of frame {t + 1} depends on frame {k}"
+            )
+            assert all(map(torch.equal, states[t], changed_states[t])), f"the state after frame {t} knows frame {k}"
+
+
+def check_draws(model: FrameModel) -> None:
+    """A draw has the shape of a frame, and its density can score it."""
+    frames, _, noise = random_batch(model, 3, 3)
+    density = step_through(model, frames, noise)[0][-1]
+    drawn = density.at(torch.randn(2, model.frame_noise_size, dtype=torch.float64))
+    assert drawn.shape == (2, model.frame_size), f"a draw has the shape {tuple(drawn.shape)}"
+    score = density.log_prob(drawn)
+    assert score.shape == (2,), f"the score of a draw has the shape {tuple(score.shape)}"
+    assert torch.isfinite(score).all(), "the score of a draw is not finite"
+
+
+def check_gradients(model: FrameModel) -> None:
+    """Gradients of the bound agree with finite differences."""
+    frames, lengths, noise = random_batch(model, 4, 3)
+    names = [name for name, _ in model.named_parameters()]
+
+    def loss(*values: Tensor) -> Tensor:
+        weights = dict(zip(names, values, strict=True))
+        terms = torch.func.functional_call(model, weights, (frames, lengths), {"noise": noise})
+        bound: Tensor = terms.log_likelihood - 0.7 * terms.kl  # as if the weight of the KL term were annealed
+        return bound.sum()
+
+    values = [parameter.detach().clone().requires_grad_() for parameter in model.parameters()]
+    assert torch.autograd.gradcheck(loss, values, fast_mode=True)
+
+
+CHECKS: tuple[Callable[[FrameModel], None], ...] = (
+    check_padding,
+    check_padding_in_gradients,
+    check_steps,
+    check_causality,
+    check_draws,
+    check_gradients,
+)
+
+
+def terms_of(terms: FrameTerms) -> dict[str, Tensor]:
+    """The terms that a model has, by name."""
+    return {name: getattr(terms, name) for name in TERMS if getattr(terms, name) is not None}
+
+
+def step_through(
+    model: FrameModel,
+    frames: Tensor,
+    noise: Tensor,
+    backward: Tensor | None = None,
+    state: RecurrentState | None = None,
+) -> tuple[list[FrameDistribution], list[RecurrentState]]:
+    """Step over frames [batch, time, frame_size]: the density of each frame after the first, and each state.
+
+    Latents are drawn with `noise` [batch, time - 1, latent], from the posterior if `backward` is given.
+    """
+    state = model.initial_state(len(frames)) if state is None else state
+    densities, states = [], []
+    for t in range(frames.shape[1] - 1):
+        future = None if backward is None else backward[:, t]
+        density, state = model.step(frames[:, t], state, backward=future, noise=noise[:, t])
+        densities.append(density)
+        states.append(state)
+    return densities, states
+
+
+def assert_close(ours: Tensor, theirs: Tensor, message: str) -> None:
+    """Raises AssertionError with a message if two tensors differ by more than rounding."""
+    torch.testing.assert_close(ours, theirs, msg=lambda found: f"{message}: {found}")
