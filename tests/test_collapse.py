@@ -28,12 +28,12 @@ def test_the_warning_is_one_line_with_what_to_try():
 
 
 def run(folder: Path, name: str = "zforcing", kl_weight: float = 1.0, silenced: bool = True) -> list[str]:
-    """The column of the log at each validation of a run whose prior and posterior are one where `silenced`."""
+    """The `collapsed` column of a run's validations; if `silenced`, its posterior equals its prior."""
     config = RunConfig(
         model=config_of(name, {"hidden_size": 8, "latent_size": 4, "embedding_size": 8, "mlp_size": 8}),
         objective=ObjectiveConfig(kl_weight_start=kl_weight),
         data=DataConfig(shards=make_shards(folder / "shards", frames=30, frame_size=20)),
-        # A rate that moves nothing: the run stays as it starts.
+        # With this learning rate, the weights stay as they are at the start.
         train=TrainConfig(
             max_steps=6, batch_size=2, segment_frames=5, validate_every=2, learning_rate=1e-12, device="cpu"
         ),

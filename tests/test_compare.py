@@ -1,4 +1,4 @@
-"""Experiments side by side: `zfaudio compare`, and the same table on a report page."""
+"""The comparison of experiments by `zfaudio compare`, and the same table on a report page."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ from zfaudio.reporting.report import report
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with scored experiments rnn-0, rnn-1 (another seed), zforcing and biased; tests change copies."""
+    """A folder of scored experiments: rnn-0, rnn-1 (another seed), zforcing and biased. Tests change only copies."""
     folder = tmp_path_factory.mktemp("compare")
     shards = make_shards(folder / "shards", frames=[60, 47, 90], frame_size=20)
     for name, options in {
@@ -93,7 +93,7 @@ def test_differences_are_to_the_first_with_paired_intervals(trained):
         assert rows[name].difference_ci95 == pytest.approx(paired_interval(nats, base, frames))
 
 
-def test_another_reference_turns_the_differences(trained):
+def test_another_reference_changes_the_sign_of_the_differences(trained):
     forward = rows_of(trained / "rnn-0", trained / "biased")["biased"]
     back = rows_of(trained / "rnn-0", trained / "biased", reference=trained / "biased")["rnn-0"]
     assert back.difference == pytest.approx(-forward.difference)
@@ -111,7 +111,7 @@ def test_a_constant_advantage_has_no_width_whatever_the_order_of_utterances(exps
     assert row.nats_per_frame_ci95[1] - row.nats_per_frame_ci95[0] > 0.1
 
 
-# What does not compare
+# Experiments that cannot be compared
 
 
 def test_other_utterances_are_refused(exps):
@@ -258,7 +258,7 @@ def test_what_an_experiment_lacks_stays_empty(exps):
     rows = rows_of(exps / "rnn-0", exps / "rnn-1", exps / "zforcing")
     assert rows["rnn-1"].training_frames_per_second is None
     assert rows["rnn-0"].computing_per_second is None
-    # in a group, those that have it speak for it
+    # The mean of a group is over the experiments that have the number.
     assert rows_of(exps / "rnn-0", exps / "rnn-1", group_seeds=True)["rnn"].training_frames_per_second == 100
 
 
@@ -270,11 +270,13 @@ def test_generation_notes_what_it_costs(exps):
     assert rows_of(exps / "rnn-0")["rnn-0"].computing_per_second == pytest.approx(cost)
 
 
-# What is printed, written and shown
+# Output
 
 
 def test_the_command_prints_a_table_and_writes_it_as_csv(trained, tmp_path, capsys):
     arguments = [str(trained / name) for name in ("rnn-0", "zforcing", "rnn-1")]
+    returned = compare(arguments, group_seeds=True)
+    capsys.readouterr()
     run_command(compare, [*arguments, "--group-seeds", "--csv", str(tmp_path / "t/t.csv")], prog="compare")
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("test: 3 utterances, 194 frames of 20 samples")
@@ -284,12 +286,21 @@ def test_the_command_prints_a_table_and_writes_it_as_csv(trained, tmp_path, caps
     assert any(line.startswith("FLAC") for line in printed)
     with (tmp_path / "t/t.csv").open(newline="") as file:
         rnn, zforcing = csv.DictReader(file)
-    rows = rows_of(*(trained / name for name in ("rnn-0", "zforcing", "rnn-1")), group_seeds=True)
+    rows = {row.name: row for row in returned.rows}
     assert (rnn["name"], rnn["seeds"], rnn["difference"], rnn["kl_per_frame"]) == ("rnn", "0 1", "", "")
     assert float(zforcing["nats_per_frame"]) == rows["zforcing"].nats_per_frame
     assert float(zforcing["difference_ci95_high"]) == rows["zforcing"].difference_ci95[1]
     assert float(rnn["seed_range_low"]) == rows["rnn"].seed_range[0]
     assert zforcing["seed_range_low"] == ""
+
+
+def test_a_model_of_another_package_has_a_row_without_likelihood(exps):
+    change = {"model": "my_package.MyModel", "likelihood": None, "head": None}
+    write(exps / "biased", replace(result_of(exps / "biased"), **change))
+    comparison = compare_experiments([exps / "rnn-0", exps / "biased"])
+    assert comparison.rows[1].likelihood is None
+    (line,) = [line for line in describe(tabulate_comparison(comparison)).splitlines() if line.startswith("biased")]
+    assert line.split()[:3] == ["biased", "my_package.MyModel", "elbo"]
 
 
 def test_columns_of_the_table_line_up(trained):

@@ -1,4 +1,4 @@
-"""What the report page says of latents, of samples beside real speech, and of collapse."""
+"""What the report page says about latents, about samples and real speech, and about collapse."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def exp(tmp_path: Path) -> Path:
 
 
 def page_of(exp: Path) -> str:
-    """The text of the page, without mark-up."""
+    """The text of the page without its markup."""
     report(exp)
     html = re.sub(r"<style>.*?</style>", "", (exp / "report.html").read_text(), flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]*>", " ", html).split())
@@ -93,7 +93,7 @@ def test_the_page_shows_what_is_lost_and_what_the_latents_carry(exp):
     assert "zfaudio latents exp" in page
 
 
-def test_a_model_without_latents_has_its_state_alone(tmp_path):
+def test_a_model_without_latents_shows_only_its_state(tmp_path):
     exp = make_experiment(tmp_path, model="rnn")
     latents(exp, device="cpu")
     page = page_of(exp)
@@ -110,7 +110,7 @@ def test_a_loss_of_more_than_the_gain_says_so(exp):
     assert page_of(exp).count("all and more") == 1
 
 
-def test_the_page_shows_samples_beside_real_speech(exp):
+def test_the_page_compares_samples_with_real_speech(exp):
     (exp / "quality.json").write_text(json.dumps(QUALITY))
     page = page_of(exp)
     assert "Samples and real speech" in page
@@ -154,7 +154,7 @@ def test_collapse_is_what_the_last_validation_found(exp, collapsed, warned):
     assert ("Step 2: posterior collapse: the latents carry 0.020 nats a frame" in page_of(exp)) == warned
 
 
-def test_a_log_of_before_there_was_the_column_warns_of_nothing(tmp_path):
+def test_a_log_of_an_early_version_without_the_column_gives_no_warning(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,split,kl,skipped\n5,valid,0.01,0\n")
     assert find_collapse(tmp_path / "metrics.csv") == ""
     assert find_collapse(tmp_path / "nowhere.csv") == ""

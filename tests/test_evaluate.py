@@ -15,10 +15,12 @@ from zfaudio.evaluation.evaluate import evaluate
 from zfaudio.evaluation.references import flac_size, measure_scored_audio
 from zfaudio.evaluation.units import Units
 from zfaudio.experiment.checkpoint import load_checkpoint
+from zfaudio.experiment.results import read_result
 
 
 def result_of(exp: Path, file: Path, **options: object) -> dict:
-    evaluate(exp, json=file, device="cpu", **options)
+    returned = evaluate(str(exp), json=str(file), device="cpu", **options)
+    assert read_result(file) == returned
     return json.loads(file.read_text())
 
 
@@ -27,6 +29,7 @@ def test_result_holds_what_the_contract_says_and_its_units_agree(tmp_path, capsy
     result = result_of(exp, tmp_path / "results" / "test.json", split="test")
     trained = load_checkpoint(exp)
     utterances = list(read_utterances(trained.config.data.shards, "test"))
+    assert result["format_version"] == 2
     assert result["model"] == "zforcing"
     assert result["split"] == "test"
     assert result["utterances"] == len(utterances)
@@ -75,12 +78,12 @@ def test_the_fingerprint_of_the_audio_is_that_of_the_scored_frames(tmp_path):
     assert result_of(exp, tmp_path / "b.json", seed=1)["audio_sha256"] == result["audio_sha256"]
     assert result_of(exp, tmp_path / "c.json", split="train")["audio_sha256"] != result["audio_sha256"]
     frames = [np.full((3, 20), value, np.int16) for value in (1, 2)]
-    one, other = (
+    forward, backward = (
         measure_scored_audio(order, 0.0, 1.0, 20, 16_000, dequantized=True) for order in (frames, frames[::-1])
     )
-    assert one.sha256 == other.sha256
+    assert forward.sha256 == backward.sha256
     frames[1][2, 19] = 3
-    assert measure_scored_audio(frames, 0.0, 1.0, 20, 16_000, dequantized=True).sha256 != one.sha256
+    assert measure_scored_audio(frames, 0.0, 1.0, 20, 16_000, dequantized=True).sha256 != forward.sha256
 
 
 def test_an_exact_likelihood_is_computed_once_whatever_draws_are_asked_for(tmp_path):
@@ -153,6 +156,8 @@ def test_other_mistakes_name_what_is_wrong(tmp_path):
         evaluate(tmp_path / "nowhere")
     with pytest.raises(UserError, match="at least 1"):
         evaluate(exp, draws=0)
+    with pytest.raises(UserError, match="split 'test' has no utterance with a frame to score"):
+        evaluate(exp, shards=make_shards(tmp_path / "single", frames=1, frame_size=FRAME_SIZE), device="cpu")
 
 
 def test_scores_on_other_shards_are_standardized_as_in_training(tmp_path):

@@ -19,7 +19,7 @@ from zfaudio.distributions import DiagonalGaussian, Quantizer
 from zfaudio.errors import UserError
 from zfaudio.evaluation.ablation import LatentTotals, ablation_loss, latent_usage, run_passes, total_latents
 from zfaudio.evaluation.evaluate import evaluate
-from zfaudio.evaluation.latents import latents
+from zfaudio.evaluation.latents import latents, read_latents
 from zfaudio.experiment.checkpoint import load_checkpoint, save_checkpoint
 from zfaudio.models import build_model
 from zfaudio.models.base import FrameTerms, Latents, latent_terms, scored_steps, zero_unscored
@@ -62,7 +62,7 @@ class Copying(ScoredModel):
 
 
 def padded_batch(lengths: list[int], size: int, seed: int = 0) -> Batch:
-    """Random frames; what stands on padding is junk."""
+    """A batch of random frames, with large values on padding."""
     torch.manual_seed(seed)
     frames = torch.randn(len(lengths), max(lengths), size)
     for row, length in enumerate(lengths):
@@ -72,21 +72,21 @@ def padded_batch(lengths: list[int], size: int, seed: int = 0) -> Batch:
 
 
 def log_normal(squared: np.ndarray) -> np.ndarray:
-    """Log-density of a Gaussian of deviation SPREAD at these squared distances, summed over the last axis."""
+    """Log-density of a Gaussian with deviation SPREAD at squared distances from its mean, summed over the last axis."""
     return (-0.5 * math.log(2 * math.pi * SPREAD**2) - squared / (2 * SPREAD**2)).sum(-1)
 
 
-def test_each_pass_takes_away_what_it_says():
+def test_each_pass_leaves_out_what_it_says():
     batch = padded_batch([400, 250], size=3)
     terms, _ = run_passes(Copying(3), batch, seed=0)
     assert [len(one.kl) for one in terms] == [399, 249]
     targets = np.concatenate([batch.frames[0, 1:], batch.frames[1, 1:250]]).astype(float)
-    kept, kl, prior_drawn, state_cut = np.concatenate(terms, axis=1)
+    full, kl, prior_drawn, state_cut = np.concatenate(terms, axis=1)
     expected_kl = 0.5 * (SPREAD**2 + targets**2 - 1) - math.log(SPREAD)
     np.testing.assert_allclose(kl, expected_kl.sum(-1), rtol=1e-4)
     np.testing.assert_allclose(state_cut, log_normal((targets - CONSTANT) ** 2), rtol=1e-4)
-    # In expectation over z: (z - x)² is SPREAD² from the posterior, 1 + x² from the prior.
-    np.testing.assert_allclose(kept.mean(), log_normal(np.full((1, 3), SPREAD**2))[0], rtol=0.05)
+    # The expectation of (z - x)² over z is SPREAD² under the posterior, and 1 + x² under the prior.
+    np.testing.assert_allclose(full.mean(), log_normal(np.full((1, 3), SPREAD**2))[0], rtol=0.05)
     np.testing.assert_allclose(prior_drawn.mean(), log_normal(1 + targets**2).mean(), rtol=0.1)
 
 
@@ -118,7 +118,7 @@ def test_the_fewest_dimensions_that_carry_nine_tenths(kl, dimensions):
     assert latent_usage(sums).dimensions_of_90_percent == dimensions
 
 
-def test_sums_of_two_batches_are_those_of_both():
+def test_totals_of_two_batches_add_up():
     first, second = padded_batch([40, 30], 3, seed=1), padded_batch([20], 3, seed=2)
     model = Copying(3)
     totals = run_passes(model, first, 0)[1] + run_passes(model, second, 0)[1]
@@ -142,7 +142,8 @@ def test_losses_are_averaged_over_frames_and_stand_beside_the_gain():
 
 
 def result_of(exp: Path, **options: object) -> dict:
-    latents(exp, device="cpu", **options)
+    returned = latents(str(exp), device="cpu", **options)
+    assert read_latents(exp / "latents.json") == returned
     return json.loads((exp / "latents.json").read_text())
 
 
@@ -162,9 +163,9 @@ def test_the_bound_is_that_of_evaluate_whatever_the_batches(tmp_path, model):
     again = result_of(exp, frames_per_batch=70)
     for name in ("prior_drawn", "state_cut"):
         assert again[name]["nats_per_frame"] == pytest.approx(result[name]["nats_per_frame"], rel=1e-5)
-        kept, left = result["nats_per_frame"], result[name]["nats_per_frame"]
-        assert result[name]["lost_nats_per_frame"] == pytest.approx(kept - left)
-        assert left != kept
+        full, ablated = result["nats_per_frame"], result[name]["nats_per_frame"]
+        assert result[name]["lost_nats_per_frame"] == pytest.approx(full - ablated)
+        assert ablated != full
 
 
 def test_a_decoder_deaf_to_its_latents_loses_nothing_when_they_are_drawn_from_the_prior(tmp_path):
@@ -175,7 +176,7 @@ def test_a_decoder_deaf_to_its_latents_loses_nothing_when_they_are_drawn_from_th
 
 
 def deafen(exp: Path, names: tuple[str, ...]) -> None:
-    """Set the weights whose names begin so to zero in the checkpoint of an experiment."""
+    """Set to zero, in the checkpoint of an experiment, the weights whose names begin with one of these."""
     path = load_checkpoint(exp).path / "model.safetensors"
     weights = load_file(path)
     chosen = [name for name in weights if name.startswith(names)]
@@ -225,13 +226,13 @@ def test_mistakes_are_one_line(tmp_path, capsys):
         assert said in error
 
 
-def test_a_sample_predictor_has_nothing_to_take_away(tmp_path):
+def test_a_sample_predictor_has_nothing_to_leave_out(tmp_path):
     exp = make_experiment(tmp_path)
     trained = load_checkpoint(exp)
     trained.config.model = SampleARConfig(head_window=4, head_size=4)
     model = build_model(trained.config.model, FRAME_SIZE, Quantizer(0.0, 1000.0))
     path = save_checkpoint(exp, 600, model.state_dict(), trained.config, trained.manifest, training={})
-    with pytest.raises(UserError, match="sample_ar has neither latents nor a state"):
+    with pytest.raises(UserError, match="sample_ar has neither latents nor a state h_t"):
         latents(path, device="cpu")
 
 

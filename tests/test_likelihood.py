@@ -18,7 +18,7 @@ from zfaudio.evaluation.units import (
 
 
 def test_dequantized_bits_of_a_uniform_discrete_source_are_its_entropy():
-    # Samples uniform on 256 integers: entropy 8 bits. The true density of k + u is uniform on an interval of 256.
+    # Samples that are uniform on 256 integers have an entropy of 8 bits; k + u is uniform on an interval of length 256.
     rng = np.random.default_rng(0)
     waveform = rng.integers(-128, 128, size=200 * 50).astype(np.int16)
     mean, deviation = float(waveform.mean()), float(waveform.std())
@@ -31,7 +31,7 @@ def test_dequantized_bits_of_a_uniform_discrete_source_are_its_entropy():
 
 
 def test_gaussian_bits_bound_the_entropy_of_a_discretized_gaussian():
-    # A discretized Gaussian of deviation 40 has entropy close to log2(40 sqrt(2 pi e)).
+    # The entropy of a discretized Gaussian with deviation 40 is close to log2(40 sqrt(2 pi e)).
     rng = np.random.default_rng(1)
     waveform = np.round(40 * rng.standard_normal(200 * 2000)).astype(np.int16)
     deviation = float(waveform.std())
@@ -88,7 +88,7 @@ def test_iid_gaussian_reference_is_the_average_of_its_densities():
 
 
 def random_scores(utterances: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of two models that find the same utterances hard, and the frames of each."""
+    """Scores of two models that find the same utterances hard, and the frames of each utterance."""
     rng = np.random.default_rng(seed)
     frames = rng.integers(20, 400, utterances)
     shared = 30 * rng.standard_normal(utterances) * frames
@@ -130,7 +130,7 @@ def test_conventions_of_published_tables_by_hand():
         "timit: summed over a whole utterance, averaged over utterances": 800.0,
         "blizzard: half-second sequences (8,000 samples at 16 kHz)": 20.0 * 40,
     }
-    # 11,025 samples are 44.1 frames of 250
+    # 11,025 samples are 44.1 frames of 250 samples.
     half_second = sequence_conventions(nats, frames, frame_size=250, sample_rate=22_050)
     assert half_second["blizzard: half-second sequences (11,025 samples at 22.05 kHz)"] == pytest.approx(20 * 44.1)
 

@@ -1,4 +1,4 @@
-"""Labels of frames, and probes of a model that holds the label of a known frame in a known place."""
+"""Labels of frames, and probes of a model whose features are known to tell the phone or not."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_the_61_labels_fold_to_39_classes_and_the_glottal_stop_is_left_out():
     assert {phone for phone in phones if fold(phone) is None} == {"q"}
     assert len({fold(phone) for phone in phones - {"q"}}) == 39
     assert set(FOLDED) <= phones
-    # Lee and Hon, 1989, as Kaldi's conf/phones.60-48-39.map has it
+    # Lee and Hon (1989), as in Kaldi's conf/phones.60-48-39.map.
     groups = """aa ao | ah ax ax-h | er axr | hh hv | ih ix | l el | m em | n en nx | ng eng | sh zh | uw ux
         | sil pcl tcl kcl bcl dcl gcl h# pau epi"""
     for group in groups.split("|"):
@@ -49,7 +49,7 @@ def test_the_61_labels_fold_to_39_classes_and_the_glottal_stop_is_left_out():
 
 def test_a_frame_has_the_phone_at_its_center():
     phones = [Phone(0.0, 0.025, "h#"), Phone(0.025, 0.04, "ao"), Phone(0.05, 0.06, "q"), Phone(0.06, 0.07, "t")]
-    # centers at 5, 15, 25, 35, 45 (a gap), 55 (left out), 65, 75 ms (past the end)
+    # The centers are at 5, 15, 25, 35, 45 (a gap), 55 (left out), 65 and 75 ms (past the end).
     assert frame_labels(phones, 0, 8, 0.01) == ["sil", "sil", "aa", "aa", None, None, "t", None]
     assert frame_labels(phones, 3, 2, 0.01) == ["aa", None]
     assert frame_labels([], 0, 2, 0.01) == [None, None]
@@ -136,7 +136,7 @@ def probe(folder: Path, split: str = "test", score_first_frame: bool = False):
 
 
 @pytest.mark.parametrize("score_first_frame", [False, True])
-def test_a_probe_finds_the_phone_of_the_scored_frame_where_it_is_and_not_where_it_is_not(labeled, score_first_frame):
+def test_a_probe_finds_the_phone_only_in_features_that_depend_on_the_scored_frame(labeled, score_first_frame):
     result = probe(labeled, score_first_frame=score_first_frame)
     assert result.accuracy["posterior mean"] > 0.95
     assert result.majority_phone == "iy"
@@ -168,7 +168,7 @@ def test_utterances_without_an_alignment_are_passed_over(labeled):
         probe(labeled)
 
 
-def test_validation_is_fitted_on_where_training_cannot_be(labeled):
+def test_without_training_alignments_probes_are_fitted_on_validation(labeled):
     assert probe(labeled, split="train").fitted_split == "valid"
     (labeled / "data" / "train" / "phones.ctm").unlink()
     assert probe(labeled).fitted_split == "valid"
@@ -192,7 +192,7 @@ def test_from_phone_files_of_timit_to_accuracies(tmp_path, model, capsys):
     exp = make_experiment(tmp_path, shards=str(tmp_path / "shards"), model=model)
     latents(exp, phones=tmp_path / "data", device="cpu")
     found = json.loads((exp / "latents.json").read_text())["probe"]
-    # Of the 20 frames of a sentence, the first is not scored, 7 are of h# and 12 of sh.
+    # A sentence has 20 frames. The first is not scored, 7 are labeled h# and 12 are labeled sh.
     assert (found["fitted_utterances"], found["fitted_frames"]) == (27, 27 * 19)
     assert (found["scored_utterances"], found["scored_frames"]) == (10, 10 * 19)
     assert (found["majority_phone"], found["majority_accuracy"]) == ("sh", pytest.approx(12 / 19))

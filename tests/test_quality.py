@@ -1,4 +1,4 @@
-"""The comparison of samples with real speech, and which speech of each is taken."""
+"""The comparison of samples with real speech, and the choice of the speech that is compared."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from zfaudio.command import run_command
 from zfaudio.data.manifest import read_manifest
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
-from zfaudio.evaluation.quality import cut_to_length, measure_quality, quality, real_pieces, total_samples
+from zfaudio.evaluation.quality import cut_to_length, measure_quality, quality, read_quality, real_pieces, total_samples
 from zfaudio.generation.samples import Sample, write_sample_list
 
 RATE = 16000
@@ -75,7 +75,7 @@ def test_the_three_sets_are_equally_long(shards, tmp_path):
     assert result.samples == int(np.ceil(available))
 
 
-def test_real_speech_is_each_stretch_of_the_split_once_in_an_order_of_the_seed(shards):
+def test_real_speech_is_each_piece_of_the_split_once_in_an_order_that_depends_on_the_seed(shards):
     manifest = read_manifest(shards)
     pieces = real_pieces(shards, manifest, "test", 5000, wanted=10**9, seed=0)
     whole = [one.frames.reshape(-1) for one in read_utterances(shards, "test")]
@@ -87,13 +87,13 @@ def test_real_speech_is_each_stretch_of_the_split_once_in_an_order_of_the_seed(s
     assert all(np.array_equal(one, two) for one, two in zip(pieces, again, strict=True))
 
 
-def test_of_a_large_split_some_shards_are_read(tmp_path):
+def test_only_some_shards_of_a_large_split_are_read(tmp_path):
     shards = make_shards(tmp_path, {"train": 30, "test": 1}, frames=40, frame_size=200)
     pieces = real_pieces(shards, read_manifest(shards), "train", 4000, wanted=2000, seed=0)
     assert 20_000 <= total_samples(pieces) < 20_000 + 3 * 40 * 200
 
 
-def test_pieces_are_taken_to_the_very_sample():
+def test_pieces_are_cut_to_an_exact_number_of_samples():
     pieces = [np.arange(5), np.arange(3), np.arange(4)]
     assert [len(piece) for piece in cut_to_length(pieces, 7)] == [5, 2]
     assert [len(piece) for piece in cut_to_length(pieces, 5)] == [5]
@@ -103,7 +103,8 @@ def test_pieces_are_taken_to_the_very_sample():
 def test_the_command_writes_its_result_and_a_table(shards, tmp_path, capsys):
     exp = make_experiment(tmp_path, shards=shards)
     write_samples(exp / "samples", speeches(4))
-    quality(exp)
+    returned = quality(str(exp))
+    assert read_quality(exp / "quality.json") == returned
     result = json.loads((exp / "quality.json").read_text())
     assert (result["split"], result["floor_split"], result["checkpoint_steps"]) == ("test", "train", [500])
     printed = capsys.readouterr().out

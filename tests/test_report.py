@@ -63,7 +63,7 @@ RESULT = {
 
 
 class Reader(HTMLParser):
-    """Collects text and sources, and sees that every element is closed."""
+    """Collects the text and the sources of a page, and checks that every element is closed."""
 
     VOID = frozenset({"meta", "img", "br", "link", "input"})
 
@@ -110,7 +110,7 @@ def write_metrics(path, steps):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A whole experiment; tests that change it take a copy."""
+    """A complete experiment; tests that change it use a copy."""
     folder = tmp_path_factory.mktemp("report")
     exp = make_experiment(folder)
     soundfile.write(folder / "spoken.wav", speech(3000), RATE)
@@ -130,7 +130,7 @@ def exp(made, tmp_path):
 
 @pytest.fixture(scope="module")
 def whole_page(made):
-    report(made)
+    assert report(str(made)) == made / "report.html"
     return read(made / "report.html")
 
 
@@ -145,7 +145,7 @@ def test_the_page_has_every_part_and_lacks_nothing(whole_page):
 
 def test_the_result_stands_beside_its_references(whole_page):
     assert "zforcing ≥ −10.00 −12.50 to −8.25 ≤ 9.000" in whole_page.text
-    # ten nats a frame of twenty samples are 0.721 bits a sample
+    # Ten nats per frame of twenty samples are 0.721 bits per sample.
     assert "i.i.d. Gaussian −20.00 – 9.721" in whole_page.text
     assert "FLAC – – 5.750" in whole_page.text
     assert "median frame −9.0 nats" in whole_page.text
@@ -153,7 +153,7 @@ def test_the_result_stands_beside_its_references(whole_page):
 
 
 def test_sound_and_pictures_inside_the_page_decode(whole_page):
-    # three real utterances, a sample, a continuation, a recording and its reconstruction
+    # Three real utterances, a sample, a continuation, a recording and its reconstruction.
     assert len(whole_page.sources["audio"]) == len(whole_page.sources["img"]) == 7
     for source in whole_page.sources["audio"]:
         head, data = source.split(",")

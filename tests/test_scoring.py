@@ -1,4 +1,4 @@
-"""Scoring in passes, and in the segments of the published evaluation."""
+"""Scoring in several passes, and in the segments of the published evaluation."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_segments_score_what_the_published_evaluation_computes(name):
         assert one.frame_nats.sum() == pytest.approx(one.nats)
 
 
-def test_cutting_changes_nothing_before_the_first_cut_that_a_model_cannot_look_behind():
+def test_cutting_changes_nothing_before_the_first_cut_for_a_model_that_only_looks_back():
     model, batch = build(tiny("rnn")).eval(), batch_of(LENGTHS)
     whole = list(score_utterances(model, [batch], CPU))
     cut = list(score_utterances(model, [batch], CPU, segments=Segments(longest=97)))

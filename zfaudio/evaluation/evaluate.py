@@ -36,11 +36,11 @@ class Estimator:
 
 
 def evaluate(
-    checkpoint: Path | str,
+    checkpoint: str | Path,
     *,
-    shards: str = "",
+    shards: str | Path = "",
     split: str = "test",
-    json: Path | str | None = None,
+    json: str | Path | None = None,
     draws: int = 4,
     importance_samples: int = 1,
     protocol: Protocol = "whole",
@@ -79,7 +79,7 @@ def evaluate(
     trained = load_checkpoint(Path(checkpoint), pick_device(device))
     if dequantize is not None:
         trained.config.data.dequantize = dequantize
-    location = shards or trained.config.data.shards
+    location = str(shards) or trained.config.data.shards
     check_shards_fit(trained, location, split)
     importance_weighted = importance_samples > 1 and trained.model.bound == "elbo"
     if trained.model.bound == "exact":

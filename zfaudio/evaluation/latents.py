@@ -56,12 +56,12 @@ class LatentsResult:
 
 
 def latents(
-    exp: Path | str,
+    exp: str | Path,
     *,
-    shards: str = "",
+    shards: str | Path = "",
     split: str = "test",
-    json: Path | str | None = None,
-    phones: Path | str | None = None,
+    json: str | Path | None = None,
+    phones: str | Path | None = None,
     seed: int = 0,
     device: DeviceName = "auto",
     frames_per_batch: int = 32_768,
@@ -94,7 +94,7 @@ def latents(
     if frames_per_batch < 1:
         raise UserError("--frames-per-batch must be at least 1")
     trained = load_checkpoint(exp, pick_device(device))
-    location = shards or trained.config.data.shards
+    location = str(shards) or trained.config.data.shards
     check_shards_fit(trained, location, split)
     result = measure_latents(trained, location, split, seed, frames_per_batch)
     if phones is not None:
@@ -107,7 +107,7 @@ def latents(
     return result
 
 
-def read_latents(path: Path | str) -> LatentsResult:
+def read_latents(path: str | Path) -> LatentsResult:
     """Read latents.json. Raises UserError if the file is missing or is not one; the message names the wrong field."""
     return read_json(LatentsResult, Path(path), "zfaudio latents", FORMAT_VERSION)
 
@@ -126,7 +126,8 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
             if batch_totals is None and batch_terms[0].state_cut is None:
                 name = trained.config.model.name
                 raise UserError(
-                    f"{trained.path}: {name} has neither latents nor a state; there is nothing to leave out"
+                    f"{trained.path}: {name} has neither latents nor a state h_t among its terms "
+                    "(FrameTerms.latents, FrameTerms.hidden); there is nothing to leave out"
                 )
             terms += batch_terms
             totals = batch_totals if totals is None or batch_totals is None else totals + batch_totals

@@ -83,12 +83,12 @@ class QualityRow:
 
 
 def quality(
-    exp: Path | str,
+    exp: str | Path,
     *,
-    samples: Path | str | None = None,
-    shards: str = "",
+    samples: str | Path | None = None,
+    shards: str | Path = "",
     split: str = "test",
-    json: Path | str | None = None,
+    json: str | Path | None = None,
     seed: int = 0,
 ) -> QualityResult:
     """Compare samples of a model with real speech: spectra, voicing and F0, each next to what real speech gets.
@@ -113,14 +113,14 @@ def quality(
     exp = Path(exp)
     if split == FLOOR_SPLIT:
         raise UserError(f"--split {split}: the floor compares {FLOOR_SPLIT} with another split; choose test or valid")
-    location = shards or read_config(exp / "config.yaml").data.shards
+    location = str(shards) or read_config(exp / "config.yaml").data.shards
     result = measure_quality(exp / "samples" if samples is None else Path(samples), location, split, seed)
     print(describe(result))
     write_json(exp / QUALITY_FILE if json is None else Path(json), result)
     return result
 
 
-def read_quality(path: Path | str) -> QualityResult:
+def read_quality(path: str | Path) -> QualityResult:
     """Read quality.json. Raises UserError if the file is missing or is not one; the message names the wrong field."""
     return read_json(QualityResult, Path(path), "zfaudio quality", FORMAT_VERSION)
 

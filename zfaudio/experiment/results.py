@@ -70,7 +70,7 @@ class EvaluationResult:
     scores: list[Score]
 
 
-def read_result(path: Path) -> EvaluationResult:
+def read_result(path: str | Path) -> EvaluationResult:
     """Read the result of an evaluation, also one that an earlier version wrote.
 
     Raises:

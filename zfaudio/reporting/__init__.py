@@ -1,1 +1,5 @@
-"""Experiments as pages and tables."""
+"""Show results: tables that compare experiments, and HTML pages about one."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

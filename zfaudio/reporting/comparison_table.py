@@ -16,12 +16,12 @@ LIKELIHOODS = {
 
 
 def compare(
-    experiments: list[Path | str],
+    experiments: Sequence[str | Path],
     *,
     split: str = "test",
-    reference: Path | str | None = None,
+    reference: str | Path | None = None,
     group_seeds: bool = False,
-    csv: Path | str | None = None,
+    csv: str | Path | None = None,
 ) -> Comparison:
     """Print a table of experiments: likelihoods, their differences, sizes and speeds.
 

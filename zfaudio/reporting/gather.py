@@ -21,7 +21,7 @@ from zfaudio.experiment.results import read_result
 from zfaudio.generation.samples import SAMPLE_LIST, Sample, read_sample_list
 from zfaudio.reporting.clips import generated_clips, real_clips
 from zfaudio.reporting.comparison_table import tabulate_comparison
-from zfaudio.reporting.page import Page, TrainedModel
+from zfaudio.reporting.page import CheckpointFacts, Page
 from zfaudio.reporting.plots import plot_comparison, plot_kl_by_dimension, plot_training
 from zfaudio.reporting.score_table import page_order, tabulate_scores
 
@@ -57,10 +57,10 @@ def gather_page(exp: Path, compare: Sequence[Path] = (), group_seeds: bool = Fal
     attempt = missing.attempt
     metrics, sample_folder = exp / "metrics.csv", exp / "samples"
 
-    trained = attempt("model", lambda: read_trained_model(exp))
+    checkpoint = attempt("model", lambda: read_checkpoint_facts(exp))
     configuration = attempt("configuration", lambda: read_settings(exp / "config.yaml")) or {}
-    deviation = trained.manifest.deviation if trained else None
-    real_split = "valid" if trained and "test" not in trained.manifest.splits else "test"
+    deviation = checkpoint.manifest.deviation if checkpoint else None
+    real_split = "valid" if checkpoint and "test" not in checkpoint.manifest.splits else "test"
 
     result_files = attempt("result", lambda: find_results(exp)) or []
     read = [attempt("result", partial(read_result, path)) for path in result_files]
@@ -81,7 +81,7 @@ def gather_page(exp: Path, compare: Sequence[Path] = (), group_seeds: bool = Fal
     commands = [maker.command for maker in makers if maker is not None]
     return Page(
         name="/".join(exp.resolve().parts[-2:]),
-        trained=trained,
+        checkpoint=checkpoint,
         configuration=configuration,
         scores=[tabulate_scores(result) for result in results],
         comparison=tabulate_comparison(comparison) if comparison else None,
@@ -100,7 +100,7 @@ def gather_page(exp: Path, compare: Sequence[Path] = (), group_seeds: bool = Fal
     )
 
 
-def read_trained_model(exp: Path) -> TrainedModel:
+def read_checkpoint_facts(exp: Path) -> CheckpointFacts:
     """The step, size and corpus of the best checkpoint. Raises UserError if there is no checkpoint."""
     path = find_checkpoint(exp)
     try:
@@ -109,7 +109,7 @@ def read_trained_model(exp: Path) -> TrainedModel:
             parameters = sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}/model.safetensors: cannot be read ({error})") from None
-    return TrainedModel(int(path.name.removeprefix("step-")), parameters, read_manifest(str(path)))
+    return CheckpointFacts(int(path.name.removeprefix("step-")), parameters, read_manifest(str(path)))
 
 
 def find_results(exp: Path) -> list[Path]:

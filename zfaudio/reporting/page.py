@@ -19,8 +19,8 @@ TEMPLATES = Path(__file__).parent
 
 
 @dataclass
-class TrainedModel:
-    """The checkpoint that the page is about."""
+class CheckpointFacts:
+    """Facts about the checkpoint that the page is about."""
 
     step: int
     parameters: int
@@ -32,7 +32,7 @@ class Page:
     """What the template shows. A part that the experiment does not have is None or empty."""
 
     name: str
-    trained: TrainedModel | None
+    checkpoint: CheckpointFacts | None
     configuration: dict[str, dict[str, Any]]  # section -> setting -> value
     scores: list[ScoreTable]
     comparison: ComparisonTable | None

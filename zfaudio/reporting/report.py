@@ -8,11 +8,11 @@ from zfaudio.reporting.page import render_page
 
 
 def report(
-    exp: Path | str,
+    exp: str | Path,
     *,
-    compare: tuple[Path | str, ...] = (),
+    compare: tuple[str | Path, ...] = (),
     group_seeds: bool = False,
-    out: Path | str | None = None,
+    out: str | Path | None = None,
 ) -> Path:
     """Write an HTML page about an experiment: result, speech, training curves, configuration, command lines.
 
@@ -34,7 +34,7 @@ def report(
     if not exp.is_dir():
         raise UserError(f"{exp}: no such folder; give an experiment (the --exp of zfaudio train)")
     page = gather_page(exp, [Path(experiment) for experiment in compare], group_seeds)
-    if not (page.trained or page.training_plots or page.scores or page.generated):
+    if not (page.checkpoint or page.training_plots or page.scores or page.generated):
         raise UserError(f"{exp}: not an experiment (no checkpoint, metrics.csv, results or samples)")
     path = exp / "report.html" if out is None else Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)

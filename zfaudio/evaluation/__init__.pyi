@@ -1,0 +1,16 @@
+from .ablation import AblationLoss as AblationLoss
+from .ablation import LatentUsage as LatentUsage
+from .comparison import Comparison as Comparison
+from .comparison import ComparisonRow as ComparisonRow
+from .comparison import compare_experiments as compare_experiments
+from .latents import LatentsResult as LatentsResult
+from .latents import read_latents as read_latents
+from .phone_probe import ProbeResult as ProbeResult
+from .quality import QualityResult as QualityResult
+from .quality import read_quality as read_quality
+from .scoring import UtteranceScore as UtteranceScore
+from .scoring import score_utterances as score_utterances
+from .units import Units as Units
+from .units import average_per_frame as average_per_frame
+from .units import bootstrap_interval as bootstrap_interval
+from .units import paired_interval as paired_interval
