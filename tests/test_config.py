@@ -1,12 +1,17 @@
 import dataclasses
+import functools
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zfaudio.config import DataConfig, RunConfig, TrainConfig, ZForcingConfig
+from zfaudio.command import run_command
+from zfaudio.config import DataConfig, ModelConfig, RNNConfig, RunConfig, TrainConfig, ZForcingConfig
 from zfaudio.errors import UserError
-from zfaudio.experiment.config_file import read_config, write_config
+from zfaudio.experiment.config_file import read_config, read_settings, write_config
+from zfaudio.training.options import with_model_settings
+from zfaudio.training.train import train
 
 
 @given(
@@ -36,3 +41,106 @@ def test_a_missing_or_foreign_configuration_is_named(tmp_path):
 def test_sizes_must_be_positive(name):
     with pytest.raises(UserError, match=rf"train\.{name} is 0"):
         dataclasses.replace(TrainConfig(), **{name: 0})
+
+
+def of_version_1(model: dict[str, object]) -> str:
+    """The text of a configuration as it was before models had settings of their own."""
+    settings = {**dataclasses.asdict(ZForcingConfig()), "smoothing": True, "residual_posterior": True, **model}
+    sections = {name: dataclasses.asdict(part) for name, part in vars(RunConfig()).items()}
+    return yaml.safe_dump({**sections, "model": settings})
+
+
+def test_a_configuration_of_version_1_is_read_without_the_settings_that_its_model_does_not_have(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(of_version_1({"name": "rnn", "hidden_size": 7, "head": "factorised"}))
+    assert read_config(path) == RunConfig(model=RNNConfig(hidden_size=7))
+
+
+def test_a_configuration_of_a_newer_version_is_refused(tmp_path):
+    path = tmp_path / "config.yaml"
+    write_config(RunConfig(), path)
+    path.write_text(path.read_text().replace("format_version: 2", "format_version: 3"))
+    with pytest.raises(UserError, match="format_version 3 is of a newer zfaudio"):
+        read_config(path)
+
+
+def test_settings_lie_on_top_of_their_base_and_of_its_base(tmp_path):
+    (tmp_path / "first.yaml").write_text("model: {name: vrnn, hidden_size: 5}\ntrain: {max_steps: 7, seed: 1}")
+    (tmp_path / "second.yaml").write_text("base: first.yaml\ntrain: {seed: 2}")
+    (tmp_path / "third.yaml").write_text("base: second.yaml\ndata: {dequantize: false}")
+    assert read_settings(tmp_path / "third.yaml") == {
+        "model": {"name": "vrnn", "hidden_size": 5},
+        "train": {"max_steps": 7, "seed": 2},
+        "data": {"dequantize": False},
+    }
+
+
+def test_a_base_in_a_circle_or_missing_is_a_users_mistake(tmp_path):
+    (tmp_path / "first.yaml").write_text("base: second.yaml")
+    (tmp_path / "second.yaml").write_text("base: first.yaml")
+    with pytest.raises(UserError, match=r"second\.yaml: its base leads back to itself"):
+        read_settings(tmp_path / "first.yaml")
+    (tmp_path / "third.yaml").write_text("base: nothing.yaml")
+    with pytest.raises(UserError, match=r"nothing\.yaml: no such file"):
+        read_settings(tmp_path / "third.yaml")
+
+
+def test_another_model_on_top_drops_what_it_does_not_have(tmp_path):
+    (tmp_path / "default.yaml").write_text("model: {hidden_size: 5, latent_size: 3, auxiliary: none}")
+    (tmp_path / "row.yaml").write_text("base: default.yaml\nmodel: {name: rnn}")
+    assert read_settings(tmp_path / "row.yaml") == {"model": {"name": "rnn", "hidden_size": 5}}
+
+
+def test_a_setting_that_the_model_does_not_have_is_named(tmp_path):
+    path = tmp_path / "row.yaml"
+    path.write_text("model: {name: rnn, latent_size: 999}")
+    with pytest.raises(UserError, match=r"row\.yaml: model rnn has no setting latent_size; it has .*hidden_size"):
+        read_settings(path)
+
+
+# The command line of training
+
+
+def options_of(*arguments: str) -> ModelConfig:
+    """The model's settings that a command line of training gives."""
+    models = []
+
+    @functools.wraps(train)
+    def catch(data, model, objective, train, exp, resume):
+        models.append(model)
+
+    command, words = with_model_settings(catch, list(arguments))
+    run_command(command, words, prog="zfaudio train")
+    return models[0]
+
+
+def test_options_win_over_files_and_later_files_over_earlier_ones(tmp_path):
+    (tmp_path / "first.yaml").write_text("model: {hidden_size: 5, latent_size: 3}")
+    (tmp_path / "second.yaml").write_text("model: {latent_size: 4}")
+    files = ("--config", str(tmp_path / "first.yaml"), f"--config={tmp_path / 'second.yaml'}")
+    assert options_of("--model.hidden_size", "6", *files) == ZForcingConfig(hidden_size=6, latent_size=4)
+
+
+def test_a_model_on_the_command_line_keeps_those_settings_of_a_file_that_it_has(tmp_path):
+    (tmp_path / "file.yaml").write_text("model: {hidden_size: 5, latent_size: 3}")
+    assert options_of("--config", str(tmp_path / "file.yaml"), "--model.name=rnn") == RNNConfig(hidden_size=5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model.name", "rnn", "--model.latent_size", "999"), "--model.latent_size: model rnn has no setting"),
+        (("--model.hiden_size=3",), "--model.hiden_size: model zforcing has no setting hiden_size; it has auxiliary"),
+        (("--model.name", "lstm"), "model.name is 'lstm'; choose zforcing, vrnn, srnn, rnn, sample_ar, or give an imp"),
+        (("--model.name", "no_such_package.Model"), "Python finds no module 'no_such_package'"),
+        (("--model.name", "zfaudio.models.rnn.GRU"), "module 'zfaudio.models.rnn' has no 'GRU'"),
+        (("--model.name", "pathlib.Path"), "'pathlib.Path', which is not a subclass of zfaudio.models.base.FrameModel"),
+        (("--config", "nothing.yaml"), "nothing.yaml: no such file"),
+        (("--config",), "--config needs a value"),
+    ],
+)
+def test_a_mistake_in_the_options_of_training_is_one_line(arguments, message):
+    with pytest.raises(UserError) as raised:
+        with_model_settings(train, list(arguments))
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)

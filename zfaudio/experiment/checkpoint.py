@@ -1,6 +1,6 @@
 """Checkpoints: folders in EXP/checkpoints that appear whole or not at all. EXP/best and EXP/last link to two of them.
 
-Scoring and generation need model.safetensors, config.yaml and manifest.json (of the shards); resuming needs training.pt.
+Scoring and generation need model.safetensors, config.yaml and manifest.json (of the shards), resuming training.pt too.
 """
 
 import os
@@ -151,6 +151,7 @@ def load_training_state(checkpoint: Path) -> dict[str, Any]:
     """
     path = checkpoint / "training.pt"
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        training: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return training
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{path}: cannot be resumed from ({str(error).splitlines()[0]})") from None

@@ -8,6 +8,7 @@ import yaml
 
 from zfaudio.config import DataConfig, ObjectiveConfig, RunConfig, TrainConfig, ZForcingConfig
 from zfaudio.errors import UserError
+from zfaudio.experiment.typed_json import parse_dataclass
 from zfaudio.models.registry import find_model
 
 FORMAT_VERSION = 2
@@ -36,21 +37,29 @@ def read_config(path: Path) -> RunConfig:
     settings = read_settings(path)
     try:
         return RunConfig(
-            model=find_model(model_name(settings)).config_class(**settings["model"]),
-            objective=ObjectiveConfig(**settings["objective"]),
-            data=DataConfig(**settings["data"]),
-            train=TrainConfig(**settings["train"]),
+            model=parse_dataclass(find_model(model_name(settings)).config_class, settings["model"], "model"),
+            objective=parse_dataclass(ObjectiveConfig, settings["objective"], "objective"),
+            data=parse_dataclass(DataConfig, settings["data"], "data"),
+            train=parse_dataclass(TrainConfig, settings["train"], "train"),
         )
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a configuration that this version of zfaudio reads ({error})") from None
+    except KeyError as error:
+        raise UserError(f"{path}: not the configuration of a run: section {error} is missing") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a configuration that this version of zfaudio reads: {error}") from None
 
 
-def read_settings(path: Path) -> Settings:
+def read_settings(path: Path, above: tuple[Path, ...] = ()) -> Settings:
     """The settings in a file, on top of those of the file that its `base` names (relative to its folder).
+
+    Args:
+        path: the file.
+        above: the files that have this one as their base.
 
     Raises:
         UserError: the file or its base is missing or malformed, or sets what its model does not have.
     """
+    if path.resolve() in above:
+        raise UserError(f"{above[-1]}: its base leads back to itself")
     content = read_yaml(path)
     version = content.pop("format_version", 1)
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -59,7 +68,7 @@ def read_settings(path: Path) -> Settings:
     if not isinstance(content, dict) or not all(isinstance(section, dict) for section in content.values()):
         raise UserError(f"{path}: not a configuration; it holds sections such as model, train and data")
     own = of_this_version(content)
-    settings = own if base is None else overlay(read_settings(path.parent / str(base)), own)
+    settings = own if base is None else overlay(read_settings(path.parent / str(base), (*above, path.resolve())), own)
     check_model_settings(settings, str(path))
     return settings
 

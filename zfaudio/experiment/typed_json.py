@@ -70,7 +70,7 @@ def _parse(kind: Any, value: Any, name: str) -> Any:
     """`value`, which is the field `name` of the file, as `kind`. Raises ValueError if it is something else."""
     origin, arguments = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        return _parse_dataclass(kind, value, name)
+        return parse_dataclass(kind, value, name)
     if origin in (Union, types.UnionType):
         if value is None and types.NoneType in arguments:
             return None
@@ -93,7 +93,17 @@ def _parse(kind: Any, value: Any, name: str) -> Any:
     raise ValueError(f"field {name} is {_shortened(value)}, not {wanted}")
 
 
-def _parse_dataclass(kind: Any, fields: dict[str, Any], name: str) -> Any:
+def parse_dataclass(kind: Any, fields: dict[str, Any], name: str = "") -> Any:
+    """A dataclass from its fields, with every field checked.
+
+    Args:
+        kind: the dataclass.
+        fields: its fields by name.
+        name: name of the dataclass in the file that it comes from, for error messages.
+
+    Raises:
+        ValueError: a field is missing, unknown or of another type; the message names it.
+    """
     prefix = f"{name}." if name else ""
     hints = _type_hints(kind)
     for field in dataclasses.fields(kind):

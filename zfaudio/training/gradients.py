@@ -10,9 +10,12 @@ from zfaudio.models.base import FrameTerms, RecurrentState
 from zfaudio.ops.cuda_graph import Recorded, Recorder, record_cuda_graph
 from zfaudio.training.objective import Weights, training_loss
 
+# Terms, loss, and the norm of the gradient before clipping.
+StepResult = tuple[FrameTerms, Tensor, Tensor]
+
 # (frames, lengths, state, weights) -> terms, loss, and the norm of the gradient before clipping, which is not finite if
 # the loss is not. The clipped gradients are left in the parameters.
-Gradients = Callable[[Tensor, Tensor, RecurrentState, Weights], tuple[FrameTerms, Tensor, Tensor]]
+Gradients = Callable[[Tensor, Tensor, RecurrentState, Weights], StepResult]
 
 
 def clipped_gradients(
@@ -30,9 +33,7 @@ def clipped_gradients(
         backward: runs the backward pass from a loss.
     """
 
-    def compute(
-        frames: Tensor, lengths: Tensor, state: RecurrentState, weights: Weights
-    ) -> tuple[FrameTerms, Tensor, Tensor]:
+    def compute(frames: Tensor, lengths: Tensor, state: RecurrentState, weights: Weights) -> StepResult:
         for parameter in parameters:
             parameter.grad = None
         terms = model(frames, lengths, state)
@@ -44,20 +45,18 @@ def clipped_gradients(
     return compute
 
 
-def recorded(gradients: Gradients, record: Recorder = record_cuda_graph) -> Gradients:
+def recorded(gradients: Gradients, record: Recorder[StepResult] = record_cuda_graph) -> Gradients:
     """The same function, launched as one CUDA graph, for batches of one shape. Results are valid until the next call.
 
     The parameters keep the gradient tensors of the recording, and each replay fills them again.
     """
 
-    def work(frames: Tensor, lengths: Tensor, weights: Tensor, *state: Tensor) -> tuple[FrameTerms, Tensor, Tensor]:
+    def work(frames: Tensor, lengths: Tensor, weights: Tensor, *state: Tensor) -> StepResult:
         return gradients(frames, lengths, state, Weights(*weights.unbind()))
 
     replayed = Recorded(work, record)
 
-    def compute(
-        frames: Tensor, lengths: Tensor, state: RecurrentState, weights: Weights
-    ) -> tuple[FrameTerms, Tensor, Tensor]:
+    def compute(frames: Tensor, lengths: Tensor, state: RecurrentState, weights: Weights) -> StepResult:
         as_tensor = torch.tensor(dataclasses.astuple(weights), device=frames.device)
         return replayed(frames, lengths, as_tensor, *state)
 

@@ -74,7 +74,7 @@ def with_annotation(command: Command, name: str, annotation: type) -> Command:
     def annotated(*args: Any, **kwargs: Any) -> Any:
         return command(*args, **kwargs)
 
-    del annotated.__wrapped__  # type: ignore[attr-defined]
+    del annotated.__wrapped__
     signature = inspect.signature(command)
     parameters = signature.parameters | {name: signature.parameters[name].replace(annotation=annotation)}
     annotated.__signature__ = signature.replace(parameters=list(parameters.values()))  # type: ignore[attr-defined]
