@@ -1,4 +1,4 @@
-"""Speech-like recordings for benchmarks that need a corpus, so that they run in a fresh clone."""
+"""Synthesize speech-like recordings, so that benchmarks that need a corpus run in a fresh clone."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ RATE = 16000
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:
-    """Voiced syllables with a little noise, int16 [samples]; like real speech, it takes FLAC 5 to 6 bits a sample."""
+    """Voiced syllables with a little noise, int16 [samples]. As for real speech, FLAC needs 5 to 6 bits per sample."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
     phase = 2 * np.pi * np.cumsum(rng.uniform(90, 220) * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * time))) / RATE
@@ -20,7 +20,7 @@ def speech(seconds: float, seed: int) -> np.ndarray:
 
 
 def recordings(folder: Path, count: int = 60, seconds: float = 8.6) -> list[Path]:
-    """Write so many FLAC files into the folder, each of its own length around `seconds`."""
+    """Write `count` FLAC files into the folder, of different lengths around `seconds`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"speaker{number % 10}-{number:04d}.flac" for number in range(count)]
     for number, path in enumerate(paths):
@@ -29,7 +29,7 @@ def recordings(folder: Path, count: int = 60, seconds: float = 8.6) -> list[Path
 
 
 def repeated(paths: list[Path], folder: Path, hours: float) -> list[Path]:
-    """Links to the recordings under so many names that they last so many hours; at least one name each."""
+    """Link the recordings under several names each, so that together they last `hours`; at least one name each."""
     seconds = sum(soundfile.info(path).duration for path in paths)
     times = max(1, round(hours * 3600 / seconds))
     folder.mkdir(parents=True, exist_ok=True)

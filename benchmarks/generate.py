@@ -1,4 +1,4 @@
-"""Speech from Z-forcing at the TIMIT size: seconds of computing a second of speech, beside the published way.
+"""Speed of generation with Z-forcing at the TIMIT size, compared with the published implementation.
 
 python -m benchmarks.generate --device cpu [--json FILE]
 """
@@ -10,19 +10,19 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.published import published_speech
-from benchmarks.timing import load_before, medians_in_alternation, report
+from benchmarks.timing import load_before, medians_in_alternation, processor, report
 from zfaudio.command import run_command
 from zfaudio.config import ZForcingConfig
 from zfaudio.data.manifest import FORMAT_VERSION, Manifest
 from zfaudio.distributions import Quantizer
 from zfaudio.generation.sampling import GeneratedWaveform, Temperatures, sample_speech
 from zfaudio.models.zforcing import ZForcing
-from zfaudio.ops.products import own_products
+from zfaudio.ops.products import packed_weight
 
 FRAME_SIZE = 200
 RATE = 16000
 DEVIATION = 1000.0  # of the waveforms, in 16-bit steps
-VOICES = (1, 64)
+VOICES = (1, 64)  # numbers of waveforms generated together
 MEMORY = 256e6  # bytes, far more than a cache holds
 
 
@@ -34,15 +34,15 @@ def generate(
     voices: tuple[int, ...] = VOICES,
     turns: int = 5,
 ) -> None:
-    """Time `zfaudio generate`'s sampling, draws and 16-bit samples included, beside the published loop.
+    """Time the sampling of `zfaudio generate`, from the random draws to 16-bit samples, and the published loop.
 
     Args:
         device: where to compute.
-        json: also write the results to this file.
-        seconds: of speech, of each voice.
-        hidden_size: of the model; the other sizes are half and a quarter of it.
-        voices: how many at once.
-        turns: how often each way is timed; medians are given.
+        json: file to write the results to as well.
+        seconds: length of each voice's speech.
+        hidden_size: hidden size of the model; its other sizes are half and a quarter of it.
+        voices: numbers of voices to generate together.
+        turns: how often each implementation is timed; the medians are reported.
     """
     load = load_before()
     config = ZForcingConfig(
@@ -55,16 +55,19 @@ def generate(
     model = ZForcing(config, FRAME_SIZE, Quantizer(0.0, DEVIATION)).to(device).eval()
     weights = weights_per_step(config)
     square = torch.randn(2048, 2048, device=device)
+    multiply = packed_weight(square)
     in_memory, as_large = (torch.ones(int(size), device=device) for size in (MEMORY / 4, weights))
     tasks: dict[str, Callable[[], Any]] = {
-        "large product": lambda: own_products(square)(square, square)[0, 0].item(),
+        "large product": lambda: multiply(square)[0, 0].item(),
         "reading memory": lambda: in_memory.sum().item(),
         "reading as much as the weights": lambda: as_large.sum().item(),
     }
     for count in voices:
         tasks[f"published, {count}"] = lambda count=count: published_speech(model, count, round(seconds * RATE))
-        for way, low in (("zfaudio", False), ("bfloat16", True)):
-            tasks[f"{way}, {count}"] = lambda count=count, low=low: speak(model, round(seconds * RATE), count, low)
+        for name, bfloat16 in (("zfaudio", False), ("bfloat16", True)):
+            tasks[f"{name}, {count}"] = lambda count=count, bfloat16=bfloat16: speak(
+                model, round(seconds * RATE), count, bfloat16
+            )
     median = medians_in_alternation(tasks, turns)
 
     gflops = 2 * 2048**3 / median["large product"] / 1e9
@@ -72,6 +75,7 @@ def generate(
     cached = 4 * weights / median["reading as much as the weights"] / 1e9
     results: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "load_before": load,
         "megabytes_of_weights": round(4 * weights / 1e6, 1),
@@ -84,34 +88,34 @@ def generate(
         ("voices", "published", "zfaudio", "speed-up", "bound: memory", "bound: products", "products in bfloat16")
     ]
     for count in voices:
-        published, ours, low = (
-            median[f"{way}, {count}"] / seconds / count for way in ("published", "zfaudio", "bfloat16")
+        published, ours, in_bfloat16 = (
+            median[f"{name}, {count}"] / seconds / count for name in ("published", "zfaudio", "bfloat16")
         )
-        steps = RATE / FRAME_SIZE  # a second
+        steps = RATE / FRAME_SIZE  # per second of speech
         by_memory = steps / count * 4 * weights / memory / 1e9
         by_products = steps * 2 * weights / gflops / 1e9
         results["voices"][count] = {
             "published_s_per_s": round(published, 5),
             "s_per_s": round(ours, 5),
-            "bf16_s_per_s": round(low, 5),
+            "bf16_s_per_s": round(in_bfloat16, 5),
             "speedup_vs_published": round(published / ours, 3),
             "gb_per_second": round(steps / count * 4 * weights / ours / 1e9, 2),
             "fraction_of_memory_bound": round(by_memory / ours, 3),
             "fraction_of_product_bound": round(by_products / ours, 3),
         }
-        rows.append((count, published, ours, f"{published / ours:.2f}", by_memory, by_products, low))
+        rows.append((count, published, ours, f"{published / ours:.2f}", by_memory, by_products, in_bfloat16))
     report(results, rows, json)
 
 
-def speak(model: ZForcing, samples: int, count: int, low: bool) -> list[GeneratedWaveform]:
-    """So many voices of so many samples, as `zfaudio generate` makes them, with products in bfloat16 where `low`."""
+def speak(model: ZForcing, samples: int, count: int, bfloat16: bool) -> list[GeneratedWaveform]:
+    """Generate `count` waveforms of `samples` samples as `zfaudio generate` does."""
     manifest = Manifest(FORMAT_VERSION, FRAME_SIZE, RATE, mean=0.0, deviation=DEVIATION)
-    with torch.autocast(model.embed.weight.device.type, torch.bfloat16, enabled=low):
+    with torch.autocast(model.embed.weight.device.type, torch.bfloat16, enabled=bfloat16):
         return list(sample_speech(model, manifest, samples, Temperatures(), seed=0, count=count))
 
 
 def weights_per_step(config: ZForcingConfig) -> int:
-    """Weights that a step of generation multiplies by, once embed and gen are folded into the LSTM's input matrix."""
+    """Number of weights that a step of generation reads, with embed and gen folded into the LSTM's input matrix."""
     hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
     return (mlp + 4 * hidden) * hidden + 2 * latent * mlp + 4 * hidden * (FRAME_SIZE + latent) + 2 * FRAME_SIZE * hidden
 

@@ -1,4 +1,4 @@
-"""Shards to training batches with one worker, beside the same bytes through plain tarfile and NumPy.
+"""Speed of loading training batches from shards, compared with reading the same bytes with tarfile and NumPy.
 
 python -m benchmarks.loader [--folder DIR] [--json FILE]
 """
@@ -16,30 +16,31 @@ from typing import Any
 import numpy as np
 
 from benchmarks.corpus import recordings, repeated
-from benchmarks.timing import load_before, medians_in_alternation, report
+from benchmarks.timing import load_before, medians_in_alternation, processor, report
 from zfaudio.command import run_command
+from zfaudio.config import DataConfig
 from zfaudio.corpus.folder import FolderConfig
 from zfaudio.data.frames import dequantize
-from zfaudio.data.loader import DataConfig, TrainingStream
+from zfaudio.data.loader import TrainingStream
 from zfaudio.data.manifest import Manifest, read_manifest
 from zfaudio.data.shard import shard
 
 BATCH = 32
 SEGMENT = 40  # frames
-LENGTHS = {"whole recordings": 15.0, "half a second": 0.5}  # seconds that an utterance has at most
+LENGTHS = {"whole recordings": 15.0, "half a second": 0.5}  # longest utterance, in seconds
 
 
 def loader(folder: str = "", json: str = "", hours: float = 3.0, turns: int = 5) -> None:
-    """Time one epoch of training batches, of whole recordings and of half-second utterances (as of Blizzard 2013).
+    """Time one epoch of training batches, from whole recordings and from half-second utterances as in Blizzard 2013.
 
     Args:
-        folder: of FLAC files; speech-like ones are made when left out.
-        json: also write the results to this file.
-        hours: the recordings are linked under so many names that they last so long.
-        turns: how often each way is timed; medians are given.
+        folder: folder of FLAC files; by default, speech-like files are synthesized.
+        json: file to write the results to as well.
+        hours: total length of the corpus. Each recording is linked under several names to reach it.
+        turns: how often each implementation is timed; the medians are reported.
     """
     load = load_before()
-    results: dict[str, Any] = {"load_before": load, "batch": BATCH, "segment_frames": SEGMENT}
+    results: dict[str, Any] = {"load_before": load, "processor": processor(), "batch": BATCH, "segment_frames": SEGMENT}
     rows: list[tuple[object, ...]] = [("frames/s", "tarfile and NumPy", "zfaudio", "of its speed", "of the bound")]
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -53,25 +54,25 @@ def loader(folder: str = "", json: str = "", hours: float = 3.0, turns: int = 5)
 
 
 def measure(folder: Path, shards: Path, longest: float, turns: int) -> dict[str, float]:
-    """Speeds in frames a second, for utterances of at most so many seconds."""
+    """Measure speeds in frames per second, with utterances of at most `longest` seconds."""
     everything = FolderConfig(cut="fixed", max_seconds=longest, valid_fraction=0, test_fraction=0)
     with contextlib.redirect_stdout(io.StringIO()):
         shard(folder, shards, folder=everything)
     manifest = read_manifest(str(shards))
     total, utterances = manifest.split("train").frames, manifest.split("train").utterances
-    # One stream for all turns: in as many batches as an epoch has, it reads an epoch's utterances, though not the same.
+    # All turns read from one stream. It never ends, so a turn takes as many batches as one epoch has.
     stream = TrainingStream(str(shards), manifest, DataConfig(str(shards)), BATCH, SEGMENT, seed=0)
     scored = total - utterances
     frames = np.concatenate(plain_arrays(shards, manifest))
     out = np.empty(frames.shape, np.float32)
     tasks: dict[str, Callable[[], Any]] = {
         "baseline": lambda: sum(len(array) for array in plain_arrays(shards, manifest)),
-        "reading": lambda: [(shards / one.name).read_bytes() for one in manifest.split("train").shards],
+        "reading": lambda: [(shards / file.name).read_bytes() for file in manifest.split("train").shards],
         "dequantizing": lambda: dequantize(frames, manifest.mean, manifest.deviation, 0, 0, out),
         "zfaudio": lambda: deliver(stream, scored),
     }
     seconds = medians_in_alternation(tasks, turns)
-    # The worker reads and dequantizes, one after the other.
+    # One thread both reads and dequantizes.
     bound = seconds["reading"] + seconds["dequantizing"]
     return {
         "utterances": utterances,
@@ -86,10 +87,10 @@ def measure(folder: Path, shards: Path, longest: float, turns: int) -> dict[str,
 
 
 def plain_arrays(shards: Path, manifest: Manifest) -> list[np.ndarray]:
-    """Every utterance's frames, int16 [frames, frame_size], as tarfile, json and NumPy read them."""
+    """The frames of every utterance, int16 [frames, frame_size], read with tarfile, json and NumPy."""
     arrays = []
-    for one in manifest.split("train").shards:
-        with tarfile.open(shards / one.name) as tar:
+    for file in manifest.split("train").shards:
+        with tarfile.open(shards / file.name) as tar:
             for entry in tar:
                 content = tar.extractfile(entry)
                 assert content is not None
@@ -101,7 +102,7 @@ def plain_arrays(shards: Path, manifest: Manifest) -> list[np.ndarray]:
 
 
 def deliver(stream: TrainingStream, frames: int) -> None:
-    """Batches that score so many frames."""
+    """Take batches from the stream until they score so many frames."""
     while frames > 0:
         frames -= int((next(stream).lengths - 1).sum())
 

@@ -1,4 +1,4 @@
-"""A folder of FLAC to shards, with one process and with two, beside soundfile decoding the same files and nothing else.
+"""Speed of making shards from FLAC files, with one and two processes, compared with only decoding them.
 
 python -m benchmarks.shard [--folder DIR] [--json FILE]
 """
@@ -18,7 +18,7 @@ import soundfile
 from joblib.externals.loky import get_reusable_executor
 
 from benchmarks.corpus import recordings, repeated
-from benchmarks.timing import load_before, medians_in_alternation, report
+from benchmarks.timing import load_before, medians_in_alternation, processor, report
 from zfaudio.command import run_command
 from zfaudio.data.shard import shard
 
@@ -26,13 +26,13 @@ BLOCK = 1 << 20  # bytes
 
 
 def shard_folder(folder: str = "", json: str = "", hours: float = 16.0, turns: int = 3) -> None:
-    """Time the making of shards from a folder of recordings.
+    """Time `zfaudio shard` on a folder of recordings, and soundfile decoding the same files.
 
     Args:
-        folder: of FLAC files; speech-like ones are made when left out.
-        json: also write the results to this file.
-        hours: the recordings are linked under so many names that they last so long.
-        turns: how often each way is timed; medians are given.
+        folder: folder of FLAC files; by default, speech-like files are synthesized.
+        json: file to write the results to as well.
+        hours: total length of the recordings. Each file is linked under several names to reach it.
+        turns: how often each task is timed; the medians are reported.
     """
     load = load_before()
     with tempfile.TemporaryDirectory() as temporary:
@@ -54,45 +54,46 @@ def shard_folder(folder: str = "", json: str = "", hours: float = 16.0, turns: i
         seconds = medians_in_alternation(tasks, turns, lambda: remove(work / "samples", work / "shards"))
 
     one, two, decoding = seconds["one process"], seconds["two processes"], seconds["decoding"]
-    spoken = times * sum(info.duration for info in lengths)
+    speech_seconds = times * sum(info.duration for info in lengths)
     seconds.pop("stopping them")
     results = {
         "load_before": load,
+        "processor": processor(),
         "recordings": len(links),
-        "hours": round(spoken / 3600, 2),
+        "hours": round(speech_seconds / 3600, 2),
         "megabytes_of_samples": round(size / 1e6),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "of_the_speed_of_decoding": round(decoding / one, 3),
         "speedup_of_two_processes": round(one / two, 3),
         "speedup_of_two_once_started": round(one / seconds["two, started before"], 3),
-        # The disk takes shards while others are made.
+        # Finished shards are written to the disk while the next ones are made.
         "fraction_of_bound": round(max(decoding + seconds["hashing"], seconds["writing"]) / one, 3),
     }
-    rows = [(name, value, round(spoken / value), f"{decoding / value:.2f}") for name, value in seconds.items()]
+    rows = [(name, value, round(speech_seconds / value), f"{decoding / value:.2f}") for name, value in seconds.items()]
     report(results, [("", "s", "times real time", "of decoding's speed"), *rows], json)
 
 
 def decode(paths: list[Path]) -> None:
-    """Read every file, one after another, and let go of it."""
+    """Decode every file, one after another, without keeping the samples."""
     for path in paths:
         soundfile.read(path, dtype="int16")
 
 
 def make_shards(folder: Path, out: Path, processes: int) -> None:
-    """As `zfaudio shard FOLDER OUT --nj N`."""
+    """Do what `zfaudio shard FOLDER OUT --nj PROCESSES` does."""
     with contextlib.redirect_stdout(io.StringIO()):
         shard(folder, out, nj=processes)
 
 
 def hash_bytes(size: int) -> None:
-    """SHA-256 of so many bytes: the manifest holds that of every shard."""
+    """Compute the SHA-256 of so many bytes, as `zfaudio shard` does for its manifest."""
     digest, block = hashlib.sha256(), bytes(BLOCK)
     for _ in range(size // BLOCK):
         digest.update(block)
 
 
 def write_bytes(path: Path, size: int) -> None:
-    """So many bytes to a file, and on to the disk."""
+    """Write so many bytes to a file, and wait until they are on the disk."""
     block = os.urandom(BLOCK)
     with path.open("wb") as file:
         for _ in range(size // BLOCK):
@@ -102,7 +103,7 @@ def write_bytes(path: Path, size: int) -> None:
 
 
 def remove(file: Path, folder: Path) -> None:
-    """Make room."""
+    """Delete a file and a folder, if they exist."""
     file.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 

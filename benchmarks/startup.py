@@ -1,4 +1,4 @@
-"""How long `zfaudio --help` takes, and the first batch and step of training, beside importing torch.
+"""Time of `zfaudio --help`, and of training up to its first batch and step, compared with importing torch.
 
 python -m benchmarks.startup [--json FILE]
 """
@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.corpus import recordings
-from benchmarks.timing import load_before, medians_in_alternation, report
+from benchmarks.timing import load_before, medians_in_alternation, processor, report
 from zfaudio.command import run_command
 from zfaudio.config import DataConfig, RunConfig, TrainConfig, ZForcingConfig
 from zfaudio.data.shard import shard
 from zfaudio.experiment.config_file import write_config
 
-SMALL = ZForcingConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32)  # a step takes next to nothing
+# Small, so that a step takes almost no time.
+SMALL = ZForcingConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32)
 
-# torch.optim imports torch._dynamo when the first optimizer is made.
+# torch.optim imports torch._dynamo when the first optimizer is constructed.
 ADAM = "import torch; torch.optim.Adam([torch.zeros(1, requires_grad=True)])"
 
-# What `zfaudio train` does until then, without the command line.
+# What `zfaudio train` does until its first batch or step, without the command line.
 TRAINING = """
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,11 +37,11 @@ with TemporaryDirectory() as exp:
 
 
 def startup(json: str = "", turns: int = 5) -> None:
-    """Time fresh Python processes, from their start to their end.
+    """Time fresh Python processes from start to end.
 
     Args:
-        json: also write the results to this file.
-        turns: how often each is timed; medians are given.
+        json: file to write the results to as well.
+        turns: how often each process is timed; the medians are reported.
     """
     load = load_before()
     with tempfile.TemporaryDirectory() as temporary:
@@ -64,6 +65,7 @@ def startup(json: str = "", turns: int = 5) -> None:
     imported = seconds["import torch"]
     results: dict[str, Any] = {
         "load_before": load,
+        "processor": processor(),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "help_s": round(seconds["zfaudio --help"], 3),
         "first_batch_vs_torch_import": round(seconds["first batch"] / imported, 3),
@@ -75,7 +77,7 @@ def startup(json: str = "", turns: int = 5) -> None:
 
 
 def python(*arguments: str) -> None:
-    """A fresh interpreter."""
+    """Run a fresh Python interpreter with these arguments."""
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
