@@ -1,20 +1,21 @@
-# make demo   speak a corpus, train on it, report: four to ten minutes after installation
-# make test   ruff, then the whole test suite
-# make lint   ruff, formatting, mypy
+# make demo   make a corpus, train on it, and report: four to ten minutes after installation
+# make test   lint with ruff, then run all tests
+# make lint   ruff, formatting, types, import contracts
+# make docs   build the documentation in site/
 #
-# Each installs what it needs into .venv, once, and again when pyproject.toml has changed.
+# Each of them installs what it needs into .venv, once, and again after pyproject.toml has changed.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-demo
 	PATH="$(BIN):$$PATH" recipes/demo/run.sh
 
-# One thread a process: as many processes as cores are faster than threads that wait for each other.
+# One thread per process: several processes are faster than threads that wait for each other.
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
@@ -23,9 +24,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict
 
 $(VENV)/.installed-demo: EXTRAS := demo
 $(VENV)/.installed-dev: EXTRAS := demo,cluster,dev
+$(VENV)/.installed-docs: EXTRAS := docs
 
 $(VENV)/.installed-%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -35,4 +41,4 @@ $(VENV)/.installed-%: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) recipes/demo/data recipes/demo/exp
+	rm -rf $(VENV) site recipes/demo/data recipes/demo/exp

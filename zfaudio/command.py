@@ -1,53 +1,53 @@
-"""Turn a typed function into a command: its signature is the command line, its docstring the help."""
+"""Turn a typed function into a command: the signature becomes the command line, the docstring the help."""
 
 import inspect
 import json
 import shlex
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, get_origin
 
 from zfaudio.errors import UserError
 
 
 def run_command(function: Callable[..., Any], arguments: list[str], prog: str) -> None:
-    """Call `function` with what `arguments` say; a `UserError` becomes one line and exit status 1.
+    """Call a function with arguments from the command line.
 
-    So does an option or a configuration that cannot be read, with exit status 2.
+    Parameters without a default are positional, all others are options. Dashes and underscores in the name of an option
+    mean the same. An option for a bool may stand without a value, for true; an option for a list takes several words.
+    A UserError or OSError becomes one line and exit status 1, arguments that cannot be parsed one line and status 2.
 
-    Parameters without a default are positional, the others options; dashes and underscores in an option's
-    name mean the same, and a bool option given without a value means true. A list takes one word after another.
+    Args:
+        function: what to call; its return value is dropped.
+        arguments: the words of the command line.
+        prog: name of the command, for messages.
     """
     from jsonargparse import ArgumentParser, auto_cli
 
     class Parser(ArgumentParser):
-        """Shows lists as they are typed."""
+        """Shows lists in the help as they are typed."""
 
         def format_help(self, *options: Any) -> str:
             for action in self._actions:
-                if action.dest in lists_of(function):
+                if action.dest in list_parameters(function):
                     action.metavar = f"{action.dest.upper()}..."
-            return super().format_help(*options)
+            return str(super().format_help(*options))
 
     try:
         auto_cli(
             function,
-            args=spell_options(function, arguments),
+            args=for_jsonargparse(function, arguments),
             prog=prog,
             as_positional=True,
             exit_on_error=False,
             parser_class=Parser,
         )
     except ArgumentError as error:
-        # The parser's own report puts a page of options before what is wrong.
+        # jsonargparse would print a page of options before the error.
         print(f"{prog}: error: {' '.join(str(error).split())}; see {prog} --help", file=sys.stderr)
         sys.exit(2)
-    except UserError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        # A full disk or a forbidden folder is the user's to mend; the file's name is in the error.
+    except (UserError, OSError) as error:  # an OSError, such as a full disk, names the file itself
         print(f"{prog}: error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
@@ -55,41 +55,44 @@ def run_command(function: Callable[..., Any], arguments: list[str], prog: str) -
         sys.exit(130)
 
 
-def lists_of(function: Callable[..., Any]) -> set[str]:
-    """Parameters that take a list or a tuple."""
+def list_parameters(function: Callable[..., Any]) -> set[str]:
+    """Names of the parameters that take a list or a tuple."""
     parameters = inspect.signature(function).parameters
-    return {name for name, p in parameters.items() if get_origin(p.annotation) in (list, tuple, Sequence)}
+    return {name for name, p in parameters.items() if get_origin(p.annotation) in (list, tuple)}
 
 
-def spell_options(function: Callable[..., Any], arguments: list[str]) -> list[str]:
-    """`--allow-pipes` -> `--allow_pipes=true`, `--compare a b` -> `--compare ["a", "b"]`, as jsonargparse wants it."""
+def for_jsonargparse(function: Callable[..., Any], arguments: list[str]) -> list[str]:
+    """Arguments as jsonargparse expects them.
+
+    `--allow-pipes` becomes `--allow_pipes=true`, and `--compare a b` becomes `--compare ["a", "b"]`.
+    """
     parameters = inspect.signature(function).parameters
     switches = {name for name, p in parameters.items() if p.annotation is bool}
-    lists = lists_of(function)
+    lists = list_parameters(function)
     positional_list = any(p.kind is p.POSITIONAL_OR_KEYWORD for name, p in parameters.items() if name in lists)
-    spelled: list[str] = []
-    words: list[str] = []  # of a positional list
-    waiting = list(arguments)
-    while waiting:
-        argument = waiting.pop(0)
+    translated: list[str] = []
+    list_words: list[str] = []  # of a positional list
+    remaining = list(arguments)
+    while remaining:
+        argument = remaining.pop(0)
         if not argument.startswith("--"):
-            (words if positional_list and argument != "-h" else spelled).append(argument)
+            (list_words if positional_list and argument != "-h" else translated).append(argument)
             continue
         name, equals, value = argument[2:].partition("=")
         name = name.replace("-", "_")
         if name in lists:
-            following = next((i for i, word in enumerate(waiting) if word.startswith("--")), len(waiting))
-            spelled += [f"--{name}", json.dumps([value] if equals else waiting[:following])]
-            del waiting[: 0 if equals else following]
-        elif name in switches and not equals and waiting[:1] not in (["true"], ["false"]):
-            spelled.append(f"--{name}=true")
+            end = next((i for i, word in enumerate(remaining) if word.startswith("--")), len(remaining))
+            translated += [f"--{name}", json.dumps([value] if equals else remaining[:end])]
+            del remaining[: 0 if equals else end]
+        elif name in switches and not equals and remaining[:1] not in (["true"], ["false"]):
+            translated.append(f"--{name}=true")
         else:
-            spelled.append(f"--{name}{equals}{value}")
-            if not equals and waiting and not waiting[0].startswith("--"):
-                spelled.append(waiting.pop(0))
-    return [json.dumps(words), *spelled] if words else spelled
+            translated.append(f"--{name}{equals}{value}")
+            if not equals and remaining and not remaining[0].startswith("--"):
+                translated.append(remaining.pop(0))
+    return [json.dumps(list_words), *translated] if list_words else translated
 
 
 def command_line() -> str:
-    """The command line of this process as one could type it again."""
+    """The command line of this process, as one could type it again."""
     return shlex.join(["zfaudio" if sys.argv[0].endswith(("zfaudio", "__main__.py")) else sys.argv[0], *sys.argv[1:]])

@@ -1,37 +1,37 @@
-"""What the libraries beneath take from the environment and the C library's memory, set once, before they are loaded."""
+"""Environment variables and memory settings for the libraries that do the work. They are set before torch is loaded."""
 
 import ctypes
 import os
 
 SETTINGS = {
-    # Turns that a thread waits awake for its next piece of work before it sleeps. Sleeping at once (as with
-    # OMP_WAIT_POLICY=passive) makes a step of training half again as long on idle cores; staying awake, as is usual,
-    # makes it fifty times as long where other programs use the cores too.
+    # How often an idle thread checks for new work before it sleeps. Sleeping at once (OMP_WAIT_POLICY=passive) makes a
+    # training step half again as long on idle cores. Never sleeping, the default, makes it fifty times as long while
+    # other programs use the cores.
     "GOMP_SPINCOUNT": "5000",
-    # Large tensors in pages of 2 MB: a step of training takes and returns hundreds of megabytes.
+    # Large tensors use memory pages of 2 MB. A training step allocates and frees hundreds of megabytes.
     "THP_MEM_ALLOC_ENABLE": "1",
 }
 
-# Parameters of mallopt(3), with their numbers in glibc's malloc.h.
+# Parameters of mallopt(3), with their numbers from glibc's malloc.h.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 
 
 def prepare_environment() -> None:
-    """Set what is not set yet. Has an effect before torch is imported only."""
+    """Apply the settings of this file. Variables that are set already, and malloc if a MALLOC_ variable is, stay."""
     for name, value in SETTINGS.items():
-        if not (name == "GOMP_SPINCOUNT" and "OMP_WAIT_POLICY" in os.environ):  # which it would override
+        if not (name == "GOMP_SPINCOUNT" and "OMP_WAIT_POLICY" in os.environ):  # it would override that variable
             os.environ.setdefault(name, value)
     if not any(name.startswith("MALLOC_") for name in os.environ):
         keep_freed_memory()
 
 
 def keep_freed_memory() -> None:
-    """Keep for the next tensors the memory that tensors leave, instead of giving it back to the system.
+    """Keep freed memory for later tensors instead of returning it to the system.
 
-    Memory fresh from the system costs more than what is computed in it: the kernel clears it page by page. Training on
-    the CPU takes 2 to 6 % less time, scoring up to 20 %, for up to half as much memory again. Only glibc knows how.
+    New memory from the system costs more than the computation in it, because the kernel clears every page. Training on
+    a CPU takes 2 to 6 % less time and scoring up to 20 %, for up to half as much memory again. Works with glibc only.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(MMAP_MAX, 0)  # no block, however large, is mapped on its own, and unmapped when freed
+        mallopt(MMAP_MAX, 0)  # never map a block on its own, because it would be unmapped when it is freed
