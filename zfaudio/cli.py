@@ -51,10 +51,8 @@ def main() -> None:
     function = getattr(importlib.import_module(module), attribute)
     prog = f"zfaudio {name}"
     if name == "train":
-        from zfaudio.training.options import with_model_settings
-
         try:
-            function, rest = with_model_settings(function, rest)
+            function, rest = importlib.import_module("zfaudio.training.options").with_model_settings(function, rest)
         except UserError as error:
             print(f"{prog}: error: {error}", file=sys.stderr)
             sys.exit(1)
