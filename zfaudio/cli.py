@@ -3,6 +3,7 @@
 import importlib
 import sys
 
+from zfaudio import __version__
 from zfaudio.command import run_command
 from zfaudio.environment import prepare_environment
 from zfaudio.errors import UserError
@@ -39,9 +40,7 @@ def main() -> None:
         sys.exit(0 if arguments else 2)
     name, *rest = arguments
     if name == "--version":
-        from importlib.metadata import version
-
-        print(version("zfaudio"))
+        print(__version__)
         sys.exit(0)
     if name not in COMMANDS:
         print(f"zfaudio: error: no command {name!r}; one of {', '.join(COMMANDS)}", file=sys.stderr)
