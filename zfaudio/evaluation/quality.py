@@ -14,7 +14,6 @@ import numpy as np
 from tqdm import tqdm
 
 from zfaudio.command import command_line
-from zfaudio.corpus.audio import RejectedRecording, read_audio, resample, to_mono
 from zfaudio.data.frames import from_frames
 from zfaudio.data.manifest import Manifest, read_manifest
 from zfaudio.data.shard_reader import read_shard
@@ -30,6 +29,7 @@ from zfaudio.evaluation.speech_statistics import (
 )
 from zfaudio.experiment.config_file import read_config
 from zfaudio.experiment.typed_json import read_json, write_json
+from zfaudio.generation.recordings import read_recording
 from zfaudio.generation.samples import read_sample_list
 from zfaudio.seeds import derive_seed
 
@@ -140,7 +140,7 @@ def measure_quality(folder: Path, location: str, split: str, seed: int) -> Quali
     manifest = read_manifest(location)
     rate = manifest.sample_rate
     listed = [sample for _, sample in sorted(read_sample_list(folder).items()) if sample.kind == "sample"]
-    generated = [read_sample(folder / sample.file, rate) for sample in listed]
+    generated = [read_recording(folder / sample.file, rate, frame_size=1) for sample in listed]
     require_speech(
         generated,
         rate,
@@ -188,15 +188,6 @@ def measure_speech(pieces: Sequence[np.ndarray], rate: int, real: MelStatistics)
 
 
 # Speech
-
-
-def read_sample(path: Path, rate: int) -> np.ndarray:
-    """Read a file of `zfaudio generate` as int16 [n] at `rate` Hz. Raises UserError if it cannot be read."""
-    try:
-        samples, own_rate = read_audio(path)
-    except RejectedRecording as rejection:
-        raise UserError(f"{path}: {rejection.reason}") from None
-    return resample(to_mono(samples), own_rate, rate)
 
 
 def real_pieces(location: str, manifest: Manifest, split: str, piece: int, wanted: int, seed: int) -> list[np.ndarray]:
