@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_origin
 
 from zfaudio.errors import UserError
@@ -58,7 +58,7 @@ def run_command(function: Callable[..., Any], arguments: list[str], prog: str) -
 def list_parameters(function: Callable[..., Any]) -> set[str]:
     """Names of the parameters that take a list or a tuple."""
     parameters = inspect.signature(function).parameters
-    return {name for name, p in parameters.items() if get_origin(p.annotation) in (list, tuple)}
+    return {name for name, p in parameters.items() if get_origin(p.annotation) in (list, tuple, Sequence)}
 
 
 def for_jsonargparse(function: Callable[..., Any], arguments: list[str]) -> list[str]:
