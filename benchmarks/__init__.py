@@ -1,5 +1,5 @@
-"""Speed measurements, each side by side with a baseline in the same process."""
+"""Speed measurements, each compared with a baseline that runs in the same process."""
 
 from zfaudio.environment import prepare_environment
 
-prepare_environment()  # as the command `zfaudio` does, and for the baselines too
+prepare_environment()  # the same for the baselines as for zfaudio

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 RATE = 16000
 
 
-def speech(seconds: float, seed: int) -> np.ndarray:
+def speech(seconds: float, seed: int) -> NDArray[np.int16]:
     """Voiced syllables with a little noise, int16 [samples]. As for real speech, FLAC needs 5 to 6 bits per sample."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
@@ -16,7 +17,8 @@ def speech(seconds: float, seed: int) -> np.ndarray:
     voice = sum(np.sin(k * phase + rng.uniform(0, 6)) / k**1.5 for k in range(1, 14))
     syllables = np.clip(np.sin(2 * np.pi * 3 * time + rng.uniform(0, 6)), 0, None) ** 2
     noise = rng.standard_normal(len(time))
-    return np.round(syllables * (2500 * voice + 40 * noise) + 4 * noise).astype(np.int16)
+    waveform: NDArray[np.float64] = syllables * (2500 * voice + 40 * noise) + 4 * noise
+    return np.round(waveform).astype(np.int16)
 
 
 def recordings(folder: Path, count: int = 60, seconds: float = 8.6) -> list[Path]:

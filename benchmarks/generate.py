@@ -5,6 +5,7 @@ python -m benchmarks.generate --device cpu [--json FILE]
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -62,12 +63,11 @@ def generate(
         "reading memory": lambda: in_memory.sum().item(),
         "reading as much as the weights": lambda: as_large.sum().item(),
     }
+    samples = round(seconds * RATE)
     for count in voices:
-        tasks[f"published, {count}"] = lambda count=count: published_speech(model, count, round(seconds * RATE))
-        for name, bfloat16 in (("zfaudio", False), ("bfloat16", True)):
-            tasks[f"{name}, {count}"] = lambda count=count, bfloat16=bfloat16: speak(
-                model, round(seconds * RATE), count, bfloat16
-            )
+        tasks[f"published, {count}"] = partial(published_speech, model, count, samples)
+        tasks[f"zfaudio, {count}"] = partial(speak, model, samples, count, bfloat16=False)
+        tasks[f"bfloat16, {count}"] = partial(speak, model, samples, count, bfloat16=True)
     median = medians_in_alternation(tasks, turns)
 
     gflops = 2 * 2048**3 / median["large product"] / 1e9
