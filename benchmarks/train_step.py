@@ -15,15 +15,14 @@ from torch import Tensor, nn
 from benchmarks.published import published_loss
 from benchmarks.timing import load_before, medians_in_alternation, report
 from zfaudio.command import run_command
+from zfaudio.config import ZForcingConfig
 from zfaudio.device import allow_tf32
 from zfaudio.distributions import Quantizer
-from zfaudio.models import ModelConfig
 from zfaudio.models.zforcing import ZForcing
-from zfaudio.ops import latent_path_fast as fast
 from zfaudio.ops.cuda_graph import Recorded
-from zfaudio.ops.products import onednn_applies, own_products
+from zfaudio.ops.latent_path_fast import kept_elements
+from zfaudio.ops.torch_private import linear, onednn_applies
 from zfaudio.training.objective import Weights, training_loss
-from zfaudio.training.optimizer import Adam
 
 FRAME_SIZE = 200
 CORES = ("published", "plain", "fast")
@@ -46,9 +45,9 @@ class Size:
         """Of a step."""
         return self.batch * self.steps
 
-    def config(self, core: str) -> ModelConfig:
+    def config(self, core: str) -> ZForcingConfig:
         """The model's settings; the published way runs on the plain one's modules."""
-        return ModelConfig(
+        return ZForcingConfig(
             hidden_size=self.hidden,
             latent_size=self.latent,
             embedding_size=self.mlp,
@@ -128,7 +127,7 @@ def measure(size: Size, device: str, precision: str, turns: int) -> dict[str, An
     tasks["LSTM pair"] = lstm_pair(size, device, precision)
     tasks["torch.mm"] = lambda: large_product(square, precision)
     if onednn_applies(square):
-        tasks["oneDNN"] = lambda: own_products(square)(square, square)
+        tasks["oneDNN"] = lambda: linear(square, square)
     seconds = medians_in_alternation({name: finished(task, device) for name, task in tasks.items()}, turns)
 
     ours, in_float32 = seconds.get(GRAPH, seconds["fast"]), seconds.get("published fp32", seconds["published"])
@@ -147,7 +146,7 @@ def measure(size: Size, device: str, precision: str, turns: int) -> dict[str, An
         "gflops_of_large_product": {name: round(value, 1) for name, value in gflops.items()},
         "fraction_of_gemm_bound": round(reached / gflops["torch.mm"], 3),
         **({"fraction_of_onednn_bound": round(reached / gflops["oneDNN"], 3)} if "oneDNN" in gflops else {}),
-        "kept_bytes_per_frame": 4 * sum(fast.kept_elements(size.hidden, size.latent, size.mlp).values()),
+        "kept_bytes_per_frame": 4 * sum(kept_elements(size.hidden, size.latent, size.mlp).values()),
     }
 
 
@@ -171,7 +170,7 @@ def training_step(
     """
     model = model_with(core, size, device)
     parameters = list(model.parameters())
-    optimizer = Adam(parameters, learning_rate=1e-4, eps=1e-5)
+    optimizer = torch.optim.Adam(parameters, lr=1e-4, eps=1e-5, fused=True)
     frames = torch.randn(size.batch, size.steps + 1, FRAME_SIZE, device=device)
     noise = torch.randn(size.batch, size.steps, size.latent, device=device)
 

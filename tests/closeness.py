@@ -1,5 +1,7 @@
 """How near the values and gradients of two ways of computing must be."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ def shaken(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return module
 
 
-def values_and_gradients(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> list[Tensor]:
+def values_and_gradients(outputs: Sequence[Tensor], inputs: list[Tensor]) -> list[Tensor]:
     """Outputs, and gradients of a weighted sum of them all."""
     generator = torch.Generator().manual_seed(5)
     weights = [torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output) for output in outputs]

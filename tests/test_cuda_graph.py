@@ -66,7 +66,7 @@ def shards(tmp_path_factory) -> str:
 @pytest.fixture
 def torch_products(monkeypatch) -> Iterator[None]:
     """Without oneDNN, as on a GPU: what it keeps for itself are no tensors that can be written to."""
-    monkeypatch.setattr("zfaudio.ops.products.onednn_applies", lambda *_: False)
+    monkeypatch.setattr("zfaudio.ops.torch_private.onednn_applies", lambda *_: False)
     monkeypatch.setattr("zfaudio.ops.lstm.onednn_applies", lambda *_: False)
     with torch.backends.mkldnn.flags(enabled=False):
         yield

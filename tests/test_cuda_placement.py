@@ -18,14 +18,15 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from zfaudio.experiment.metrics import Interval
-from zfaudio.models import FrameModel, ModelConfig, build_model
-from zfaudio.ops.kernels import triton_runs
+from zfaudio.config import FrameDensityConfig, TrainConfig
+from zfaudio.models import FrameModel, build_model
+from zfaudio.ops.gates import triton_runs
 from zfaudio.ops.latent_chain_fast import _LatentChain
-from zfaudio.ops.latent_path_fast import PathWeights, _LatentPath
+from zfaudio.ops.latent_path_fast import _LatentPath
 from zfaudio.ops.products import Products
+from zfaudio.training.interval import Interval
 from zfaudio.training.objective import Weights, training_loss
-from zfaudio.training.optimizer import Adam
+from zfaudio.training.setup import build_optimizer
 
 CONFIGS = every_combination() | {
     "zforcing plain": tiny(core="plain"),
@@ -79,7 +80,7 @@ def launched(kernel: object, tensors: Sequence[Tensor], size: int, **_) -> None:
     assert {one.device.type for one in tensors} == {"cuda"}
 
 
-def on_gpu(config: ModelConfig) -> FrameModel:
+def on_gpu(config: FrameDensityConfig) -> FrameModel:
     with torch.device("cuda"):
         return build_model(config, FRAME_SIZE, QUANTIZER)
 
@@ -130,7 +131,7 @@ def test_a_pass_stays_on_the_gpu(no_gpu, name):
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "rnn" in name])
 def test_a_pass_of_fixed_work_asks_for_no_lengths(no_gpu, name):
     model, (frames, lengths) = on_gpu(CONFIGS[name]).eval(), batch()
-    model.fix_work()
+    model.use_fixed_shapes()
     with Crossings() as crossings:
         terms = model(frames, lengths)
     assert places(terms) == {"cuda"}
@@ -150,23 +151,29 @@ def test_a_step_of_generation_stays_on_the_gpu(no_gpu, name):
     assert not crossings.seen
 
 
-def loop_weights(hidden: int = 5, latent: int = 3, mlp: int = 6) -> list[Tensor]:
+def path_arguments(steps: int, batch: int = 2, hidden: int = 5, mlp: int = 6) -> list[Tensor]:
+    """Arguments of `_LatentPath.forward` after `products`."""
+    latent = LATENT_SIZE
     shapes = {
-        "inner": (mlp, 2 * hidden),
+        "frame_gates": (steps, batch, 4 * hidden),
+        "future": (steps, batch, hidden),
+        "noise": (steps, batch, latent),
+        "first_hidden": (batch, hidden),
+        "first_cell": (batch, hidden),
+        "inner_weight": (mlp, 2 * hidden),
         "inner_bias": (mlp,),
-        "outer": (2 * latent, mlp),
+        "outer_weight": (2 * latent, mlp),
         "outer_bias": (2 * latent,),
-        "joined": (4 * hidden, hidden + latent),
+        "gate_weight": (4 * hidden, hidden + latent),
     }
-    return [torch.randn(shapes[name], device="cuda") for name in PathWeights._fields]
+    return [torch.randn(shape, device="cuda") for shape in shapes.values()]
 
 
 @pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("triton", [True, False], ids=["triton", "torch"])
 def test_backward_passes_written_by_hand_stay_on_the_gpu(no_gpu, monkeypatch, computed, triton):
-    monkeypatch.setattr("zfaudio.ops.kernels.triton_runs", lambda: triton and triton_runs())
-    shapes = (4, 2, 20), (4, 2, 5), (4, 2, LATENT_SIZE), (2, 5), (2, 5)
-    arguments = [*(torch.randn(shape, device="cuda") for shape in shapes), *loop_weights()]
+    monkeypatch.setattr("zfaudio.ops.gates.triton_runs", lambda: triton and triton_runs())
+    arguments = path_arguments(steps=4)
     kept = SimpleNamespace(save_for_backward=lambda *saved: setattr(kept, "saved_tensors", saved))
     with Crossings() as crossings:
         outputs = _LatentPath.forward(kept, Products(computed, torch.float32), *arguments)
@@ -199,8 +206,7 @@ class Kernels(TorchDispatchMode):
 @pytest.mark.parametrize(("computed", "documented"), [(torch.float32, [6, 6]), (torch.bfloat16, [9, 9])], ids=str)
 def test_a_frame_launches_as_many_kernels_as_documented(no_gpu, monkeypatch, computed, documented):
     def launches(steps: int) -> list[int]:
-        shapes = (steps, 2, 20), (steps, 2, 5), (steps, 2, LATENT_SIZE), (2, 5), (2, 5)
-        arguments = [*(torch.randn(shape, device="cuda") for shape in shapes), *loop_weights()]
+        arguments = path_arguments(steps)
         kept = SimpleNamespace(save_for_backward=lambda *saved: setattr(kept, "saved_tensors", saved))
         with Kernels() as forward:
             monkeypatch.setattr("zfaudio.ops.triton_gates.launch", lambda *_, **__: count(forward))
@@ -235,7 +241,7 @@ def test_the_backward_pass_of_a_chain_of_latents_stays_on_the_gpu(no_gpu, comput
 
 def test_a_step_of_the_optimizer_waits_for_nothing(no_gpu):
     model = on_gpu(tiny())
-    optimizer = Adam(list(model.parameters()), learning_rate=1e-3, eps=1e-5)
+    optimizer = build_optimizer(model, TrainConfig())
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     with Crossings() as crossings:

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from tiny_models import build, every_combination, sequences, tiny
 from torch import nn
 
+from zfaudio.config import RNNConfig, ZForcingConfig
 from zfaudio.distributions import Quantizer
-from zfaudio.models import ModelConfig, build_model
+from zfaudio.models import build_model
 from zfaudio.ops.cells import State
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.packing import PackedLinear, PackedLSTM, packed
 
-SMALL = ModelConfig(hidden_size=9, latent_size=3, embedding_size=5, mlp_size=7)
+SMALL = ZForcingConfig(hidden_size=9, latent_size=3, embedding_size=5, mlp_size=7)
 
 
 @dtypes
@@ -24,7 +25,7 @@ SMALL = ModelConfig(hidden_size=9, latent_size=3, embedding_size=5, mlp_size=7)
 @settings(max_examples=40)
 def test_generations_step_is_the_models(dtype, batch, hidden, latent, mlp, embedding, seed):
     torch.manual_seed(seed)
-    config = ModelConfig(hidden_size=hidden, latent_size=latent, embedding_size=embedding, mlp_size=mlp)
+    config = ZForcingConfig(hidden_size=hidden, latent_size=latent, embedding_size=embedding, mlp_size=mlp)
     model = shaken(build_model(config, 4, Quantizer()), dtype)
     step = model.stepper()
     assert step != model.step
@@ -52,7 +53,7 @@ PACKED = every_combination() | {
 @pytest.mark.parametrize("from_posterior", [False, True])
 @pytest.mark.parametrize("name", PACKED)
 def test_every_models_step_is_the_same_with_packed_layers(monkeypatch, name, from_posterior, dtype):
-    monkeypatch.setattr("zfaudio.ops.packing.LARGE", 0)
+    monkeypatch.setattr("zfaudio.ops.packing.MIN_PACKED_WEIGHTS", 0)
     model, (frames, lengths, _) = build(PACKED[name]).to(dtype).eval(), sequences(3, 3)
     frames = frames.to(dtype)
     backward = model.read_backward(frames, lengths) if from_posterior else None
@@ -68,7 +69,7 @@ def test_every_models_step_is_the_same_with_packed_layers(monkeypatch, name, fro
 
 
 def test_only_large_layers_are_packed():
-    model = build_model(ModelConfig("rnn", hidden_size=512, embedding_size=8), 16, Quantizer())
+    model = build_model(RNNConfig(hidden_size=512, embedding_size=8), 16, Quantizer())
     step = packed(model)
     assert isinstance(step.lstm, PackedLSTM)
     assert isinstance(step.embed, nn.Linear)  # 128 weights
@@ -78,7 +79,7 @@ def test_only_large_layers_are_packed():
 
 def test_generations_step_under_autocast_is_as_near_as_its_products():
     torch.manual_seed(6)
-    model = build_model(ModelConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32), 8, Quantizer())
+    model = build_model(ZForcingConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32), 8, Quantizer())
     frame, noise, state = torch.randn(5, 8), torch.randn(5, 16), State(*torch.randn(2, 5, 64))
     for backward in (None, torch.randn(5, 64)):
         outcomes = []

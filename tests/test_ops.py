@@ -9,17 +9,18 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from zfaudio.config import SRNNConfig, ZForcingConfig
 from zfaudio.distributions import Quantizer
-from zfaudio.models import ModelConfig, build_model
+from zfaudio.models import build_model
 from zfaudio.models.zforcing import ZForcing
-from zfaudio.ops import latent_path as plain
-from zfaudio.ops import latent_path_fast as fast
 from zfaudio.ops.cells import LatentLSTMCell, State
+from zfaudio.ops.latent_path import LatentPath, plain_latent_path
+from zfaudio.ops.latent_path_fast import fast_latent_path, kept_elements
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
 from zfaudio.training.objective import Weights, training_loss
 
-SMALL = ModelConfig(hidden_size=9, latent_size=3, embedding_size=5, mlp_size=7)
+SMALL = ZForcingConfig(hidden_size=9, latent_size=3, embedding_size=5, mlp_size=7)
 VARIANTS = {
     "default": SMALL,
     "no auxiliary": dataclasses.replace(SMALL, auxiliary="none"),
@@ -28,11 +29,11 @@ VARIANTS = {
     "backward reconstruction": dataclasses.replace(SMALL, backward_reconstruction=True),
     "conditional layer norm": dataclasses.replace(SMALL, conditional_layer_norm=True),
 }
-UNDER_AUTOCAST = VARIANTS | {"srnn": dataclasses.replace(SMALL, name="srnn")}
+UNDER_AUTOCAST = VARIANTS | {"srnn": SRNNConfig(hidden_size=9, latent_size=3, embedding_size=5, mlp_size=7)}
 
 
 def assume_exact(values: list[Tensor], truth: list[Tensor], dtype: torch.dtype) -> None:
-    """Skip an example whose values are not within a tenth of the tolerance of those in float64: a fifth of them."""
+    """Skip an example whose values are not within a tenth of the tolerance of those in float64: a fifth of them are."""
     try:
         assert_all_close([value.double() for value in values], truth, dtype, share=0.1)
     except AssertionError:
@@ -53,30 +54,33 @@ def assume_exact(values: list[Tensor], truth: list[Tensor], dtype: torch.dtype) 
 @settings(max_examples=40)
 def test_fast_and_plain_paths_are_the_same(dtype, batch, steps, hidden, latent, mlp, embedding, samples, seed):
     torch.manual_seed(seed)
-    infer = shaken(GaussianMLP(2 * hidden, mlp, latent), dtype)
-    advance = shaken(LatentLSTMCell(embedding, latent, mlp, hidden), dtype)
+    posterior = shaken(GaussianMLP(2 * hidden, mlp, latent), dtype)
+    lstm_cell = shaken(LatentLSTMCell(embedding, latent, mlp, hidden), dtype)
     embed = shaken(nn.Linear(samples, embedding), dtype)
     frames = torch.randn(batch, steps, samples, dtype=dtype, requires_grad=True)
-    backward = torch.randn(batch, steps, hidden, dtype=dtype, requires_grad=True)
+    future = torch.randn(batch, steps, hidden, dtype=dtype, requires_grad=True)
     state = State(*torch.randn(2, batch, hidden, dtype=dtype).requires_grad_())
     noise = torch.randn(batch, steps, latent, dtype=dtype)
 
     def outcome(path, dtype: torch.dtype = dtype) -> list[Tensor]:
-        modules = infer.to(dtype), advance.to(dtype), embed.to(dtype)  # in place
-        rows, start = (
-            (frames.to(dtype), backward.to(dtype), noise.to(dtype)),
-            State(*(part.to(dtype) for part in state)),
-        )
-        before, after, cell, posterior, drawn = path(*modules, *rows, start)
-        inputs = [*rows[:2], *start, *(weight for module in modules for weight in module.parameters())]
-        return values_and_gradients((before, after, cell, posterior.mean, posterior.log_variance, drawn), inputs)
+        modules = posterior.to(dtype), lstm_cell.to(dtype), embed.to(dtype)  # in place
+        inputs = frames.to(dtype), future.to(dtype)
+        start = State(state.hidden.to(dtype), state.cell.to(dtype))
+        result = path(*modules, *inputs, noise.to(dtype), start)
+        weights = [weight for module in modules for weight in module.parameters()]
+        return values_and_gradients(values_of(result), [*inputs, *start, *weights])
 
-    theirs = outcome(plain.latent_path)
+    theirs = outcome(plain_latent_path)
     if dtype == torch.float32:
-        # States and clamps can magnify what was rounded, until the loop alone is further from the truth than the two
-        # may be from each other: with one random example in four hundred. Those tell nothing of the fast way.
-        assume_exact(theirs, outcome(plain.latent_path, torch.float64), dtype)
-    assert_all_close(outcome(fast.latent_path), theirs, dtype)
+        # States and clamps can magnify rounding until the loop alone is further from the truth than the two may be
+        # from each other: in one random example of four hundred. Those tell nothing about the fast core.
+        assume_exact(theirs, outcome(plain_latent_path, torch.float64), dtype)
+    assert_all_close(outcome(fast_latent_path), theirs, dtype)
+
+
+def values_of(path: LatentPath) -> tuple[Tensor, ...]:
+    posterior = path.posterior
+    return path.previous_hidden, path.hidden, path.cell, posterior.mean, posterior.log_variance, path.latents
 
 
 @dtypes
@@ -105,21 +109,19 @@ def test_every_variant_has_the_same_terms_and_gradients(dtype, config):
 def test_the_fast_path_on_a_gpu_is_the_plain_one():
     model, arguments = small_path()
     model.cuda()
-    *rows, state = (
-        State(*(part.cuda() for part in one)) if isinstance(one, State) else one.cuda() for one in arguments
-    )
+    *rows, state = arguments
+    rows, state = [tensor.cuda() for tensor in rows], State(state.hidden.cuda(), state.cell.cuda())
     modules = (model.posterior, model.decoder_cell, model.embed)
 
     def outcome(path) -> list[Tensor]:
-        after = path(*modules, *rows, state)
-        values = (after.hidden, after.cell, after.posterior.mean, after.posterior.log_variance, after.latent)
-        return values_and_gradients(values, [weight for module in modules for weight in module.parameters()])
+        weights = [weight for module in modules for weight in module.parameters()]
+        return values_and_gradients(values_of(path(*modules, *rows, state)), weights)
 
-    assert_all_close(outcome(fast.latent_path), outcome(plain.latent_path), torch.float64)
+    assert_all_close(outcome(fast_latent_path), outcome(plain_latent_path), torch.float64)
 
 
-def small_path(steps: int = 4) -> tuple[ZForcing, tuple[Tensor, ...]]:
-    """A model, and the arguments of a path after its modules."""
+def small_path(steps: int = 4) -> tuple[ZForcing, tuple[Tensor, Tensor, Tensor, State]]:
+    """A model, and frames, future, noise and state: the arguments of a path after the modules."""
     torch.manual_seed(3)
     model = shaken(build_model(SMALL, 4, Quantizer()), torch.float64)
     rows = [torch.randn(2, steps, size, dtype=torch.float64) for size in (4, 9, 3)]
@@ -127,25 +129,25 @@ def small_path(steps: int = 4) -> tuple[ZForcing, tuple[Tensor, ...]]:
 
 
 def test_gradients_of_the_fast_path_agree_with_finite_differences():
-    model, (frames, backward, noise, state) = small_path()
+    model, (frames, future, noise, state) = small_path()
 
     def latents(*values: Tensor) -> tuple[Tensor, ...]:
         modules = model.posterior, model.decoder_cell, model.embed
-        path = fast.latent_path(*modules, *values[:2], noise, State(*values[2:]))
-        return path.hidden, path.latent, path.posterior.log_variance
+        path = fast_latent_path(*modules, *values[:2], noise, State(*values[2:]))
+        return path.hidden, path.latents, path.posterior.log_variance
 
-    values = [value.clone().requires_grad_() for value in (frames, backward, *state)]
+    values = [value.clone().requires_grad_() for value in (frames, future, *state)]
     assert torch.autograd.gradcheck(latents, values)
 
 
 def test_a_path_in_two_pieces_is_the_whole():
     model, (*rows, state) = small_path()
     modules = model.posterior, model.decoder_cell, model.embed
-    whole = fast.latent_path(*modules, *rows, state)
-    first = fast.latent_path(*modules, *(row[:, :1] for row in rows), state)
+    whole = fast_latent_path(*modules, *rows, state)
+    first = fast_latent_path(*modules, *(row[:, :1] for row in rows), state)
     carried = State(first.hidden[:, -1], first.cell[:, -1])
-    second = fast.latent_path(*modules, *(row[:, 1:] for row in rows), carried)
-    torch.testing.assert_close(torch.cat([first.latent, second.latent], 1), whole.latent)
+    second = fast_latent_path(*modules, *(row[:, 1:] for row in rows), carried)
+    torch.testing.assert_close(torch.cat([first.latents, second.latents], 1), whole.latents)
     torch.testing.assert_close(second.cell, whole.cell[:, 1:])
 
 
@@ -156,7 +158,7 @@ def test_frozen_weights_get_no_gradient_and_change_no_other(frozen):
     for freeze in (False, True):
         model.zero_grad(set_to_none=True)
         model.get_parameter(frozen).requires_grad_(not freeze)
-        fast.latent_path(model.posterior, model.decoder_cell, model.embed, *arguments).hidden.sum().backward()
+        fast_latent_path(model.posterior, model.decoder_cell, model.embed, *arguments).hidden.sum().backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     assert gradients[1].pop(frozen) is None
     for name, gradient in gradients[1].items():
@@ -166,8 +168,8 @@ def test_frozen_weights_get_no_gradient_and_change_no_other(frozen):
 def test_without_gradients_nothing_is_recorded():
     model, arguments = small_path()
     with torch.no_grad():
-        path = fast.latent_path(model.posterior, model.decoder_cell, model.embed, *arguments)
-    expected = plain.latent_path(model.posterior, model.decoder_cell, model.embed, *arguments)
+        path = fast_latent_path(model.posterior, model.decoder_cell, model.embed, *arguments)
+    expected = plain_latent_path(model.posterior, model.decoder_cell, model.embed, *arguments)
     assert not path.hidden.requires_grad
     torch.testing.assert_close(path.hidden, expected.hidden)
 
@@ -187,7 +189,7 @@ def test_without_gradients_nothing_is_recorded():
 def test_the_chain_of_latents_is_the_loop(residual, smoothing, batch, steps, hidden, latent, mlp, seed):
     torch.manual_seed(seed)
     sizes = {"hidden_size": hidden, "latent_size": latent, "embedding_size": 5, "mlp_size": mlp}
-    config = ModelConfig("srnn", **sizes, residual_posterior=residual, smoothing=smoothing)
+    config = SRNNConfig(**sizes, residual_posterior=residual, smoothing=smoothing)
     model = shaken(build_model(config, 4, Quantizer()), torch.float64)
     frames, noise = torch.randn(batch, steps, 4).double(), torch.randn(batch, steps - 1, latent).double()
     lengths = torch.randint(2, steps + 1, (batch,))
@@ -240,12 +242,12 @@ def test_a_frame_keeps_what_is_documented_and_no_more():
 
         model, arguments = small_path(steps=steps)
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            path = fast.latent_path(model.posterior, model.decoder_cell, model.embed, *arguments)
+            path = fast_latent_path(model.posterior, model.decoder_cell, model.embed, *arguments)
         assert path.hidden.requires_grad
         return sum(elements.values())
 
     arguments = 4 + SMALL.hidden_size + SMALL.latent_size  # frames, b_t, noise
-    documented = fast.kept_elements(SMALL.hidden_size, SMALL.latent_size, SMALL.mlp_size)
+    documented = kept_elements(SMALL.hidden_size, SMALL.latent_size, SMALL.mlp_size)
     assert (kept(steps=21) - kept(steps=20)) / 2 == sum(documented.values()) + arguments
 
 

@@ -1,4 +1,4 @@
-"""Products with weights, and embeddings made one with what follows them."""
+"""Products with weights, and embeddings merged with the weight that follows them."""
 
 import torch
 from closeness import TOLERANCE, assert_all_close, dtypes, sizes, values_and_gradients
@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from zfaudio.ops.embedding import folding_pays, gate_sums
-from zfaudio.ops.products import Products, own_products
+from zfaudio.ops.products import Products, linear_of_embedding, merging_pays
 
 
 @dtypes
@@ -17,14 +16,14 @@ def test_products_are_right_whatever_the_strides(dtype, n, k, m, cut, seed):
     torch.manual_seed(seed)
     rows, weight = torch.randn(n, k + cut, dtype=dtype)[:, cut:], torch.randn(m, k + cut, dtype=dtype)[:, cut:]
     bias, grad = torch.randn(m, dtype=dtype), torch.randn(m + cut, n, dtype=dtype)[cut:].t()
-    multiply = own_products(rows)
+    products = Products(dtype, dtype)
     pairs = [
-        (multiply(rows, weight, bias), rows @ weight.t() + bias),
-        (multiply(rows, weight.t().contiguous().t()), rows @ weight.t()),
-        (multiply(grad, weight.t()), grad @ weight),
-        (multiply.packed(weight)(rows), rows @ weight.t()),
-        (multiply.packed(weight.t())(grad), grad @ weight),
-        (multiply.weight_gradient(grad, rows), grad.t() @ rows),
+        (products.linear(rows, weight, bias), rows @ weight.t() + bias),
+        (products.linear(rows, weight.t().contiguous().t()), rows @ weight.t()),
+        (products.linear(grad, weight.t()), grad @ weight),
+        (products.packed(weight)(rows), rows @ weight.t()),
+        (products.packed(weight.t())(grad), grad @ weight),
+        (products.weight_gradient(grad, rows), grad.t() @ rows),
     ]
     for ours, expected in pairs:
         torch.testing.assert_close(ours, expected, **TOLERANCE[dtype])
@@ -35,14 +34,14 @@ def test_products_are_right_whatever_the_strides(dtype, n, k, m, cut, seed):
 def test_products_in_bfloat16_are_those_of_rounded_factors(n, k, m, seed):
     torch.manual_seed(seed)
     rows, weight, bias, grad = torch.randn(n, k), torch.randn(m, k), torch.randn(m), torch.randn(n, m)
-    low_rows, low_weight, low_bias, low_grad = (one.bfloat16().float() for one in (rows, weight, bias, grad))
-    multiply = Products(torch.bfloat16, given=torch.float32)
+    low_rows, low_weight, low_bias, low_grad = (tensor.bfloat16().float() for tensor in (rows, weight, bias, grad))
+    products = Products(torch.bfloat16, torch.float32)
     pairs = [
-        (multiply(rows, weight, bias), low_rows @ low_weight.t() + low_bias),
-        (multiply(grad, weight.t()), low_grad @ low_weight),
-        (multiply.packed(weight)(rows), low_rows @ low_weight.t()),
-        (multiply.packed(weight.t())(grad), low_grad @ low_weight),
-        (multiply.weight_gradient(grad, rows), low_grad.t() @ low_rows),
+        (products.linear(rows, weight, bias), low_rows @ low_weight.t() + low_bias),
+        (products.linear(grad, weight.t()), low_grad @ low_weight),
+        (products.packed(weight)(rows), low_rows @ low_weight.t()),
+        (products.packed(weight.t())(grad), low_grad @ low_weight),
+        (products.weight_gradient(grad, rows), low_grad.t() @ low_rows),
     ]
     for ours, expected in pairs:
         assert ours.dtype == torch.float32
@@ -51,17 +50,17 @@ def test_products_in_bfloat16_are_those_of_rounded_factors(n, k, m, seed):
 
 @given(batch=sizes, steps=sizes, samples=sizes, units=sizes, gates=sizes, seed=st.integers(0, 99))
 @settings(max_examples=40)
-def test_embedding_and_input_matrix_in_one_or_apart_are_the_same(batch, steps, samples, units, gates, seed):
+def test_an_embedding_and_its_weight_are_the_same_merged_or_apart(batch, steps, samples, units, gates, seed):
     torch.manual_seed(seed)
-    embed, enter = nn.Linear(samples, units).double(), nn.Linear(units, gates).double()
+    embed, layer = nn.Linear(samples, units).double(), nn.Linear(units, gates).double()
     frames = torch.randn(batch, steps, samples, dtype=torch.float64, requires_grad=True)
-    inputs = [frames, *embed.parameters(), *enter.parameters()]
-    ours = values_and_gradients((gate_sums(frames, embed, enter.weight, enter.bias),), inputs)
-    assert_all_close(ours, values_and_gradients((enter(embed(frames)),), inputs), torch.float64)
+    inputs = [frames, *embed.parameters(), *layer.parameters()]
+    ours = values_and_gradients((linear_of_embedding(frames, embed, layer.weight, layer.bias),), inputs)
+    assert_all_close(ours, values_and_gradients((layer(embed(frames)),), inputs), torch.float64)
 
 
-def test_embedding_and_input_matrix_are_made_one_where_that_saves_products():
+def test_an_embedding_is_merged_where_that_saves_multiplications():
     published = nn.Linear(200, 512)
-    assert folding_pays(1280, published)
-    assert not folding_pays(40, published)
-    assert not folding_pays(10**9, nn.Linear(200, 128))
+    assert merging_pays(1280, published)
+    assert not merging_pays(40, published)
+    assert not merging_pays(10**9, nn.Linear(200, 128))

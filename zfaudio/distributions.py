@@ -175,5 +175,5 @@ class LogisticMixture:
 def choose(logits: Tensor, noise: Tensor) -> Tensor:
     """Components [..., 1] that standard normal `noise` [..., 1] picks from `logits` [..., components]."""
     cumulative = torch.softmax(logits, -1).cumsum(-1)
-    picked = (torch.special.ndtr(noise) > cumulative).sum(-1, keepdim=True)
+    picked: Tensor = (torch.special.ndtr(noise) > cumulative).sum(-1, keepdim=True)
     return picked.clamp(max=logits.shape[-1] - 1)

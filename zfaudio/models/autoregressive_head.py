@@ -136,11 +136,11 @@ class AutoregressiveFrame:
     def _at_compiled(self, noise: Tensor, temperature: float) -> Tensor:
         """`at` by the compiled loop; noise [..., frame_size, numbers per sample]."""
         head = self.head
-        reading = head_loop.Reading(
+        likelihood = head_loop.SampleLikelihood(
             kind=head.config.likelihood,
             components=head.config.components,
             min_deviation=head.config.min_deviation,
-            narrowest=SMALLEST_SCALE * head.quantizer.step,
+            min_scale=SMALLEST_SCALE * head.quantizer.step,
             mean=head.quantizer.mean,
             deviation=head.quantizer.deviation,
         )
@@ -151,8 +151,8 @@ class AutoregressiveFrame:
             gain, shift = (part.squeeze(-2).reshape(rows, -1) for part in self.adaptation)
             adaptation = gain, shift
         samples = head_loop.draw_samples(
-            head_loop.layers_of(head.filters, head.inner, head.outer, head.linear),
-            reading,
+            head_loop.head_weights(head.filters, head.inner, head.outer, head.linear),
+            likelihood,
             SLOPE,
             self.previous_samples.reshape(rows, -1),
             adaptation,

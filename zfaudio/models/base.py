@@ -11,10 +11,9 @@ from torch import Generator, Tensor, nn
 from zfaudio.config import FrameDensityConfig, ModelConfig
 from zfaudio.distributions import DiagonalGaussian, Quantizer, gaussian_kl
 from zfaudio.models.frame_likelihoods import FrameDistribution
-from zfaudio.ops import latent_path as plain
-from zfaudio.ops import latent_path_fast as fast
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
-from zfaudio.ops.latent_path import LatentPath
+from zfaudio.ops.latent_path import LatentPath, plain_latent_path
+from zfaudio.ops.latent_path_fast import fast_latent_path
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
 from zfaudio.ops.packing import packed
@@ -172,7 +171,7 @@ class FrameModel(nn.Module, ABC):
         """Compute with the same operators and shapes whatever the lengths are, so that a CUDA graph can record it."""
         for module in self.modules():
             if isinstance(module, LSTM):
-                module.same_work = True
+                module.fixed_shapes = True
 
 
 def latent_path(
@@ -180,20 +179,22 @@ def latent_path(
     ablation: Ablation,
     prior: GaussianMLP,
     posterior: GaussianMLP,
-    advance: LatentLSTMCell | ConditionalNormLSTMCell,
+    lstm_cell: LatentLSTMCell | ConditionalNormLSTMCell,
     embed: nn.Linear,
     frames: Tensor,
     future: Tensor,
     noise: Tensor,
     state: State,
 ) -> LatentPath:
-    """The loop of `plain.latent_path` by the configured core, from the prior where the posterior is left out."""
-    loop = advance, embed, frames, future, noise, state
+    """`plain_latent_path` by the configured core; if the posterior is left out, z_t is drawn from the prior.
+
+    The conditional layer norm always runs on the plain core.
+    """
     if ablation == "posterior":
-        return plain.latent_path(lambda hidden, _: prior(hidden), *loop)
-    if config.core == "fast" and isinstance(advance, LatentLSTMCell):
-        return fast.latent_path(posterior, advance, *loop[1:])
-    return plain.latent_path(posterior, *loop)
+        return plain_latent_path(lambda hidden, _: prior(hidden), lstm_cell, embed, frames, future, noise, state)
+    if config.core == "fast" and isinstance(lstm_cell, LatentLSTMCell):
+        return fast_latent_path(posterior, lstm_cell, embed, frames, future, noise, state)
+    return plain_latent_path(posterior, lstm_cell, embed, frames, future, noise, state)
 
 
 def scored_steps(lengths: Tensor, steps: int) -> Tensor:

@@ -87,7 +87,7 @@ def check_padding_in_gradients(model: FrameModel) -> None:
         model.zero_grad()
         total = sum(terms.sum() for terms in terms_of(model(frames, lengths, noise=noise)).values())
         assert isinstance(total, Tensor)
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     for with_zeros, with_large in zip(*gradients, strict=True):
         if with_zeros is not None and with_large is not None:

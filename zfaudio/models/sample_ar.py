@@ -11,13 +11,13 @@ from zfaudio.config import SampleARConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.models.base import (
     Ablation,
-    FrameDistribution,
     FrameModel,
     FrameTerms,
     RecurrentState,
     scored_steps,
     zero_unscored,
 )
+from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
 
 

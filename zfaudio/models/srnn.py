@@ -17,7 +17,6 @@ from zfaudio.config import SRNNConfig
 from zfaudio.distributions import DiagonalGaussian, Quantizer, split_gaussian
 from zfaudio.models.base import (
     Ablation,
-    FrameDistribution,
     FrameModel,
     FrameTerms,
     Latents,
@@ -27,9 +26,10 @@ from zfaudio.models.base import (
     scored_steps,
     zero_unscored,
 )
+from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
-from zfaudio.ops import latent_chain_fast as fast_chain
 from zfaudio.ops.cells import LatentState, State, at_end, zero_state
+from zfaudio.ops.latent_chain_fast import fast_latent_chain
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
 
@@ -76,7 +76,7 @@ class SRNN(FrameModel):
         hidden, after = self.lstm.run(frames[:, :-1], lengths - 1, before, self.embed)  # [B, T-1, H]
         future = self._read_future(hidden, self.embed(frames[:, 1:]), lengths - 1)
         drawn_from = future if ablation != "posterior" else None
-        latents = self._latent_chain(hidden, drawn_from, state.latent, self.noise_or_new(frames, noise))
+        latents = self._latent_chain(hidden, drawn_from, state.latents, self.noise_or_new(frames, noise))
 
         known = torch.zeros_like(hidden) if ablation == "state" else hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
@@ -107,9 +107,9 @@ class SRNN(FrameModel):
         """One step of generation; see `FrameModel.step`."""
         before = LatentState(*state)
         hidden, cell = self.lstm.step(self.embed(frame), State(before.hidden, before.cell))
-        latents = self.prior(hidden, before.latent)
+        latents = self.prior(hidden, before.latents)
         if backward is not None:
-            latents = self._infer(latents, backward, before.latent)
+            latents = self._infer(latents, backward, before.latents)
         latent = latents.sample(latent_temperature) if noise is None else latents.at(noise, latent_temperature)
         return self._predict(latent, hidden, frame), LatentState(hidden, cell, latent)
 
@@ -130,9 +130,10 @@ class SRNN(FrameModel):
             noise: standard normal, [B, S, Z].
         """
         if self.config.core == "fast" and future is not None:
-            networks = self.prior, self.posterior, self.config.residual_posterior
-            chain = fast_chain.latent_chain(*networks, hidden, future, latent, noise)
-            return Latents(split_gaussian(chain.prior), split_gaussian(chain.posterior), chain.drawn)
+            chain = fast_latent_chain(
+                self.prior, self.posterior, self.config.residual_posterior, hidden, future, latent, noise
+            )
+            return Latents(split_gaussian(chain.prior), split_gaussian(chain.posterior), chain.latents)
         priors, posteriors, drawn = [], [], []
         futures = hidden.shape[1] * [None] if future is None else future.unbind(1)
         for hidden_t, future_t, noise_t in zip(hidden.unbind(1), futures, noise.unbind(1), strict=True):

@@ -17,7 +17,6 @@ from zfaudio.config import VRNNConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.models.base import (
     Ablation,
-    FrameDistribution,
     FrameModel,
     FrameTerms,
     Latents,
@@ -27,6 +26,7 @@ from zfaudio.models.base import (
     scored_steps,
     zero_unscored,
 )
+from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
 from zfaudio.ops.cells import LatentLSTMCell, LatentState, State, at_end, zero_state
 from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
@@ -68,25 +68,38 @@ class VRNN(FrameModel):
         batch, time, _ = frames.shape
         frames = self.output.observe(frames)
         state = self.initial_state(batch) if state is None else LatentState(*state)
-        first = self.cell(self.embed(frames[:, 0]), state.latent, State(state.hidden, state.cell))
+        first = self.cell(self.embed(frames[:, 0]), state.latents, State(state.hidden, state.cell))
         future = self.read_backward(frames, lengths)
-        loop = self.cell, self.embed, frames[:, 1:], future, self.noise_or_new(frames, noise), first
-        path = latent_path(self.config, ablation, self.prior, self.posterior, *loop)
+        path = latent_path(
+            config=self.config,
+            ablation=ablation,
+            prior=self.prior,
+            posterior=self.posterior,
+            lstm_cell=self.cell,
+            embed=self.embed,
+            frames=frames[:, 1:],
+            future=future,
+            noise=self.noise_or_new(frames, noise),
+            state=first,
+        )
 
-        latents = Latents(self.prior(path.before), path.posterior, path.latent)
-        known = torch.zeros_like(path.before) if ablation == "state" else path.before
+        hidden = path.previous_hidden
+        latents = Latents(self.prior(hidden), path.posterior, path.latents)
+        known = torch.zeros_like(hidden) if ablation == "state" else hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
-        log_likelihood = self._predict(path.latent, known, frames[:, :-1]).log_prob(frames[:, 1:])
-        cell_before = torch.cat([first.cell.unsqueeze(1), path.cell[:, :-1]], dim=1)  # beside path.before
+        log_likelihood = self._predict(path.latents, known, frames[:, :-1]).log_prob(frames[:, 1:])
+        cell = torch.cat([first.cell.unsqueeze(1), path.cell[:, :-1]], dim=1)  # of the same steps as `hidden`
         return FrameTerms(
             log_likelihood=zero_unscored(log_likelihood, scored),
             **latent_terms(scored, latents),
             log_auxiliary=None,
             log_backward=None,
-            # The path has read the last frame already; whoever carries on reads it again, with its latent.
-            state=LatentState(*(at_end(values, lengths - 1) for values in (path.before, cell_before, path.latent))),
+            # The path has already read the last frame. The next call reads it again, with its latents.
+            state=LatentState(
+                at_end(hidden, lengths - 1), at_end(cell, lengths - 1), at_end(path.latents, lengths - 1)
+            ),
             latents=latents,
-            hidden=path.before,
+            hidden=hidden,
         )
 
     def read_backward(self, frames: Tensor, lengths: Tensor) -> Tensor:
@@ -103,7 +116,7 @@ class VRNN(FrameModel):
     ) -> tuple[FrameDistribution, LatentState]:
         """One step of generation; see `FrameModel.step`."""
         before = LatentState(*state)
-        hidden, cell = self.cell(self.embed(frame), before.latent, State(before.hidden, before.cell))
+        hidden, cell = self.cell(self.embed(frame), before.latents, State(before.hidden, before.cell))
         latents = self.prior(hidden) if backward is None else self.posterior(hidden, backward)
         latent = latents.sample(latent_temperature) if noise is None else latents.at(noise, latent_temperature)
         return self._predict(latent, hidden, frame), LatentState(hidden, cell, latent)

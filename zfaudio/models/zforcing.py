@@ -20,7 +20,6 @@ from zfaudio.config import ZForcingConfig
 from zfaudio.distributions import Quantizer, split_gaussian
 from zfaudio.models.base import (
     Ablation,
-    FrameDistribution,
     FrameModel,
     FrameTerms,
     Latents,
@@ -31,6 +30,7 @@ from zfaudio.models.base import (
     scored_steps,
     zero_unscored,
 )
+from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State, at_end, zero_state
 from zfaudio.ops.generation_step import latent_stepper
@@ -83,11 +83,21 @@ class ZForcing(FrameModel):
         state = self.initial_state(batch) if state is None else State(*state)
         frames = self.output.observe(frames)
         backward = self.read_backward(frames, lengths)  # [B, T-1, H]
-        loop = self.decoder_cell, self.embed, frames[:, :-1], backward, self.noise_or_new(frames, noise), state
-        path = latent_path(self.config, ablation, self.prior, self.posterior, *loop)
+        path = latent_path(
+            config=self.config,
+            ablation=ablation,
+            prior=self.prior,
+            posterior=self.posterior,
+            lstm_cell=self.decoder_cell,
+            embed=self.embed,
+            frames=frames[:, :-1],
+            future=backward,
+            noise=self.noise_or_new(frames, noise),
+            state=state,
+        )
 
-        latents = Latents(self.prior(path.before), path.posterior, path.latent)
-        hidden = path.hidden if ablation != "state" else self._forgetful(frames[:, :-1], path.latent)
+        latents = Latents(self.prior(path.previous_hidden), path.posterior, path.latents)
+        hidden = path.hidden if ablation != "state" else self._forgetful(frames[:, :-1], path.latents)
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
         log_likelihood = self.output(hidden, frames[:, :-1]).log_prob(frames[:, 1:])
         log_auxiliary = log_backward = None
@@ -126,7 +136,7 @@ class ZForcing(FrameModel):
         return self.output(after.hidden, frame), after
 
     def stepper(self) -> Callable[..., tuple[FrameDistribution, RecurrentState]]:
-        """`step` for generation; see `FrameModel.stepper` and ops/stepping.py."""
+        """`step` for generation; see `FrameModel.stepper` and ops/generation_step.py."""
         if not isinstance(self.decoder_cell, LatentLSTMCell):
             return super().stepper()
         return latent_stepper(self.embed, self.prior, self.posterior, self.decoder_cell, packed(self.output))
@@ -139,9 +149,11 @@ class ZForcing(FrameModel):
 
     def _log_auxiliary(self, path: LatentPath, backward: Tensor) -> Tensor:
         """log p(b_t | z_t), [B, S]. b_t is a target held fixed; z_t keeps its gradient, as in the published code."""
-        target = backward.detach().to(path.latent.dtype)
-        inputs = (path.latent, path.before) if self.config.auxiliary == "latent_and_state" else (path.latent,)
-        predicted = self.auxiliary(*inputs)
+        target = backward.detach().to(path.latents.dtype)
+        if self.config.auxiliary == "latent_and_state":
+            predicted = self.auxiliary(path.latents, path.previous_hidden)
+        else:
+            predicted = self.auxiliary(path.latents)
         predicted.mean = torch.tanh(predicted.mean)
         if self.config.auxiliary_cost == "squared_error":
             return -(target - predicted.mean).square().sum(-1)

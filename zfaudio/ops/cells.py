@@ -1,4 +1,4 @@
-"""One step of the decoder: (embedded frame, latent, state) -> state."""
+"""The recurrent states, and the decoder's LSTM cells: (embedded frame, latents, state) -> next state."""
 
 from typing import NamedTuple
 
@@ -8,50 +8,54 @@ from torch import Tensor, nn
 
 from zfaudio.ops.networks import ClampedLeakyReLU
 
-GAIN_LIMIT = 3.0  # published clamp of gain and bias of the conditional layer norm
+GAIN_LIMIT = 3.0  # published clamp of the gain and bias of the conditional layer norm
 
 
 class State(NamedTuple):
-    """Recurrent state of the decoder LSTM, one row a sequence."""
+    """State of an LSTM."""
 
     hidden: Tensor  # [batch, hidden]
     cell: Tensor  # [batch, hidden]
 
 
 class LatentState(NamedTuple):
-    """Recurrent state of an LSTM and the last latent, one row a sequence."""
+    """State of an LSTM, and the latents of the last step."""
 
     hidden: Tensor  # [batch, hidden]
     cell: Tensor  # [batch, hidden]
-    latent: Tensor  # [batch, latent]
+    latents: Tensor  # [batch, latent]
 
 
-def zero_state(like: Tensor, rows: int, hidden_size: int) -> State:
-    """The state before a recording, in the precision and on the device of `like`."""
-    zeros = like.new_zeros(rows, hidden_size)
+def zero_state(weight: Tensor, batch_size: int, hidden_size: int) -> State:
+    """The state before a recording, in the precision and on the device of `weight`."""
+    zeros = weight.new_zeros(batch_size, hidden_size)
     return State(zeros, zeros)
 
 
-def at_end(values: Tensor, steps: Tensor) -> Tensor:
-    """What each sequence's own last step left: values [batch, steps, size], steps [batch] -> [batch, size]."""
-    return torch.take_along_dim(values, (steps - 1).view(-1, 1, 1), dim=1).squeeze(1)
+def at_end(values: Tensor, lengths: Tensor) -> Tensor:
+    """The values of each sequence's last step: values [batch, steps, size], lengths [batch] -> [batch, size]."""
+    return torch.take_along_dim(values, (lengths - 1).view(-1, 1, 1), dim=1).squeeze(1)
 
 
-def lstm_update(gates: Tensor, cell: Tensor) -> State:
-    """LSTM arithmetic on gate sums [batch, 4 * hidden] (input, forget, cell, output), kept in float32 or better."""
-    gates = gates.to(cell.dtype)
-    enter, forget, candidate, leave = gates.chunk(4, dim=-1)
-    cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
-    return State(torch.sigmoid(leave) * torch.tanh(cell), cell)
+def lstm_update(gate_sums: Tensor, cell: Tensor) -> State:
+    """The elementwise part of an LSTM step, in the precision of `cell`.
+
+    Args:
+        gate_sums: arguments of the input, forget, cell and output gates, [batch, 4 * hidden].
+        cell: c_{t-1}, [batch, hidden].
+    """
+    input_gate, forget_gate, cell_gate, output_gate = gate_sums.to(cell.dtype).chunk(4, dim=-1)
+    cell = torch.sigmoid(forget_gate) * cell + torch.sigmoid(input_gate) * torch.tanh(cell_gate)
+    return State(torch.sigmoid(output_gate) * torch.tanh(cell), cell)
 
 
 def initialize_recurrent(weight: Tensor) -> None:
-    """Orthogonal start for a recurrent matrix [4 * hidden, hidden], as published."""
+    """Initialize a recurrent weight [4 * hidden, hidden] as an orthogonal matrix, as published."""
     nn.init.orthogonal_(weight)
 
 
 class LatentLSTMCell(nn.Module):
-    """h_t = LSTM([embed(x_t), gen(z_t)], h_{t-1}), gen a linear map."""
+    """h_t = LSTM([embed(x_t), gen(z_t)], h_{t-1}), where gen is linear."""
 
     def __init__(self, embedding_size: int, latent_size: int, mlp_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -60,23 +64,26 @@ class LatentLSTMCell(nn.Module):
         self.recurrent = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
         initialize_recurrent(self.recurrent.weight)
 
-    def folded(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The input matrix with gen, which is linear, folded in.
+    def merged_weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The input layer with gen merged into it, which is possible because gen is linear.
 
-        Its part for embed(x_t) [4 * hidden, embedding], that for z_t [4 * hidden, latent], its bias [4 * hidden].
+        Returns:
+            Weight of the embedded frame, [4 * hidden, embedding].
+            Weight of the latents, [4 * hidden, latent].
+            Bias, [4 * hidden].
         """
-        gen = self.gen.out_features
-        to_embedded, to_gen = self.input.weight.split([self.input.in_features - gen, gen], dim=1)
-        return to_embedded, to_gen @ self.gen.weight, self.input.bias + to_gen @ self.gen.bias
+        gen_size = self.gen.out_features
+        embedding_weight, gen_weight = self.input.weight.split([self.input.in_features - gen_size, gen_size], dim=1)
+        return embedding_weight, gen_weight @ self.gen.weight, self.input.bias + gen_weight @ self.gen.bias
 
-    def forward(self, embedded: Tensor, latent: Tensor, state: State) -> State:
-        """Embedded frame [batch, embedding], latent [batch, latent] and state before -> state after."""
-        entering = self.input(torch.cat([embedded, self.gen(latent)], dim=-1))
-        return lstm_update(entering + self.recurrent(state.hidden), state.cell)
+    def forward(self, embedded: Tensor, latents: Tensor, state: State) -> State:
+        """Embedded frame [batch, embedding], latents [batch, latent] and the state h_{t-1} -> the state h_t."""
+        input_sums = self.input(torch.cat([embedded, self.gen(latents)], dim=-1))
+        return lstm_update(input_sums + self.recurrent(state.hidden), state.cell)
 
 
 class ConditionalNormLSTMCell(nn.Module):
-    """Published variant: z_t enters as gain and bias of the layer norm over the recurrent gate sums."""
+    """Published variant: z_t sets the gain and bias of a layer norm of the recurrent sums."""
 
     def __init__(self, embedding_size: int, latent_size: int, mlp_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -88,9 +95,9 @@ class ConditionalNormLSTMCell(nn.Module):
         self.recurrent = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
         initialize_recurrent(self.recurrent.weight)
 
-    def forward(self, embedded: Tensor, latent: Tensor, state: State) -> State:
-        """Embedded frame [batch, embedding], latent [batch, latent] and state before -> state after."""
-        gain, bias = self.gen(latent).clamp(-GAIN_LIMIT, GAIN_LIMIT).chunk(2, dim=-1)  # [batch, 4 * hidden] each
-        recurrent = self.recurrent(state.hidden)
-        normalized = F.layer_norm(recurrent, recurrent.shape[-1:])
+    def forward(self, embedded: Tensor, latents: Tensor, state: State) -> State:
+        """Embedded frame [batch, embedding], latents [batch, latent] and the state h_{t-1} -> the state h_t."""
+        gain, bias = self.gen(latents).clamp(-GAIN_LIMIT, GAIN_LIMIT).chunk(2, dim=-1)  # [batch, 4 * hidden] each
+        recurrent_sums = self.recurrent(state.hidden)
+        normalized = F.layer_norm(recurrent_sums, recurrent_sums.shape[-1:])
         return lstm_update(self.input_norm(self.input(embedded)) + (1 + gain) * normalized + bias, state.cell)

@@ -1,7 +1,7 @@
-"""Work of a GPU that is recorded once and then launched whole, as a CUDA graph.
+"""Work of a GPU that is recorded once and then launched as a whole, as a CUDA graph.
 
-A step of the models here is thousands of kernels, each of which takes the GPU less time than launching it takes the
-CPU. Of a recording only what happens on the GPU is repeated: no Python, no new memory.
+A step of these models is thousands of kernels, most of which take the CPU longer to launch than the GPU to run. A
+recording repeats only what happens on the GPU: no Python runs, and no memory is allocated.
 """
 
 from collections.abc import Callable
@@ -11,26 +11,26 @@ import torch
 from torch import Tensor
 
 Result = TypeVar("Result")
-Work = Callable[..., Result]  # of tensors
-# Gives what the work gives for these inputs, and a function that does it all again, on the same tensors.
+Work = Callable[..., Result]  # its arguments are tensors
+# (work, inputs) -> the result of the work, and a function that does the same work again on the same tensors.
 Recorder = Callable[[Work[Result], tuple[Tensor, ...]], tuple[Result, Callable[[], None]]]
 
-WARM_UPS = 3  # runs before the recording: libraries make their plans, Triton compiles
+WARM_UPS = 3  # runs before the recording, in which libraries make plans and Triton compiles
 
 
 def record_cuda_graph(work: Work[Result], inputs: tuple[Tensor, ...]) -> tuple[Result, Callable[[], None]]:
-    """Record what `work` does with `inputs` on the current GPU; the result is filled by the first replay.
+    """Record what `work` does with `inputs` on the current GPU; the first replay computes the result.
 
-    torch's generator for the GPU stands afterwards where it stood before: the recording draws anew at every replay.
+    Afterwards torch's generator for the GPU is where it was before. Every replay draws new random numbers.
     """
-    draws = torch.cuda.get_rng_state()
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
+    generator_state = torch.cuda.get_rng_state()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
         for _ in range(WARM_UPS):
             work(*inputs)
-    torch.cuda.current_stream().wait_stream(aside)
-    torch.cuda.set_rng_state(draws)
+    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.set_rng_state(generator_state)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = work(*inputs)
@@ -38,9 +38,10 @@ def record_cuda_graph(work: Work[Result], inputs: tuple[Tensor, ...]) -> tuple[R
 
 
 class Recorded(Generic[Result]):
-    """Work that does the same whatever its inputs' values: no shape, branch or number of Python's comes of them.
+    """Work that is recorded at its first call and replayed by every call.
 
-    The tensors of a result hold it until the next call, which overwrites them.
+    The work must launch the same operators on the same shapes whatever the values of its inputs are, and must not read
+    values into Python. Each call overwrites the tensors of the last call's result.
     """
 
     def __init__(self, work: Work[Result], record: Recorder[Result] = record_cuda_graph) -> None:
@@ -48,13 +49,13 @@ class Recorded(Generic[Result]):
         self._inputs: tuple[Tensor, ...] | None = None
 
     def __call__(self, *inputs: Tensor) -> Result:
-        """The result for inputs of the shapes of the first call's. Raises ValueError for others."""
+        """The result for these inputs. Raises ValueError if their shapes differ from those of the first call."""
         if self._inputs is None:
-            self._inputs = tuple(one.detach().clone() for one in inputs)
+            self._inputs = tuple(tensor.detach().clone() for tensor in inputs)
             self._result, self._replay = self._record(self._work, self._inputs)
-        for kept, given in zip(self._inputs, inputs, strict=True):
-            if kept.shape != given.shape:
-                raise ValueError(f"recorded with {tuple(kept.shape)}, called with {tuple(given.shape)}")
-            kept.copy_(given)
+        for recorded, new in zip(self._inputs, inputs, strict=True):
+            if recorded.shape != new.shape:
+                raise ValueError(f"recorded with {tuple(recorded.shape)}, called with {tuple(new.shape)}")
+            recorded.copy_(new)
         self._replay()
         return self._result

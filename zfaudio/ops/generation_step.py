@@ -1,11 +1,11 @@
-"""Generation's step at the speed of its products: constants folded once, then frame after frame without autograd.
+"""Z-forcing's step of generation at the speed of its products, with constants computed once and without gradients.
 
-What differs from `ZForcing.step`, in exact arithmetic nothing:
+In exact arithmetic it computes the same as `ZForcing.step`. It is faster because of the following:
 
-- embed and gen are linear: with the LSTM's input matrix they become one matrix for [x_t, z_t] and one bias.
-- h_{t-1} meets the first layer of the prior (or the posterior) and the LSTM's recurrent matrix in one product.
-- Weights are laid out once (ops/products.py). A step of a few voices reads each of them once and does little else: its
-  bound is the speed of memory. That of many voices is their products.
+- embed and gen are linear, so they are merged with the LSTM's input weight into one weight for [x_t, z_t].
+- One product multiplies h_{t-1} by the first layer of the prior (or posterior) and by the LSTM's recurrent weight.
+- Weights are laid out once (products.py). A step of a few sequences reads each weight once and does little else, so
+  that memory bounds its speed. A step of many sequences is bounded by its products.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,11 @@ from torch import Tensor, nn
 
 from zfaudio.distributions import split_gaussian
 from zfaudio.ops.cells import LatentLSTMCell, State
-from zfaudio.ops.gates import clamped_leaky_relu_
-from zfaudio.ops.kernels import gates_for
+from zfaudio.ops.gates import clamped_leaky_relu_, gates_for
 from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP, linear_layers
 from zfaudio.ops.products import packed_linear, packed_weight
 
 Predicted = TypeVar("Predicted")
-Step = Callable[..., tuple[Predicted, State]]
 
 
 @torch.no_grad()
@@ -31,46 +29,47 @@ def latent_stepper(
     embed: nn.Linear,
     prior: GaussianMLP,
     posterior: GaussianMLP,
-    cell: LatentLSTMCell,
+    lstm_cell: LatentLSTMCell,
     predict: Callable[[Tensor, Tensor], Predicted],
-) -> Step[Predicted]:
-    """A function (frame, state, latent_temperature, backward, noise) -> (prediction, state): `FrameModel.step`.
+) -> Callable[..., tuple[Predicted, State]]:
+    """A function with the arguments and results of `FrameModel.step`, but with what `predict` returns as the density.
 
-    It computes with the weights as they are now; later changes to them do not reach it. No gradient passes through it.
-    Under autocast its products, and nothing else, are less precise.
+    It computes with the weights as they are now: later changes do not reach it, and no gradient passes through it.
+    Under autocast only its products are computed in lower precision.
 
     Args:
-        embed: of frames.
-        prior: p(z_t | h_{t-1}).
-        posterior: q(z_t | h_{t-1}, b_t), taken where `backward` is given.
-        cell: of the decoder.
-        predict: (h_t [batch, hidden], x_t) -> the distribution of the next frame.
+        embed: x_t -> embed(x_t).
+        prior: h_{t-1} -> p(z_t | h_{t-1}).
+        posterior: (h_{t-1}, b_t) -> q(z_t | h_{t-1}, b_t), used in steps that are given b_t.
+        lstm_cell: of the decoder.
+        predict: (h_t [batch, hidden], x_t) -> density of the next frame.
     """
-    hidden_size = cell.recurrent.in_features
+    hidden_size = lstm_cell.recurrent.in_features
     with torch.autocast(embed.weight.device.type, enabled=False):
-        to_embedded, to_latent, bias = cell.folded()
-        inputs = torch.cat([to_embedded @ embed.weight, to_latent], dim=1)
-        gate_bias = bias + to_embedded @ embed.bias
+        embedding_weight, latents_weight, bias = lstm_cell.merged_weights()
+        input_weight = torch.cat([embedding_weight @ embed.weight, latents_weight], dim=1)
+        gate_bias = bias + embedding_weight @ embed.bias
+    multiply_inputs = packed_weight(input_weight)
 
-    from_inputs = packed_weight(inputs)
+    @cache  # pure generation uses the prior only; a continuation uses both networks
+    def multiply_hidden_for(network: GaussianMLP) -> Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]:
+        """(h_{t-1}, b_t) -> mean and log-variance of z_t [batch, 2 * latent], recurrent sums [batch, 4 * hidden]."""
+        inner, outer = linear_layers(network.layers)
+        mlp_size = len(inner.bias)
+        inner_weight, future_weight = inner.weight[:, :hidden_size], inner.weight[:, hidden_size:]
+        multiply_hidden = packed_weight(torch.cat([inner_weight, lstm_cell.recurrent.weight]))
+        hidden_bias = torch.cat([inner.bias, gate_bias])
+        multiply_future = packed_weight(future_weight) if future_weight.numel() else None
+        multiply_outer = packed_linear(outer)
 
-    @cache  # a generation uses one of them, a continuation both
-    def latents_of(network: GaussianMLP) -> Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]:
-        """(h_{t-1}, b_t) -> parameters of z_t [batch, 2 * latent], recurrent gate sums [batch, 4 * hidden]."""
-        first, second = linear_layers(network.layers)
-        from_inner = packed_linear(second)
-        from_hidden = packed_weight(torch.cat([first.weight[:, :hidden_size], cell.recurrent.weight]))
-        hidden_bias = torch.cat([first.bias, gate_bias])
-        from_backward = packed_weight(first.weight[:, hidden_size:]) if first.in_features > hidden_size else None
+        def multiply(hidden: Tensor, future: Tensor | None) -> tuple[Tensor, Tensor]:
+            hidden_sums = multiply_hidden(hidden).add_(hidden_bias)
+            inner_sums, gate_sums = hidden_sums.split([mlp_size, 4 * hidden_size], dim=-1)
+            if multiply_future is not None and future is not None:
+                inner_sums = inner_sums + multiply_future(future)
+            return multiply_outer(clamped_leaky_relu_(inner_sums.contiguous())), gate_sums
 
-        def latents(hidden: Tensor, backward: Tensor | None) -> tuple[Tensor, Tensor]:
-            summed = from_hidden(hidden).add_(hidden_bias)
-            inner, gates = summed.split([len(first.bias), 4 * hidden_size], dim=-1)
-            if from_backward is not None and backward is not None:
-                inner = inner + from_backward(backward)
-            return from_inner(clamped_leaky_relu_(inner.contiguous())), gates
-
-        return latents
+        return multiply
 
     @torch.no_grad()
     def step(
@@ -80,13 +79,15 @@ def latent_stepper(
         backward: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Predicted, State]:
-        hidden_before, cell_before = state
-        parameters, gates = latents_of(prior if backward is None else posterior)(hidden_before, backward)
-        latents = split_gaussian(parameters, limit=LATENT_LIMIT)
-        noise = torch.randn_like(latents.mean) if noise is None else noise
-        entering = from_inputs(torch.cat([frame, latents.at(noise, latent_temperature)], dim=-1))
-        after = State(torch.empty_like(hidden_before), torch.empty_like(cell_before))
-        gates_for(frame).lstm_step(entering, gates, cell_before, after.cell, after.hidden)
-        return predict(after.hidden, frame), after
+        previous_hidden, previous_cell = state
+        multiply = multiply_hidden_for(prior if backward is None else posterior)
+        parameters, gate_sums = multiply(previous_hidden, backward)
+        distribution = split_gaussian(parameters, limit=LATENT_LIMIT)
+        noise = torch.randn_like(distribution.mean) if noise is None else noise
+        latents = distribution.at(noise, latent_temperature)
+        input_sums = multiply_inputs(torch.cat([frame, latents], dim=-1))
+        hidden, cell = torch.empty_like(previous_hidden), torch.empty_like(previous_cell)
+        gates_for(frame).lstm_step(input_sums, gate_sums, previous_cell, cell, hidden)
+        return predict(hidden, frame), State(hidden, cell)
 
     return step

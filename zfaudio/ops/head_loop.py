@@ -1,11 +1,12 @@
-"""A frame drawn sample by sample on a CPU: the loop of models/autoregressive.py compiled by numba.
+"""The autoregressive head's loop over the samples of a frame, compiled by numba for the CPU.
 
-A sample takes some fifty small operators of torch, each of which takes longer to start than to compute; here it is one
-pass over weights that lie in the cache. Lanes are computed apart, and so come out the same whatever stands beside them.
+In models/autoregressive_head.py a sample takes some fifty small operators of torch, each of which takes longer to start
+than to compute. Here it is one pass over weights that stay in the processor's cache. Each frame of a batch is computed
+on its own, so it comes out the same whatever else is in the batch.
 """
 
-# The kernel's types are numba's to find: those of the head's weights.
-# mypy: allow-untyped-defs, allow-untyped-calls
+# numba finds the types of the kernel's arguments.
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -19,88 +20,135 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 KINDS = ("gaussian", "gaussian_mixture", "logistic_mixture")
+GAUSSIAN, GAUSSIAN_MIXTURE, LOGISTIC_MIXTURE = range(3)
+
+Array = NDArray[np.floating]
 
 
-class Layers(NamedTuple):
-    """Of the head: matrices [in, out] and biases [out]."""
+class HeadWeights(NamedTuple):
+    """Weights [in, out] and biases [out] of the head's layers."""
 
-    filters: NDArray
-    filters_bias: NDArray
-    inner: NDArray
-    inner_bias: NDArray
-    outer: NDArray
-    outer_bias: NDArray
-    linear: NDArray
+    filters: Array
+    filters_bias: Array
+    inner: Array
+    inner_bias: Array
+    outer: Array
+    outer_bias: Array
+    linear: Array
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How the head's output is read as the density of a sample, see `DensityLayout` in models/outputs.py."""
+class SampleLikelihood:
+    """How the head's output describes the density of a sample; see models/frame_likelihoods.py.
 
-    kind: str  # of KINDS
+    Args:
+        kind: one of KINDS.
+        components: number of components of a mixture.
+        min_deviation: floor of the deviation of Gaussians, standardized.
+        min_scale: floor of the scale of logistics, standardized.
+        mean: of the quantizer.
+        deviation: of the quantizer.
+    """
+
+    kind: str
     components: int
     min_deviation: float
-    narrowest: float  # scale of a logistic, standardized
-    mean: float  # of the quantizer
+    min_scale: float
+    mean: float
     deviation: float
 
 
-def layers_of(filters: nn.Linear, inner: nn.Linear, outer: nn.Linear, linear: nn.Linear) -> Layers:
-    """The head's layers as they are now."""
-    parts = [part for layer in (filters, inner, outer) for part in (layer.weight, layer.bias)]
-    return Layers(*(part.detach().t().contiguous().numpy() for part in (*parts, linear.weight)))
+def head_weights(filters: nn.Linear, inner: nn.Linear, outer: nn.Linear, linear: nn.Linear) -> HeadWeights:
+    """The weights of the head's layers as they are now."""
+
+    def array(values: Tensor) -> Array:
+        return values.detach().t().contiguous().numpy()
+
+    return HeadWeights(
+        filters=array(filters.weight),
+        filters_bias=array(filters.bias),
+        inner=array(inner.weight),
+        inner_bias=array(inner.bias),
+        outer=array(outer.weight),
+        outer_bias=array(outer.bias),
+        linear=array(linear.weight),
+    )
 
 
 def draw_samples(
-    layers: Layers,
-    reading: Reading,
+    weights: HeadWeights,
+    likelihood: SampleLikelihood,
     slope: float,
-    before: Tensor,
+    previous_samples: Tensor,
     adaptation: tuple[Tensor, Tensor] | None,
     noise: Tensor,
     temperature: float,
 ) -> Tensor:
-    """The samples that standard normal noise stands for, each given those before it.
+    """Map standard normal noise to samples, each drawn given the samples before it.
 
     Args:
-        layers: of the head.
-        reading: of its output.
-        slope: of its leaky ReLU.
-        before: the samples before the first, [lanes, window].
-        adaptation: factors and shifts of the first layer's units, [lanes, head_size] each.
-        noise: [lanes, samples, 1], or of a mixture [lanes, samples, 2]: for its component, for the draw from it.
-        temperature: shrinks the draw towards the mean.
+        weights: of the head.
+        likelihood: how the head's output describes a density.
+        slope: of the head's leaky ReLU.
+        previous_samples: the samples before the first, [batch, window].
+        adaptation: gain and shift of the units of the first layer, [batch, head_size] each.
+        noise: [batch, samples, 1], or for a mixture [batch, samples, 2], of which the first number chooses the
+            component and the second is for the draw from it.
+        temperature: scales the distance of each draw from the mean.
 
     Returns:
-        [lanes, samples].
+        [batch, samples].
     """
-    lanes, samples, _ = noise.shape
-    window, units = before.shape[1], len(layers.filters_bias)
+    batch, samples, _ = noise.shape
+    window, units = previous_samples.shape[1], len(weights.filters_bias)
     if adaptation is None:
-        adaptation = before.new_ones(lanes, units), before.new_zeros(lanes, units)
-    place = noise[..., -1]
-    if reading.kind == "logistic_mixture":  # the logistic's quantile, see LogisticMixture.at
-        place = torch.special.log_ndtr(place) - torch.special.log_ndtr(-place)
-    parts = *adaptation, torch.special.ndtr(noise[..., 0]), place
-    dtype = layers.filters.dtype
-    gain, shift, choice, places = (part.to(torch.float64).numpy().astype(dtype, order="C") for part in parts)
-    line = np.empty((lanes, window + samples), dtype)
-    line[:, :window] = before.numpy()
-    floor = 2 * math.log(reading.min_deviation) if reading.min_deviation > 0 else -math.inf
+        gain, shift = previous_samples.new_ones(batch, units), previous_samples.new_zeros(batch, units)
+    else:
+        gain, shift = adaptation
+    choice, deviate = torch.special.ndtr(noise[..., 0]), noise[..., -1]
+    if likelihood.kind == "logistic_mixture":  # the logistic's quantile, see LogisticMixture.at
+        deviate = torch.special.log_ndtr(deviate) - torch.special.log_ndtr(-deviate)
+    dtype = weights.filters.dtype
 
-    def draw(lane: int) -> None:
-        _draw_lane(
-            *(line[lane], window, gain[lane], shift[lane], choice[lane], places[lane], *layers),
-            *(KINDS.index(reading.kind), reading.components, floor, math.log(reading.narrowest)),
-            *(reading.mean, reading.deviation, slope, temperature),
+    def array(values: Tensor) -> Array:
+        return values.to(torch.float64).numpy().astype(dtype, order="C")
+
+    gains, shifts, choices, deviates = array(gain), array(shift), array(choice), array(deviate)
+    signal = np.empty((batch, window + samples), dtype)
+    signal[:, :window] = previous_samples.numpy()
+    min_log_variance = 2 * math.log(likelihood.min_deviation) if likelihood.min_deviation > 0 else -math.inf
+
+    def draw(row: int) -> None:
+        _draw_row(
+            signal[row],
+            window,
+            gains[row],
+            shifts[row],
+            choices[row],
+            deviates[row],
+            weights.filters,
+            weights.filters_bias,
+            weights.inner,
+            weights.inner_bias,
+            weights.outer,
+            weights.outer_bias,
+            weights.linear,
+            KINDS.index(likelihood.kind),
+            likelihood.components,
+            min_log_variance,
+            math.log(likelihood.min_scale),
+            likelihood.mean,
+            likelihood.deviation,
+            slope,
+            temperature,
         )
 
-    if lanes == 1:
+    if batch == 1:
         draw(0)
     else:
-        with ThreadPoolExecutor(min(lanes, torch.get_num_threads())) as pool:  # the kernel releases the GIL
-            list(pool.map(draw, range(lanes)))
-    return torch.from_numpy(line[:, window:].copy())
+        with ThreadPoolExecutor(min(batch, torch.get_num_threads())) as pool:  # the kernel releases the GIL
+            list(pool.map(draw, range(batch)))
+    return torch.from_numpy(signal[:, window:].copy())
 
 
 @njit(cache=True, nogil=True)
@@ -114,7 +162,7 @@ def _affine(values, matrix, bias, out):
 
 
 @njit(cache=True, nogil=True)
-def _leak(values, slope):
+def _leaky_relu(values, slope):
     for j in range(len(values)):
         if values[j] < 0:
             values[j] *= slope
@@ -122,7 +170,10 @@ def _leak(values, slope):
 
 @njit(cache=True, nogil=True)
 def _describe(window, floor, out):
-    """What the head reads of a window: scaled changes, the last sample, levels. Returns the level of changes."""
+    """Write the head's input for a window to `out`: scaled changes, the last sample, levels.
+
+    Returns the level of the changes.
+    """
     squares, changes = 0.0, 0.0
     for i in range(len(window)):
         squares += window[i] * window[i]
@@ -141,8 +192,7 @@ def _describe(window, floor, out):
 
 
 @njit(cache=True, nogil=True)
-def _mix(logits, weights):
-    """Softmax."""
+def _softmax(logits, weights):
     largest = logits.max()
     total = 0.0
     for c in range(len(logits)):
@@ -163,19 +213,19 @@ def _choose(weights, uniform):
 
 
 @njit(cache=True, nogil=True)
-def _log_add(one, other):
-    largest, smallest = max(one, other), min(one, other)
+def _log_add_exp(left, right):
+    largest, smallest = max(left, right), min(left, right)
     return largest if smallest == -math.inf else largest + math.log1p(math.exp(smallest - largest))
 
 
 @njit(cache=True, nogil=True)
-def _draw_lane(
-    line,
+def _draw_row(
+    signal,
     window,
     gain,
     shift,
     choice,
-    place,
+    deviate,
     filters,
     filters_bias,
     inner,
@@ -185,58 +235,58 @@ def _draw_lane(
     linear,
     kind,
     components,
-    floor_log_variance,
-    least_log_scale,
+    min_log_variance,
+    min_log_scale,
     mean,
     deviation,
     slope,
     temperature,
 ):
-    """Fill line [window + samples] after its first `window` samples."""
-    read = np.empty(window + 2, line.dtype)
+    """Fill signal [window + samples] after its first `window` samples."""
+    head_input = np.empty(window + 2, signal.dtype)
     first, second = np.empty_like(filters_bias), np.empty_like(inner_bias)
     parameters, direct = np.empty_like(outer_bias), np.empty_like(outer_bias)
-    none = np.zeros_like(outer_bias)
+    no_bias = np.zeros_like(outer_bias)
     weights = np.empty(components)
     lowest, highest = (-32768 - mean) / deviation, (32767 - mean) / deviation
-    for t in range(len(place)):
-        origin = line[t + window - 1]
-        level = _describe(line[t : t + window], 1 / deviation**2, read)
-        _affine(read, filters, filters_bias, first)
+    for t in range(len(deviate)):
+        origin = signal[t + window - 1]
+        level = _describe(signal[t : t + window], 1 / deviation**2, head_input)
+        _affine(head_input, filters, filters_bias, first)
         for j in range(len(first)):
             first[j] = shift[j] + first[j] * gain[j]
-        _leak(first, slope)
+        _leaky_relu(first, slope)
         _affine(first, inner, inner_bias, second)
-        _leak(second, slope)
+        _leaky_relu(second, slope)
         _affine(second, outer, outer_bias, parameters)
-        _affine(read, linear, none, direct)
+        _affine(head_input, linear, no_bias, direct)
         for j in range(len(parameters)):
             parameters[j] += direct[j]
-        if kind == 0:
-            log_variance = _log_add(parameters[1] + 2 * math.log(level), floor_log_variance)
+        if kind == GAUSSIAN:
+            log_variance = _log_add_exp(parameters[1] + 2 * math.log(level), min_log_variance)
             center = origin + parameters[0] * level
-            draw = center + math.exp(0.5 * log_variance) * place[t]
+            draw = center + math.exp(0.5 * log_variance) * deviate[t]
         else:
             logits, means, scales = (
                 parameters[:components],
                 parameters[components : 2 * components],
                 parameters[2 * components :],
             )
-            _mix(logits, weights)
+            _softmax(logits, weights)
             center = 0.0
             for c in range(components):
                 center += weights[c] * (origin + means[c] * level)
             chosen = _choose(weights, choice[t])
-            if kind == 1:
-                scale = math.exp(0.5 * _log_add(scales[chosen] + 2 * math.log(level), floor_log_variance))
+            if kind == GAUSSIAN_MIXTURE:
+                scale = math.exp(0.5 * _log_add_exp(scales[chosen] + 2 * math.log(level), min_log_variance))
             else:
-                scale = math.exp(max(scales[chosen] + math.log(level), least_log_scale))
-            draw = origin + means[chosen] * level + scale * place[t]
+                scale = math.exp(max(scales[chosen] + math.log(level), min_log_scale))
+            draw = origin + means[chosen] * level + scale * deviate[t]
         draw = center + temperature * (draw - center)
-        if kind == 2:
-            if draw < lowest:  # what is not a number stays so
+        if kind == LOGISTIC_MIXTURE:
+            if draw < lowest:  # written so that NaN stays NaN
                 draw = lowest
             elif draw > highest:
                 draw = highest
             draw = (np.rint(draw * deviation + mean) - mean) / deviation
-        line[t + window] = draw
+        signal[t + window] = draw

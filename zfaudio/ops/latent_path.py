@@ -1,4 +1,4 @@
-"""The loop as the equations read. Slow and right: what every faster core is held against."""
+"""The loop over frames as the equations read, which the fast core in latent_path_fast.py is tested against."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,51 +11,51 @@ from zfaudio.ops.cells import State
 
 
 class LatentPath(NamedTuple):
-    """What the loop leaves behind, one row a step."""
+    """The states and latents of each step."""
 
-    before: Tensor  # h_{t-1}, [batch, steps, hidden]
+    previous_hidden: Tensor  # h_{t-1}, [batch, steps, hidden]
     hidden: Tensor  # h_t, [batch, steps, hidden]
     cell: Tensor  # c_t, [batch, steps, hidden]
     posterior: DiagonalGaussian  # q(z_t | h_{t-1}, b_t), [batch, steps, latent]
-    latent: Tensor  # z_t drawn from it, [batch, steps, latent]
+    latents: Tensor  # z_t, drawn from the posterior, [batch, steps, latent]
 
 
-def latent_path(
-    infer: Callable[[Tensor, Tensor], DiagonalGaussian],
-    advance: Callable[[Tensor, Tensor, State], State],
+def plain_latent_path(
+    posterior: Callable[[Tensor, Tensor], DiagonalGaussian],
+    lstm_cell: Callable[[Tensor, Tensor, State], State],
     embed: Callable[[Tensor], Tensor],
     frames: Tensor,
-    backward: Tensor,
+    future: Tensor,
     noise: Tensor,
     state: State,
 ) -> LatentPath:
-    """Draw z_t and step the decoder, frame by frame.
+    """At each frame, draw z_t from the posterior and step the decoder.
 
     Args:
-        infer: (h_{t-1}, b_t) -> q(z_t | h_{t-1}, b_t).
-        advance: (embed(x_t), z_t, state) -> state.
+        posterior: (h_{t-1}, b_t) -> q(z_t | h_{t-1}, b_t).
+        lstm_cell: (embed(x_t), z_t, state of h_{t-1}) -> state of h_t.
         embed: x_t -> embed(x_t).
         frames: x_t, [batch, steps, frame_size].
-        backward: b_t, [batch, steps, hidden].
+        future: b_t, [batch, steps, size].
         noise: standard normal, [batch, steps, latent].
-        state: before the first step.
+        state: state before the first step.
     """
-    before, hidden, cell, mean, log_variance, latent = [], [], [], [], [], []
-    rows = embed(frames).unbind(1), backward.unbind(1), noise.unbind(1)
-    for embedded_t, backward_t, noise_t in zip(*rows, strict=True):
-        before.append(state.hidden)
-        posterior = infer(state.hidden, backward_t)
-        latent_t = posterior.at(noise_t)
-        state = advance(embedded_t, latent_t, state)
+    previous_hidden, hidden, cell, mean, log_variance, latents = [], [], [], [], [], []
+    steps = zip(embed(frames).unbind(1), future.unbind(1), noise.unbind(1), strict=True)
+    for embedded_t, future_t, noise_t in steps:
+        previous_hidden.append(state.hidden)
+        posterior_t = posterior(state.hidden, future_t)
+        latents_t = posterior_t.at(noise_t)
+        state = lstm_cell(embedded_t, latents_t, state)
         hidden.append(state.hidden)
         cell.append(state.cell)
-        mean.append(posterior.mean)
-        log_variance.append(posterior.log_variance)
-        latent.append(latent_t)
+        mean.append(posterior_t.mean)
+        log_variance.append(posterior_t.log_variance)
+        latents.append(latents_t)
     return LatentPath(
-        before=torch.stack(before, 1),
+        previous_hidden=torch.stack(previous_hidden, 1),
         hidden=torch.stack(hidden, 1),
         cell=torch.stack(cell, 1),
         posterior=DiagonalGaussian(torch.stack(mean, 1), torch.stack(log_variance, 1)),
-        latent=torch.stack(latent, 1),
+        latents=torch.stack(latents, 1),
     )

@@ -1,4 +1,4 @@
-"""The small networks of the published model, which the loop over frames calls."""
+"""The small networks of the published model, which run at every step."""
 
 from typing import cast
 
@@ -8,28 +8,28 @@ from torch import Tensor, nn
 
 from zfaudio.distributions import DiagonalGaussian, split_gaussian
 
-LATENT_LIMIT = 8.0  # published clamp of the parameters of prior, posterior and auxiliary
+LATENT_LIMIT = 8.0  # published clamp of the means and log-variances of prior, posterior and auxiliary
 
 
 class ClampedLeakyReLU(nn.Module):
-    """Leaky ReLU of slope 1/3, clamped to [-3, 3]: the published activation."""
+    """Leaky ReLU with slope 1/3, clamped to [-3, 3]: the published activation."""
 
-    def forward(self, value: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         """Elementwise."""
-        return F.leaky_relu(value, 1 / 3).clamp(-3, 3)
+        return F.leaky_relu(values, 1 / 3).clamp(-3, 3)
 
 
 def linear_layers(layers: nn.Sequential) -> tuple[nn.Linear, nn.Linear]:
-    """The two linear layers of a network with an activation between them.
+    """The two linear layers of a network that has one activation between them.
 
-    Take their weights as attributes, not by get_parameter: torch.func.functional_call puts plain tensors there.
+    Read their weights as attributes, not with get_parameter: torch.func.functional_call replaces them by plain tensors.
     """
     first, _, second = layers
     return cast(nn.Linear, first), cast(nn.Linear, second)
 
 
 class GaussianMLP(nn.Module):
-    """One hidden layer, then mean and log-variance, clamped as published."""
+    """A network with one hidden layer that gives a Gaussian; its mean and log-variance are clamped as published."""
 
     def __init__(self, input_size: int, mlp_size: int, output_size: int) -> None:
         super().__init__()
@@ -38,5 +38,5 @@ class GaussianMLP(nn.Module):
         )
 
     def forward(self, *inputs: Tensor) -> DiagonalGaussian:
-        """Inputs [..., size], joined along the last axis."""
+        """Inputs [..., size], which are concatenated along the last axis."""
         return split_gaussian(self.layers(torch.cat(inputs, dim=-1)), limit=LATENT_LIMIT)

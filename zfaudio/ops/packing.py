@@ -9,47 +9,52 @@ from zfaudio.ops.cells import State, lstm_update
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.products import packed_linear, packed_weight
 
-# Weights of a layer that gains by it; the many small products of the autoregressive head do not.
-LARGE = 1 << 16
+MIN_PACKED_WEIGHTS = 1 << 16  # smaller layers do not gain by it, for example those of the autoregressive head
 
 
 def packed(module: nn.Module) -> nn.Module:
-    """A copy whose large linear layers and whose LSTMs, in single steps, are those of this file.
+    """A copy of the module with packed versions of its large linear layers, and of its LSTMs for single steps.
 
-    Later changes to their weights do not reach it, and no gradient passes through it. Under autocast its products are
-    less precise.
+    Later changes to the weights do not reach the packed layers, and no gradient passes through them. Under autocast
+    their products are computed in lower precision.
     """
+    weights = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return _pack(copy.deepcopy(module, memo=weights))  # the weights themselves are not copied
+
+
+def _pack(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.Linear):
-        return PackedLinear(module) if module.weight.numel() >= LARGE else module
+        return PackedLinear(module) if module.weight.numel() >= MIN_PACKED_WEIGHTS else module
     if isinstance(module, LSTM):
         return PackedLSTM(module)
-    twin = copy.copy(module)  # weights are not copied
-    twin._modules = {name: packed(child) for name, child in module.named_children()}
-    return twin
+    for name, child in module.named_children():
+        setattr(module, name, _pack(child))
+    return module
 
 
 class PackedLinear(nn.Module):
-    """nn.Linear on [..., in]."""
+    """nn.Linear."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
-        self.multiply = packed_linear(linear)
+        self.multiply = packed_linear(layer)
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        return self.multiply(rows.flatten(0, -2)).unflatten(0, rows.shape[:-1])
+        outputs: Tensor = self.multiply(inputs.flatten(0, -2)).unflatten(0, inputs.shape[:-1])
+        return outputs
 
 
 class PackedLSTM(nn.Module):
-    """`LSTM.step` with one product for what enters and the state before."""
+    """`LSTM.step` with one product for the inputs and h_{t-1} together."""
 
     def __init__(self, lstm: LSTM) -> None:
         super().__init__()
-        entering, recurrent, *biases = (weight.detach() for weight in lstm.all_weights[0])
-        self.multiply = packed_weight(torch.cat([entering, recurrent], dim=1))
-        self.bias = biases[0] + biases[1]
+        input_weight, recurrent_weight, input_bias, recurrent_bias = (weight.detach() for weight in lstm.all_weights[0])
+        self.multiply = packed_weight(torch.cat([input_weight, recurrent_weight], dim=1))
+        self.bias = input_bias + recurrent_bias
 
     def step(self, inputs: Tensor, state: State) -> State:
-        """One step: inputs [batch, in]."""
-        sums = self.multiply(torch.cat([inputs, state.hidden], dim=-1))
-        return lstm_update(sums + self.bias, state.cell)
+        """One step: inputs [batch, input]."""
+        gate_sums = self.multiply(torch.cat([inputs, state.hidden], dim=-1))
+        return lstm_update(gate_sums + self.bias, state.cell)

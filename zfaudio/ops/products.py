@@ -1,8 +1,8 @@
-"""Matrix products with weights, the way that is fastest where the tensors are.
+"""Matrix products with weights, each by what computes it fastest on the device of its tensors.
 
-On the CPU in float32 and bfloat16, oneDNN multiplies both large matrices and few rows with a large weight faster than
-torch.mm does, and can lay a weight out once for many products (which torch.mm does anew at every call, at a cost that
-matters when there are 32 rows). Elsewhere these are torch's own products.
+On a CPU in float32 and bfloat16, oneDNN is faster than torch.mm, both for large matrices and for few rows times a large
+weight. It can also lay a weight out once for many products. torch.mm does so anew at every call, which costs much when
+there are only 32 rows. On other devices and in other precisions these are torch's products.
 """
 
 from collections.abc import Callable
@@ -12,88 +12,91 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zfaudio.ops.torch_private import linear, packed_product
+
 
 @dataclass(frozen=True)
 class Products:
-    """Products computed in one precision and given in another; factors may have either. Not differentiable."""
+    """Products without gradients, computed in one precision and returned in another; factors may have either."""
 
-    computed: torch.dtype
-    given: torch.dtype
+    compute_dtype: torch.dtype
+    result_dtype: torch.dtype
 
-    def __call__(self, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """rows [n, k] times weight [m, k] transposed, plus bias [m]: [n, m]; any strides."""
-        rows, weight = rows.to(self.computed), weight.to(self.computed)
-        bias = None if bias is None else bias.to(self.computed)
-        if not onednn_applies(rows, weight):
-            return F.linear(rows, weight, bias).to(self.given)
-        # A weight cut from a wider one would go to oneDNN's reference kernel, a thousand times slower than a copy.
-        if weight.stride(1) == 1:
-            weight = weight.contiguous()
-        elif not weight.t().is_contiguous():
-            weight = weight.t().contiguous().t()
-        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "").to(self.given)
+    def linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """rows [n, in], weight [out, in], bias [out] -> rows times the transposed weight plus bias, [n, out].
+
+        The tensors may have any strides.
+        """
+        rows, weight = rows.to(self.compute_dtype), weight.to(self.compute_dtype)
+        bias = None if bias is None else bias.to(self.compute_dtype)
+        return linear(rows, weight, bias).to(self.result_dtype)
 
     def packed(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
-        """A function that multiplies [n, k] by weight [m, k] transposed, the weight laid out once for all its calls.
+        """A function rows [n, in] -> [n, out] for weight [out, in], which it lays out once for all its calls.
 
-        On a GPU, where a conversion is a kernel more, its products stay in the precision they are computed in.
+        On a GPU it returns the products in `compute_dtype`, because a conversion there is one more kernel.
         """
-        weight = weight.to(self.computed)
+        weight = weight.to(self.compute_dtype)
         if weight.is_cuda:
-            return lambda rows: rows.to(self.computed) @ weight.t()
-        if not onednn_applies(weight):
-            return lambda rows: (rows.to(self.computed) @ weight.t()).to(self.given)
-        # Not told the number of rows, it chooses a layout twice as fast for 32 of them as when told (oneDNN 3.10).
-        laid_out = torch.ops.mkldnn._reorder_linear_weight(weight)
-        multiply = torch.ops.mkldnn._linear_pointwise
-        return lambda rows: multiply(rows.to(self.computed), laid_out, None, "none", [], "").to(self.given)
+            return lambda rows: rows.to(self.compute_dtype) @ weight.t()
+        multiply = packed_product(weight)
+        return lambda rows: multiply(rows.to(self.compute_dtype)).to(self.result_dtype)
 
     def weight_gradient(self, grad: Tensor, rows: Tensor) -> Tensor:
-        """Gradient of a weight [m, k] from those of its products, grad [n, m], and what it multiplied, rows [n, k]."""
-        # oneDNN's linear would copy both into another layout, which takes longer than its product gains.
-        return (grad.to(self.computed).t() @ rows.to(self.computed)).to(self.given)
+        """Gradient of a weight, [out, in], from that of its products, grad [n, out], and their rows [n, in]."""
+        # oneDNN would first copy both into another layout, which takes longer than its faster product saves.
+        return (grad.to(self.compute_dtype).t() @ rows.to(self.compute_dtype)).to(self.result_dtype)
 
 
-def own_products(like: Tensor) -> Products:
-    """Products in the precision of `like`."""
-    return Products(like.dtype, like.dtype)
-
-
-def autocast_products(like: Tensor) -> Products:
-    """Products computed in autocast's precision where it is on for the device of `like`; given in that of `like`."""
-    device = like.device.type
-    return Products(
-        torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype, given=like.dtype
-    )
-
-
-def onednn_applies(*tensors: Tensor) -> bool:
-    """Whether these tensors, all of one precision, can be multiplied by oneDNN's kernels."""
-    return torch.backends.mkldnn.is_available() and all(
-        tensor.device.type == "cpu" and tensor.numel() and _onednn_knows(tensor.dtype) for tensor in tensors
-    )
-
-
-def _onednn_knows(dtype: torch.dtype) -> bool:
-    if dtype == torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return dtype == torch.float32
+def autocast_products(weight: Tensor) -> Products:
+    """Products returned in the precision of `weight`, and computed in that of autocast if it is on for its device."""
+    device = weight.device.type
+    low = torch.is_autocast_enabled(device)
+    return Products(torch.get_autocast_dtype(device) if low else weight.dtype, result_dtype=weight.dtype)
 
 
 def packed_weight(weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """`Products.packed` in autocast's precision where it is on, given in that of the weight."""
+    """A function rows [n, in] -> [n, out] for weight [out, in], computed in autocast's precision if it is on."""
     products = autocast_products(weight)
     multiply = products.packed(weight)
-    return lambda rows: multiply(rows).to(products.given)
+    return lambda rows: multiply(rows).to(products.result_dtype)
 
 
-def packed_linear(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
-    """The layer [n, in] -> [n, out] with its weights as they are now, laid out once; without gradients.
+def packed_linear(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    """The layer as a function [n, in] -> [n, out], with its weights as they are now and without gradients.
 
-    Products in autocast's precision where it is on.
+    It computes in autocast's precision if that is on.
     """
-    multiply = packed_weight(linear.weight.detach())
-    if linear.bias is None:
+    multiply = packed_weight(layer.weight.detach())
+    if layer.bias is None:
         return multiply
-    bias = linear.bias.detach()
+    bias = layer.bias.detach()
     return lambda rows: multiply(rows).add_(bias)
+
+
+def linear_of_embedding(frames: Tensor, embed: nn.Linear, weight: Tensor, bias: Tensor) -> Tensor:
+    """weight embed(x) + bias for each frame x, [..., out].
+
+    The embedding and the weight are both linear. Where `merging_pays`, they are multiplied into one matrix first. At
+    the TIMIT size this saves an eighth of all multiplications of a training step.
+
+    Args:
+        frames: [..., frame_size].
+        embed: frame_size -> embedding.
+        weight: [out, embedding].
+        bias: [out].
+    """
+    if not merging_pays(frames.numel() // frames.shape[-1], embed):
+        return F.linear(embed(frames), weight, bias)
+    return F.linear(frames, weight @ embed.weight, F.linear(embed.bias, weight, bias))
+
+
+def merging_pays(frames: int, embed: nn.Linear) -> bool:
+    """Whether a training step on this number of frames multiplies less if `linear_of_embedding` merges its matrices.
+
+    Counted for each row of the weight. Merged: each frame once forward and once for the gradient of the merged matrix
+    (frames need no gradient), and the merging itself forward and for its two gradients. Apart: each embedding three
+    times.
+    """
+    frame_size, embedding_size = embed.in_features, embed.out_features
+    return 2 * frames * frame_size + 3 * frame_size * embedding_size < 3 * frames * embedding_size

@@ -1,12 +1,12 @@
-"""What ops/gates.py computes, on a GPU: functions of the same names and arguments, each of them one Triton kernel.
+"""The functions of gates.py for a GPU: the same names and arguments, each of them one Triton kernel.
 
-Where a step of 32 sequences is launched operator by operator, launching takes longer than computing. A kernel reads
-its factors once, in whatever precision they are, computes in that of what it writes, and writes each result once.
-Rows may lie apart (a slice of a wider tensor); columns must not, and are copied where they do.
+A step of 32 sequences takes longer to launch operator by operator than to compute. A kernel reads its arguments once,
+in their own precision, computes in the precision of its results, and writes each result once. Rows may lie apart (a
+slice of a wider tensor). Columns may not: such arguments are copied.
 """
 
-# Kernels are Triton's language, in which arguments have no types.
-# mypy: allow-untyped-defs, allow-untyped-calls
+# In Triton's language the arguments of a kernel have no types.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,35 +18,40 @@ from torch import Tensor
 
 from zfaudio.ops.networks import LATENT_LIMIT
 
-COLUMNS = 256  # of a row that one program computes
+COLUMNS = 256  # columns of a row that one program computes
 
 
-def lstm_step(gates: Tensor, product: Tensor, before: Tensor, cell: Tensor, hidden: Tensor) -> None:
+def lstm_step(gates: Tensor, product: Tensor, previous_cell: Tensor, cell: Tensor, hidden: Tensor) -> None:
     """See `gates.lstm_step`."""
-    launch(_lstm_step, (gates, product, before, cell, hidden), cell.shape[-1])
+    launch(_lstm_step, (gates, product, previous_cell, cell, hidden), cell.shape[-1])
 
 
 def lstm_step_backward(
-    d_hidden: Sequence[Tensor], d_cell: Sequence[Tensor], gates: Tensor, before: Tensor, cell: Tensor, d_gates: Tensor
+    d_hidden: Sequence[Tensor],
+    d_cell: Sequence[Tensor],
+    gates: Tensor,
+    previous_cell: Tensor,
+    cell: Tensor,
+    d_gates: Tensor,
 ) -> Tensor:
     """See `gates.lstm_step_backward`."""
-    d_before = torch.empty_like(cell)
-    three = (*d_hidden, *(3 - len(d_hidden)) * [d_hidden[0]])  # those past PARTS are not read
-    tensors = (*three, *d_cell, gates, before, cell, d_gates, d_before)
+    d_previous_cell = torch.empty_like(cell)
+    padding = (3 - len(d_hidden)) * [d_hidden[0]]  # the kernel reads only the first PARTS of three
+    tensors = [*d_hidden, *padding, *d_cell, gates, previous_cell, cell, d_gates, d_previous_cell]
     launch(_lstm_step_backward, tensors, cell.shape[-1], PARTS=len(d_hidden))
-    return d_before
+    return d_previous_cell
 
 
-def draw_latent(parameters: Tensor, product: Tensor, noise: Tensor, latent: Tensor) -> None:
-    """See `gates.draw_latent`."""
-    launch(_draw_latent, (parameters, product, noise, latent), latent.shape[-1], LIMIT=LATENT_LIMIT)
+def draw_latents(parameters: Tensor, product: Tensor, noise: Tensor, latents: Tensor) -> None:
+    """See `gates.draw_latents`."""
+    launch(_draw_latents, (parameters, product, noise, latents), latents.shape[-1], LIMIT=LATENT_LIMIT)
 
 
-def draw_latent_backward(
-    d_latent: Sequence[Tensor], d_parameters: Tensor, parameters: Tensor, noise: Tensor, d_sums: Tensor
+def draw_latents_backward(
+    d_latents: Sequence[Tensor], d_parameters: Tensor, parameters: Tensor, noise: Tensor, d_sums: Tensor
 ) -> None:
-    """See `gates.draw_latent_backward`."""
-    launch(_draw_latent_backward, (*d_latent, d_parameters, parameters, noise, d_sums), noise.shape[-1])
+    """See `gates.draw_latents_backward`."""
+    launch(_draw_latents_backward, (*d_latents, d_parameters, parameters, noise, d_sums), noise.shape[-1])
 
 
 def activate(values: Tensor, product: Tensor) -> None:
@@ -60,81 +65,84 @@ def activate_backward(grad: Tensor, activation: Tensor, out: Tensor) -> None:
 
 
 def launch(kernel: Any, tensors: Sequence[Tensor], size: int, **constants: Any) -> None:
-    """Run a kernel over rows and blocks of `size` columns: kernel(*tensors, *distances of their rows, size)."""
-    rows = [values if values.stride(-1) == 1 else values.contiguous() for values in tensors]
+    """Run a kernel on all rows and on blocks of `size` columns: kernel(*tensors, *strides of their rows, size)."""
+    rows = [tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in tensors]
     grid = len(rows[0]), triton.cdiv(size, COLUMNS)
-    kernel[grid](*rows, *(values.stride(0) for values in rows), size, BLOCK=COLUMNS, **constants)
+    kernel[grid](*rows, *(tensor.stride(0) for tensor in rows), size, BLOCK=COLUMNS, **constants)
 
 
 @triton.jit
-def _sigmoid(sums):
-    return 1 / (1 + tl.exp(-sums))
+def _sigmoid(values):
+    return 1 / (1 + tl.exp(-values))
 
 
 @triton.jit
-def _tanh(sums):
-    return 2 * _sigmoid(2 * sums) - 1
+def _tanh(values):
+    return 2 * _sigmoid(2 * values) - 1
 
 
 @triton.jit
 def _clamp(values, limit):
-    # Not tl.clamp, which of NaN makes the limit: a step that has gone wrong must show it.
+    # tl.clamp would turn NaN into the limit and hide that a step has gone wrong.
     return tl.where(values > limit, limit, tl.where(values < -limit, -limit, values))
 
 
 @triton.jit
 def _columns(size, BLOCK: tl.constexpr):
-    """Columns of a program, and which of them there are."""
+    """The columns of a program, and a mask of those that exist."""
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     return column, column < size
 
 
 @triton.jit
-def _load_gates(gate, size, there):
+def _load_gates(pointer, size, mask):
     return (
-        tl.load(gate, there),
-        tl.load(gate + size, there),
-        tl.load(gate + 2 * size, there),
-        tl.load(gate + 3 * size, there),
+        tl.load(pointer, mask),
+        tl.load(pointer + size, mask),
+        tl.load(pointer + 2 * size, mask),
+        tl.load(pointer + 3 * size, mask),
     )
 
 
 @triton.jit
-def _store_gates(gate, size, there, enter, forget, candidate, leave):
-    tl.store(gate, enter, there)
-    tl.store(gate + size, forget, there)
-    tl.store(gate + 2 * size, candidate, there)
-    tl.store(gate + 3 * size, leave, there)
+def _store_gates(pointer, size, mask, input_gate, forget_gate, cell_gate, output_gate):
+    tl.store(pointer, input_gate, mask)
+    tl.store(pointer + size, forget_gate, mask)
+    tl.store(pointer + 2 * size, cell_gate, mask)
+    tl.store(pointer + 3 * size, output_gate, mask)
 
 
 @triton.jit
 def _lstm_step(
     gates,
     product,
-    before,
+    previous_cell,
     cell,
     hidden,
-    gates_row,
-    product_row,
-    before_row,
-    cell_row,
-    hidden_row,
+    gates_stride,
+    product_stride,
+    previous_cell_stride,
+    cell_stride,
+    hidden_stride,
     size,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0)
-    column, there = _columns(size, BLOCK)
-    kind = gates.dtype.element_ty
-    gate = gates + row * gates_row + column
-    enter, forget, candidate, leave = _load_gates(gate, size, there)
-    more_enter, more_forget, more_candidate, more_leave = _load_gates(product + row * product_row + column, size, there)
-    enter, forget = enter + more_enter.to(kind), forget + more_forget.to(kind)
-    candidate, leave = candidate + more_candidate.to(kind), leave + more_leave.to(kind)
-    enter, forget, candidate, leave = _sigmoid(enter), _sigmoid(forget), _tanh(candidate), _sigmoid(leave)
-    after = forget * tl.load(before + row * before_row + column, there) + enter * candidate
-    _store_gates(gate, size, there, enter, forget, candidate, leave)
-    tl.store(cell + row * cell_row + column, after, there)
-    tl.store(hidden + row * hidden_row + column, leave * _tanh(after), there)
+    column, mask = _columns(size, BLOCK)
+    dtype = gates.dtype.element_ty
+    gates += row * gates_stride + column
+    product += row * product_stride + column
+    input_sum, forget_sum, cell_sum, output_sum = _load_gates(gates, size, mask)
+    input_product, forget_product, cell_product, output_product = _load_gates(product, size, mask)
+    input_gate = _sigmoid(input_sum + input_product.to(dtype))
+    forget_gate = _sigmoid(forget_sum + forget_product.to(dtype))
+    cell_gate = _tanh(cell_sum + cell_product.to(dtype))
+    output_gate = _sigmoid(output_sum + output_product.to(dtype))
+    c_before = tl.load(previous_cell + row * previous_cell_stride + column, mask)
+    c = forget_gate * c_before + input_gate * cell_gate
+    _store_gates(gates, size, mask, input_gate, forget_gate, cell_gate, output_gate)
+    tl.store(cell + row * cell_stride + column, c, mask)
+    tl.store(hidden + row * hidden_stride + column, output_gate * _tanh(c), mask)
 
 
 @triton.jit
@@ -145,124 +153,125 @@ def _lstm_step_backward(
     d_cell,
     d_cell_2,
     gates,
-    before,
+    previous_cell,
     cell,
     d_gates,
-    d_before,
-    d_hidden_row,
-    d_hidden_2_row,
-    d_hidden_3_row,
-    d_cell_row,
-    d_cell_2_row,
-    gates_row,
-    before_row,
-    cell_row,
-    d_gates_row,
-    d_before_row,
+    d_previous_cell,
+    d_hidden_stride,
+    d_hidden_2_stride,
+    d_hidden_3_stride,
+    d_cell_stride,
+    d_cell_2_stride,
+    gates_stride,
+    previous_cell_stride,
+    cell_stride,
+    d_gates_stride,
+    d_previous_cell_stride,
     size,
     PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0)
-    column, there = _columns(size, BLOCK)
-    kind = d_gates.dtype.element_ty
-    d_state = tl.load(d_hidden + row * d_hidden_row + column, there).to(kind)
+    column, mask = _columns(size, BLOCK)
+    dtype = d_gates.dtype.element_ty
+    dh = tl.load(d_hidden + row * d_hidden_stride + column, mask).to(dtype)
     if PARTS > 1:
-        d_state += tl.load(d_hidden_2 + row * d_hidden_2_row + column, there).to(kind)
+        dh += tl.load(d_hidden_2 + row * d_hidden_2_stride + column, mask).to(dtype)
     if PARTS > 2:
-        d_state += tl.load(d_hidden_3 + row * d_hidden_3_row + column, there).to(kind)
-    gate = gates + row * gates_row + column
-    enter, forget, candidate, leave = _load_gates(gate, size, there)
-    squashed = _tanh(tl.load(cell + row * cell_row + column, there))
-    d_after = d_state * leave * (1 - squashed * squashed)
-    d_after += tl.load(d_cell + row * d_cell_row + column, there)
-    d_after += tl.load(d_cell_2 + row * d_cell_2_row + column, there)
-    d_gate = d_gates + row * d_gates_row + column
-    earlier = tl.load(before + row * before_row + column, there)
+        dh += tl.load(d_hidden_3 + row * d_hidden_3_stride + column, mask).to(dtype)
+    input_gate, forget_gate, cell_gate, output_gate = _load_gates(gates + row * gates_stride + column, size, mask)
+    c_before = tl.load(previous_cell + row * previous_cell_stride + column, mask)
+    cell_tanh = _tanh(tl.load(cell + row * cell_stride + column, mask))
+    dc = dh * output_gate * (1 - cell_tanh * cell_tanh)
+    dc += tl.load(d_cell + row * d_cell_stride + column, mask)
+    dc += tl.load(d_cell_2 + row * d_cell_2_stride + column, mask)
     _store_gates(
-        d_gate,
+        d_gates + row * d_gates_stride + column,
         size,
-        there,
-        d_after * candidate * enter * (1 - enter),
-        d_after * earlier * forget * (1 - forget),
-        d_after * enter * (1 - candidate * candidate),
-        d_state * squashed * leave * (1 - leave),
+        mask,
+        dc * cell_gate * input_gate * (1 - input_gate),
+        dc * c_before * forget_gate * (1 - forget_gate),
+        dc * input_gate * (1 - cell_gate * cell_gate),
+        dh * cell_tanh * output_gate * (1 - output_gate),
     )
-    tl.store(d_before + row * d_before_row + column, d_after * forget, there)
+    tl.store(d_previous_cell + row * d_previous_cell_stride + column, dc * forget_gate, mask)
 
 
 @triton.jit
-def _draw_latent(
+def _draw_latents(
     parameters,
     product,
     noise,
-    latent,
-    parameters_row,
-    product_row,
-    noise_row,
-    latent_row,
+    latents,
+    parameters_stride,
+    product_stride,
+    noise_stride,
+    latents_stride,
     size,
     LIMIT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0)
-    column, there = _columns(size, BLOCK)
-    kind = parameters.dtype.element_ty
-    parameter = parameters + row * parameters_row + column
-    added = product + row * product_row + column
-    mean = _clamp(tl.load(parameter, there) + tl.load(added, there).to(kind), LIMIT)
-    log_variance = _clamp(tl.load(parameter + size, there) + tl.load(added + size, there).to(kind), LIMIT)
-    draw = mean + tl.exp(0.5 * log_variance) * tl.load(noise + row * noise_row + column, there)
-    tl.store(parameter, mean, there)
-    tl.store(parameter + size, log_variance, there)
-    tl.store(latent + row * latent_row + column, draw, there)
+    column, mask = _columns(size, BLOCK)
+    dtype = parameters.dtype.element_ty
+    parameters += row * parameters_stride + column
+    product += row * product_stride + column
+    mean = _clamp(tl.load(parameters, mask) + tl.load(product, mask).to(dtype), LIMIT)
+    log_variance = tl.load(parameters + size, mask) + tl.load(product + size, mask).to(dtype)
+    log_variance = _clamp(log_variance, LIMIT)
+    draw = mean + tl.exp(0.5 * log_variance) * tl.load(noise + row * noise_stride + column, mask)
+    tl.store(parameters, mean, mask)
+    tl.store(parameters + size, log_variance, mask)
+    tl.store(latents + row * latents_stride + column, draw, mask)
 
 
 @triton.jit
-def _draw_latent_backward(
-    d_latent,
-    d_latent_2,
+def _draw_latents_backward(
+    d_latents,
+    d_latents_2,
     d_parameters,
     parameters,
     noise,
     d_sums,
-    d_latent_row,
-    d_latent_2_row,
-    d_parameters_row,
-    parameters_row,
-    noise_row,
-    d_sums_row,
+    d_latents_stride,
+    d_latents_2_stride,
+    d_parameters_stride,
+    parameters_stride,
+    noise_stride,
+    d_sums_stride,
     size,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0)
-    column, there = _columns(size, BLOCK)
-    kind = d_sums.dtype.element_ty
-    d_draw = tl.load(d_latent + row * d_latent_row + column, there).to(kind)
-    d_draw += tl.load(d_latent_2 + row * d_latent_2_row + column, there).to(kind)
-    d_parameter = d_parameters + row * d_parameters_row + column
-    d_sum = d_sums + row * d_sums_row + column
-    log_variance = tl.load(parameters + row * parameters_row + size + column, there)
-    spread = 0.5 * tl.exp(0.5 * log_variance) * tl.load(noise + row * noise_row + column, there)
-    free, free_variance = tl.load(d_sum, there), tl.load(d_sum + size, there)
-    tl.store(d_sum, free * (tl.load(d_parameter, there) + d_draw), there)
-    tl.store(d_sum + size, free_variance * (tl.load(d_parameter + size, there) + spread * d_draw), there)
+    column, mask = _columns(size, BLOCK)
+    dtype = d_sums.dtype.element_ty
+    d_draw = tl.load(d_latents + row * d_latents_stride + column, mask).to(dtype)
+    d_draw += tl.load(d_latents_2 + row * d_latents_2_stride + column, mask).to(dtype)
+    d_parameters += row * d_parameters_stride + column
+    d_sums += row * d_sums_stride + column
+    log_variance = tl.load(parameters + row * parameters_stride + size + column, mask)
+    slope = 0.5 * tl.exp(0.5 * log_variance) * tl.load(noise + row * noise_stride + column, mask)
+    mean_free, log_variance_free = tl.load(d_sums, mask), tl.load(d_sums + size, mask)  # 1 where nothing was clamped
+    d_log_variance = tl.load(d_parameters + size, mask) + slope * d_draw
+    tl.store(d_sums, mean_free * (tl.load(d_parameters, mask) + d_draw), mask)
+    tl.store(d_sums + size, log_variance_free * d_log_variance, mask)
 
 
 @triton.jit
-def _activate(values, product, values_row, product_row, size, BLOCK: tl.constexpr):
+def _activate(values, product, values_stride, product_stride, size, BLOCK: tl.constexpr):
     row = tl.program_id(0)
-    column, there = _columns(size, BLOCK)
-    value = values + row * values_row + column
-    sums = tl.load(value, there) + tl.load(product + row * product_row + column, there).to(values.dtype.element_ty)
-    tl.store(value, _clamp(tl.where(sums > 0, sums, sums * (1 / 3)), 3.0), there)
+    column, mask = _columns(size, BLOCK)
+    dtype = values.dtype.element_ty
+    values += row * values_stride + column
+    sums = tl.load(values, mask) + tl.load(product + row * product_stride + column, mask).to(dtype)
+    tl.store(values, _clamp(tl.where(sums > 0, sums, sums * (1 / 3)), 3.0), mask)
 
 
 @triton.jit
-def _activate_backward(grad, activation, out, grad_row, activation_row, out_row, size, BLOCK: tl.constexpr):
+def _activate_backward(grad, activation, out, grad_stride, activation_stride, out_stride, size, BLOCK: tl.constexpr):
     row = tl.program_id(0)
-    column, there = _columns(size, BLOCK)
-    passed = tl.load(grad + row * grad_row + column, there).to(out.dtype.element_ty)
-    active = tl.load(activation + row * activation_row + column, there)
+    column, mask = _columns(size, BLOCK)
+    passed = tl.load(grad + row * grad_stride + column, mask).to(out.dtype.element_ty)
+    active = tl.load(activation + row * activation_stride + column, mask)
     slope = tl.where(active > 0, passed, passed * (1 / 3))
-    tl.store(out + row * out_row + column, tl.where(tl.abs(active) < 3, slope, slope * 0), there)
+    tl.store(out + row * out_stride + column, tl.where(tl.abs(active) < 3, slope, slope * 0), mask)
