@@ -1,4 +1,4 @@
-"""The open corpus of spoken commands: its preparation, and its recipe on a few recordings in its layout."""
+"""Preparation and recipe of the open corpus of spoken commands, on a few recordings in its layout."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from speech import speech
-from test_recipes import TINY, assert_one_line, run
+from test_recipes import SHORT, assert_one_line, run
 
 from data_prep.intents import intents
 from zfaudio.corpus.kaldi import read_data_dir
@@ -65,55 +65,40 @@ def test_the_lists_hold_every_recording_once_and_every_tenth_for_testing():
     assert parts["valid"] == names[4::20]
 
 
-def test_rows_are_trained_scored_and_compared_by_one_command_that_goes_on_where_it_was(tmp_path, lists):
+@pytest.fixture
+def options(tmp_path: Path, lists: Path) -> list[object]:
+    """Options of run.sh for a corpus in `tmp_path`, with settings that make the models small."""
     write_recordings(tmp_path / "corpus")
-    options = (
-        "--corpus",
-        "corpus",
-        "--data",
-        "data",
-        "--exp",
-        "exp",
-        "--lists",
-        lists,
-        "--rows",
-        "sample-ar zforcing-kl",
-    )
-    finished = run("intents", *options, "--seeds", "0 1", "--jobs", 2, "--stop-stage", 3, cwd=tmp_path)
+    sizes = "{hidden_size: 16, latent_size: 4, embedding_size: 16, mlp_size: 16}"
+    (tmp_path / "small.yaml").write_text(f"base: {RECIPE / 'conf/default.yaml'}\nmodel: {sizes}\n")
+    places = ["--corpus", "corpus", "--data", "data", "--exp", "exp"]
+    return [*places, "--conf", "small.yaml", "--lists", lists]
+
+
+def test_rows_are_trained_scored_and_compared_by_one_command_that_resumes(tmp_path, options):
+    options = [*options, "--rows", "sample-ar zforcing-kl"]
+    parts = [*options, "--seeds", "0 1", "--jobs", 2, "--stop-stage", 3]
+    finished = run("intents", *parts, cwd=tmp_path, training=SHORT)
     assert finished.returncode == 0, finished.stderr
     for name in ("sample-ar-0", "sample-ar-1", "zforcing-kl-0", "zforcing-kl-1"):
         assert json.loads((tmp_path / "exp" / name / "results/test.json").read_text())["utterances"] == 2
     assert json.loads((tmp_path / "exp/zforcing-kl-0/latents.json").read_text())["split"] == "test"
 
-    finished = run("intents", *options, "--stage", 5, cwd=tmp_path)
+    finished = run("intents", *options, "--stage", 5, cwd=tmp_path, training=SHORT)
     assert finished.returncode == 0, finished.stderr
     with (tmp_path / "exp/comparison.csv").open() as file:
         assert [row["name"] for row in csv.DictReader(file)] == ["sample-ar", "zforcing-kl"]
 
-    longer = [*TINY, "--train.max_steps", "6"]
+    longer = [*SHORT, "--train.max_steps", "6"]
     again = run("intents", *options, "--seeds", "0", "--stage", 2, "--stop-stage", 2, cwd=tmp_path, training=longer)
     assert again.returncode == 0, again.stderr
     assert "step 6" in (tmp_path / "exp/zforcing-kl-0/log.txt").read_text()
 
 
-def test_a_run_that_fails_ends_the_call_and_its_log_is_named(tmp_path, lists):
-    write_recordings(tmp_path / "corpus")
-    options = (
-        "--corpus",
-        "corpus",
-        "--data",
-        "data",
-        "--exp",
-        "exp",
-        "--lists",
-        lists,
-        "--rows",
-        "rnn-ar",
-        "--seeds",
-        0,
-    )
-    bad = [*TINY, "--model.head_window", "500"]
-    finished = run("intents", *options, "--stop-stage", 2, cwd=tmp_path, training=bad)
+def test_a_run_that_fails_ends_the_command_with_the_name_of_its_log(tmp_path, options):
+    bad = [*SHORT, "--model.head_window", "500"]
+    parts = [*options, "--rows", "rnn-ar", "--seeds", 0, "--stop-stage", 2]
+    finished = run("intents", *parts, cwd=tmp_path, training=bad)
     assert_one_line(finished, "a run failed", "log.txt")
     assert "model.head_window is 500" in (tmp_path / "exp/rnn-ar-0/log.txt").read_text()
 

@@ -1,10 +1,9 @@
-"""Recipes run as users run them, on a few seconds of speech."""
+"""Recipes, run as a user runs them, on a few seconds of speech."""
 
 import csv
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +14,15 @@ from speech import speech, write_corpus
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 NAMES = ("timit", "blizzard", "custom", "demo")
-TINY = shlex.split(
-    "--model.hidden_size 16 --model.latent_size 4 --model.embedding_size 16 --model.mlp_size 16 "
+SHORT = shlex.split(
     "--train.max_steps 4 --train.batch_size 4 --train.validate_every 2 --train.save_every 2 --train.device cpu"
 )
+SMALL = shlex.split("--model.hidden_size 16 --model.latent_size 4 --model.embedding_size 16 --model.mlp_size 16")
+TINY = [*SMALL, *SHORT]
 
 
 def run(name: str, *arguments: object, cwd: Path, training: list[str] = TINY) -> subprocess.CompletedProcess[str]:
-    """recipes/NAME/run.sh ARGUMENTS --nj 1 -- TRAINING, with the zfaudio that is tested."""
+    """Run recipes/NAME/run.sh ARGUMENTS --nj 1 -- TRAINING, with the zfaudio that is tested."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = [RECIPES / name / "run.sh", *arguments, "--nj", 1, "--", *training]
     return subprocess.run(
@@ -37,7 +37,7 @@ def run(name: str, *arguments: object, cwd: Path, training: list[str] = TINY) ->
 
 
 def assert_complete(exp: Path) -> None:
-    """All that the stages leave is there."""
+    """Check that the stages have left all their outputs."""
     result = json.loads((exp / "results/test.json").read_text())
     assert result["split"] == "test"
     assert result["checkpoint_step"] in (2, 4)
@@ -50,7 +50,7 @@ def assert_complete(exp: Path) -> None:
 
 
 def assert_one_line(finished: subprocess.CompletedProcess[str], *said: str) -> None:
-    """It failed, and says why in one line."""
+    """Check that a command failed and gave the reason in one line."""
     assert finished.returncode > 0, finished.stdout
     assert finished.stderr.count("\n") == 1, finished.stderr
     assert "error: " in finished.stderr
@@ -59,7 +59,7 @@ def assert_one_line(finished: subprocess.CompletedProcess[str], *said: str) -> N
 
 
 def write_timit(root: Path) -> Path:
-    """Three training speakers and a test speaker with four sentences each, as on the disc."""
+    """Write sentences of three training speakers and a test speaker, four each, as on the disc."""
     for number, speaker in enumerate(("TRAIN/DR1/FAAA0", "TRAIN/DR2/MBBB0", "TRAIN/DR2/MCCC0", "TEST/DR1/FDDD0")):
         for sentence, name in enumerate(("SA1", "SI10", "SX1", "SX2")):
             path = root / "TIMIT" / speaker / f"{name}.WAV"
@@ -111,7 +111,7 @@ def test_blizzard_in_one_go(tmp_path: Path) -> None:
 
 def test_any_folder_in_one_go_by_paths_from_where_the_user_is(tmp_path: Path) -> None:
     write_corpus(tmp_path / "my speech", speakers=4, suffix="flac", rate=22050)
-    shutil.copy(RECIPES / "custom/conf/small.yaml", tmp_path / "mine.yaml")
+    (tmp_path / "mine.yaml").write_text(f"base: {RECIPES / 'custom/conf/small.yaml'}\n")
     options = ("--corpus", "my speech", "--data", "a/data", "--exp=an exp", "--conf", "mine.yaml")
     finished = run("custom", *options, "--sample-rate", 8000, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr

@@ -4,37 +4,37 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 layout=auto
-own_options="layout"
-own_help="  --layout NAME              unsegmented (chapters as MP3), segmented (sentences as WAV), or auto: the first of
-                             them that is found (default: auto)
+extra_options="layout"
+extra_help="  --layout NAME              unsegmented (chapters as MP3), segmented (sentences as WAV), or auto, which takes
+                             chapters if there are any and sentences otherwise (default: auto)
 "
 source "$here/../utils/recipe.sh"
 
 if at_stage 0 "data directories"; then
-    need_corpus "the folder of the Blizzard 2013 recordings"
+    require_corpus "the folder of the Blizzard 2013 recordings"
     run "$python" -m data_prep.blizzard "$corpus" "$data" --layout "$layout" --nj "$nj"
 fi
 
 if at_stage 1 "shards"; then
-    need "$data/train/wav.scp" 0
+    require "$data/train/wav.scp" 0
     run zfaudio shard "$data" "$shards" --nj "$nj"
 fi
 
 if at_stage 2 "training"; then
-    need_conf
-    need "$shards/manifest.json" 1
-    run zfaudio train --config "$conf" --data.shards "$shards" --exp "$exp" $(resume) "${training_options[@]}"
+    require_conf
+    require "$shards/manifest.json" 1
+    run zfaudio train --config "$conf" --data.shards "$shards" --exp "$exp" $(resume_option) "${training_options[@]}"
 fi
 
 if at_stage 3 "evaluation"; then
-    need "$shards/manifest.json" 1
-    need_model
+    require "$shards/manifest.json" 1
+    require_model
     run zfaudio evaluate "$exp" --shards "$shards" --split test --json "$exp/results/test.json"
 fi
 
 if at_stage 4 "speech"; then
-    need "$shards/manifest.json" 1
-    need_model
+    require "$shards/manifest.json" 1
+    require_model
     run "$python" "$here/../utils/cut_recording.py" "$shards" "$exp/test-recording.wav" --seconds 3
     run zfaudio generate "$exp" --out "$exp/samples" --num 4 --seconds 3
     run zfaudio generate "$exp" --out "$exp/samples" --num 2 --seconds 3 --prompt "$exp/test-recording.wav"
@@ -42,7 +42,7 @@ if at_stage 4 "speech"; then
 fi
 
 if at_stage 5 "report"; then
-    need_model
+    require_model
     run zfaudio report "$exp"
     "$python" "$here/../utils/show_result.py" "$exp"
 fi

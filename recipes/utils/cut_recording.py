@@ -1,36 +1,34 @@
-"""Write a recording of the test part as a WAV file, to be continued and reconstructed."""
+"""Write a test recording as a WAV file, which the recipes continue and reconstruct."""
 
 import sys
 from pathlib import Path
 
 from zfaudio.command import run_command
-from zfaudio.corpus.audio import write_wav
-from zfaudio.data.frames import from_frames
-from zfaudio.data.manifest import read_manifest
-from zfaudio.data.shard_reader import read_utterances
+from zfaudio.corpus import write_wav
+from zfaudio.data import from_frames, read_manifest, read_utterances
 from zfaudio.errors import UserError
 
 
 def cut_recording(shards: str, out: Path, *, seconds: float = 3.0) -> None:
-    """Write the first test utterance that lasts so long, or else the longest, cut to that length.
+    """Write the first test utterance that is long enough, or else the longest one, cut to a maximum length.
 
     Args:
-        shards: folder or address of the shards.
-        out: the WAV file.
-        seconds: its length at most.
+        shards: path or address of the folder of shards.
+        out: the WAV file to write.
+        seconds: maximum length in seconds.
     """
     manifest = read_manifest(shards)
-    wanted = int(seconds * manifest.sample_rate)
+    samples = int(seconds * manifest.sample_rate)
     longest = None
     for utterance in read_utterances(shards, "test"):
         if longest is None or len(utterance.frames) > len(longest.frames):
             longest = utterance
-        if longest.frames.size >= wanted:
+        if longest.frames.size >= samples:
             break
     if longest is None or not longest.frames.size:
-        raise UserError(f"{shards}: the test part holds no frame")
+        raise UserError(f"{shards}: the test split holds no frames")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_wav(out, from_frames(longest.frames)[:wanted], manifest.sample_rate)
+    write_wav(out, from_frames(longest.frames)[:samples], manifest.sample_rate)
     print(f"{out}: from {longest.id}")
 
 

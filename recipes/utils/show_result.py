@@ -1,25 +1,24 @@
-"""Print an experiment's result in a few lines, and where its samples and report are."""
+"""Print the result of an experiment, and where its samples and its report are."""
 
-import json
 import sys
 from pathlib import Path
 
 from zfaudio.command import run_command
+from zfaudio.experiment.results import read_result
 
 
 def show_result(exp: Path) -> None:
-    """Print the test result of an experiment beside its reference, and where to look and listen.
+    """Print the test result of an experiment beside a reference, and the paths of its samples and report.
 
     Args:
-        exp: the experiment's folder.
+        exp: folder of the experiment.
     """
-    result = exp / "results" / "test.json"
-    if result.is_file():
-        scores = json.loads(result.read_text(encoding="utf-8"))
-        gaussian = scores["references"]["iid_gaussian_nats_per_frame"]
-        sign = "" if scores["bound"] == "exact" else ">= "
-        print(f"\naverage log-likelihood per frame: {sign}{scores['nats_per_frame']:.2f} nats")
-        print(f"of an i.i.d. Gaussian:            {gaussian:.2f} nats")
+    path = exp / "results" / "test.json"
+    if path.is_file():
+        result = read_result(path)
+        sign = "" if result.bound == "exact" else ">= "
+        print(f"\naverage log-likelihood per frame: {sign}{result.nats_per_frame:.2f} nats")
+        print(f"of an i.i.d. Gaussian:            {result.references.iid_gaussian_nats_per_frame:.2f} nats")
     print(f"samples: {exp / 'samples'}")
     print(f"report:  {exp / 'report.html'}")
 
