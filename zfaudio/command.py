@@ -56,7 +56,7 @@ def run_command(function: Callable[..., Any], arguments: list[str], prog: str) -
 
 
 def list_parameters(function: Callable[..., Any]) -> set[str]:
-    """Names of the parameters that take a list or a tuple."""
+    """Names of the parameters that take several values."""
     parameters = inspect.signature(function).parameters
     return {name for name, p in parameters.items() if get_origin(p.annotation) in (list, tuple, Sequence)}
 

@@ -1,1 +1,5 @@
-"""What a run leaves behind: checkpoints, metrics, results."""
+"""The files of an experiment: configuration, checkpoints, metrics, results."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

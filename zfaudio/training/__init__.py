@@ -1,1 +1,5 @@
-"""Fitting a model to shards."""
+"""Fit a model to shards."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,10 @@
+from .checkpoint import Checkpoint as Checkpoint
+from .checkpoint import find_checkpoint as find_checkpoint
+from .checkpoint import load_checkpoint as load_checkpoint
+from .config_file import read_config as read_config
+from .config_file import read_settings as read_settings
+from .config_file import write_config as write_config
+from .metrics import MetricsLog as MetricsLog
+from .metrics import read_metrics as read_metrics
+from .results import EvaluationResult as EvaluationResult
+from .results import read_result as read_result
