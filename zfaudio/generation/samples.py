@@ -43,7 +43,7 @@ class SampleList:
     format_version: int = FORMAT_VERSION
 
 
-def read_sample_list(folder: Path) -> dict[str, Sample]:
+def read_sample_list(folder: str | Path) -> dict[str, Sample]:
     """Read the samples.json of a folder.
 
     Returns:
@@ -52,6 +52,7 @@ def read_sample_list(folder: Path) -> dict[str, Sample]:
     Raises:
         UserError: the file is not a list of samples; the message names the wrong field.
     """
+    folder = Path(folder)
     path = folder / SAMPLE_LIST
     if not path.exists():
         return {}
@@ -64,7 +65,7 @@ def read_sample_list(folder: Path) -> dict[str, Sample]:
     return {sample.file: sample for sample in samples if (folder / sample.file).is_file()}
 
 
-def write_sample_list(folder: Path, samples: dict[str, Sample]) -> None:
+def write_sample_list(folder: str | Path, samples: dict[str, Sample]) -> None:
     """Write samples.json, in the order of the file names."""
     clipped = sum(sample.clipped_samples for sample in samples.values())
-    write_json(folder / SAMPLE_LIST, SampleList(clipped, [samples[name] for name in sorted(samples)]))
+    write_json(Path(folder) / SAMPLE_LIST, SampleList(clipped, [samples[name] for name in sorted(samples)]))
