@@ -1,7 +1,7 @@
-"""A recorder that repeats what a CUDA graph repeats, on the CPU.
+"""A recorder for the CPU that repeats what a CUDA graph repeats.
 
-It notes every operator below autograd with the very tensors it read and wrote, and runs them again on these tensors:
-no Python of the model's, no new memory that another could see. What a graph would miss, it misses too.
+It records each operator below autograd together with the tensors that it read and wrote, and runs them again on the
+same tensors, without the model's Python and without new memory. What a CUDA graph would miss, it misses too.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Operators(TorchDispatchMode):
-    """Notes what is computed, to do it again."""
+    """Records operators, to run them again."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[tuple] = []
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        # A number of Python's would be the recording's for ever.
+        # A value read into Python would stay the recording's value forever.
         assert operator.overloadpacket != torch.ops.aten._local_scalar_dense, "the CPU asks for a value"
         result = operator(*args, **(kwargs or {}))
         self.seen.append((operator, args, kwargs or {}, result))
@@ -28,21 +28,21 @@ class Operators(TorchDispatchMode):
     @torch.no_grad()
     def replay(self) -> None:
         for operator, args, kwargs, result in self.seen:
-            for kept, again in zip(tensors(result), tensors(operator(*args, **kwargs)), strict=True):
-                if kept.untyped_storage().data_ptr() != again.untyped_storage().data_ptr():  # else a view, or in place
-                    kept.copy_(again)
+            for recorded, new in zip(tensors(result), tensors(operator(*args, **kwargs)), strict=True):
+                if recorded.untyped_storage().data_ptr() != new.untyped_storage().data_ptr():  # else a view or in place
+                    recorded.copy_(new)
 
 
 def tensors(values: object) -> list[Tensor]:
     if isinstance(values, Tensor):
         return [values]
-    return [one for value in values for one in tensors(value)] if isinstance(values, (list, tuple)) else []
+    return [tensor for value in values for tensor in tensors(value)] if isinstance(values, (list, tuple)) else []
 
 
 def record_operators(work: Callable, inputs: tuple[Tensor, ...]) -> tuple[object, Callable[[], None]]:
-    draws = torch.get_rng_state()
+    generator_state = torch.get_rng_state()
     operators = Operators()
     with operators:
         result = work(*inputs)
-    torch.set_rng_state(draws)
+    torch.set_rng_state(generator_state)
     return result, operators.replay

@@ -1,9 +1,9 @@
-"""Where models compute on a GPU, told without one: by tensors that have a device and a shape, and no values.
+"""Whether models compute entirely on the GPU, checked without a GPU: with tensors that have a device but no values.
 
-torch's fake tensors obey the rules of every operator, those of devices too: a tensor forgotten on the CPU is an error.
-What they cannot tell is values (tests that need a GPU do), nor can autograd's engine run with them, which asks the
-driver: backward passes written by hand are called by hand. Triton's kernels are not run but asked where their tensors
-are.
+torch's fake tensors obey the rules of each operator, including those about devices: a tensor forgotten on the CPU is an
+error. They have no values; tests that need a GPU check those. autograd's engine cannot run with them because it asks
+the driver, so the tests call hand-written backward passes directly. Triton's kernels do not run: only the devices of
+their tensors are checked.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ CONFIGS = every_combination() | {
 
 
 class Crossings(TorchDispatchMode):
-    """Names of the operators that make the CPU and a GPU wait for one another."""
+    """Records the operators that make the CPU and a GPU wait for each other."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Crossings(TorchDispatchMode):
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         result = operator(*args, **(kwargs or {}))
-        devices = {one.device.type for one in (*args, result) if isinstance(one, Tensor)}
+        devices = {value.device.type for value in (*args, result) if isinstance(value, Tensor)}
         copies = operator.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_)
         reads = operator.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
         if (copies and len(devices) > 1) or (reads and "cuda" in devices):
@@ -55,16 +55,16 @@ class Crossings(TorchDispatchMode):
 
 @pytest.fixture
 def no_gpu(monkeypatch) -> Iterator[FakeTensorMode]:
-    """Fake tensors, and in place of cuDNN's LSTM, which asks the driver, one of the same arguments and shapes."""
+    """Fake tensors, and a stand-in with the same arguments and shapes for cuDNN's LSTM, which asks the driver."""
 
     def lstm(self: nn.LSTM, rows: Tensor, state: tuple[Tensor, Tensor] | None = None):
         weights = sum(weight.sum() for weight in self.all_weights[0])
         hidden = rows.sum(-1, keepdim=True).expand(*rows.shape[:2], self.hidden_size) + weights
-        before = hidden.new_zeros(1, len(rows), self.hidden_size) if state is None else state[0]
-        return hidden, (before + hidden[:, -1], before + hidden[:, -1])
+        previous = hidden.new_zeros(1, len(rows), self.hidden_size) if state is None else state[0]
+        return hidden, (previous + hidden[:, -1], previous + hidden[:, -1])
 
     def pack(rows: Tensor, lengths: Tensor, **_) -> Tensor:
-        assert lengths.device.type == "cpu"  # as torch asks
+        assert lengths.device.type == "cpu"  # torch requires it
         return rows
 
     monkeypatch.setattr(nn.LSTM, "forward", lstm)
@@ -77,7 +77,7 @@ def no_gpu(monkeypatch) -> Iterator[FakeTensorMode]:
 
 
 def launched(kernel: object, tensors: Sequence[Tensor], size: int, **_) -> None:
-    assert {one.device.type for one in tensors} == {"cuda"}
+    assert {tensor.device.type for tensor in tensors} == {"cuda"}
 
 
 def on_gpu(config: FrameDensityConfig) -> FrameModel:
@@ -99,7 +99,7 @@ def tensors(values: object) -> Iterator[Tensor]:
             yield from tensors(value)
 
 
-def places(values: object) -> set[str]:
+def devices(values: object) -> set[str]:
     return {tensor.device.type for tensor in tensors(values)}
 
 
@@ -108,7 +108,7 @@ def test_a_tensor_forgotten_on_the_cpu_is_an_error(no_gpu):
         torch.ones(3, device="cuda") + torch.ones(3)
 
 
-def test_a_copy_between_the_two_is_seen(no_gpu):
+def test_a_copy_between_cpu_and_gpu_is_recorded(no_gpu):
     values = torch.ones(3, device="cuda")
     with Crossings() as crossings:
         values.cpu()
@@ -123,18 +123,18 @@ def test_a_pass_stays_on_the_gpu(no_gpu, name):
     with Crossings() as crossings:
         terms = model(frames, lengths)
         loss = training_loss(terms, Weights(kl=0.2, auxiliary=0.1, backward=0.1))
-    assert places([terms, loss]) == {"cuda"}
-    packs = CONFIGS[name].name in ("rnn", "srnn")  # lengths, for cuDNN
+    assert devices([terms, loss]) == {"cuda"}
+    packs = CONFIGS[name].name in ("rnn", "srnn")  # cuDNN packs sequences by their lengths, read on the CPU
     assert crossings.seen == (["aten._to_copy.default"] if packs else [])
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "rnn" in name])
-def test_a_pass_of_fixed_work_asks_for_no_lengths(no_gpu, name):
+def test_a_pass_with_fixed_shapes_does_not_read_the_lengths(no_gpu, name):
     model, (frames, lengths) = on_gpu(CONFIGS[name]).eval(), batch()
     model.use_fixed_shapes()
     with Crossings() as crossings:
         terms = model(frames, lengths)
-    assert places(terms) == {"cuda"}
+    assert devices(terms) == {"cuda"}
     assert not crossings.seen
 
 
@@ -146,7 +146,7 @@ def test_a_step_of_generation_stays_on_the_gpu(no_gpu, name):
     with Crossings() as crossings, torch.no_grad():
         density, state = step(frames[:, 0], state)
         drawn = density.at(noise)
-    assert places([drawn, *state]) == {"cuda"}
+    assert devices([drawn, *state]) == {"cuda"}
     assert drawn.shape == (3, FRAME_SIZE)
     assert not crossings.seen
 
@@ -171,24 +171,26 @@ def path_arguments(steps: int, batch: int = 2, hidden: int = 5, mlp: int = 6) ->
 
 @pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("triton", [True, False], ids=["triton", "torch"])
-def test_backward_passes_written_by_hand_stay_on_the_gpu(no_gpu, monkeypatch, computed, triton):
+def test_the_latent_path_and_its_backward_pass_stay_on_the_gpu(no_gpu, monkeypatch, computed, triton):
     monkeypatch.setattr("zfaudio.ops.gates.triton_runs", lambda: triton and triton_runs())
     arguments = path_arguments(steps=4)
-    kept = SimpleNamespace(save_for_backward=lambda *saved: setattr(kept, "saved_tensors", saved))
+    context = SimpleNamespace(save_for_backward=lambda *saved: setattr(context, "saved_tensors", saved))
     with Crossings() as crossings:
-        outputs = _LatentPath.forward(kept, Products(computed, torch.float32), *arguments)
-        gradients = _LatentPath.backward(kept, *map(torch.ones_like, outputs))
-    assert places(outputs) == places(gradients) == {"cuda"}
+        outputs = _LatentPath.forward(context, Products(computed, torch.float32), *arguments)
+        gradients = _LatentPath.backward(context, *map(torch.ones_like, outputs))
+    assert devices(outputs) == devices(gradients) == {"cuda"}
     expected = [None, *arguments]
-    expected[3] = None  # the noise's
-    assert [one if one is None else (one.shape, one.dtype) for one in gradients] == [
-        one if one is None else (one.shape, one.dtype) for one in expected
-    ]
+    expected[3] = None  # the noise has no gradient
+    assert [shape_and_dtype(gradient) for gradient in gradients] == [shape_and_dtype(argument) for argument in expected]
     assert not crossings.seen
 
 
+def shape_and_dtype(tensor: Tensor | None) -> tuple[torch.Size, torch.dtype] | None:
+    return None if tensor is None else (tensor.shape, tensor.dtype)
+
+
 class Kernels(TorchDispatchMode):
-    """Counts the operators that compute something, and what Triton launches."""
+    """Counts the operators that compute something, and the kernels that Triton launches."""
 
     FREE = ("view", "select", "slice", "split", "split_with_sizes", "t", "transpose", "device", "detach", "as_strided")
 
@@ -207,14 +209,14 @@ class Kernels(TorchDispatchMode):
 def test_a_frame_launches_as_many_kernels_as_documented(no_gpu, monkeypatch, computed, documented):
     def launches(steps: int) -> list[int]:
         arguments = path_arguments(steps)
-        kept = SimpleNamespace(save_for_backward=lambda *saved: setattr(kept, "saved_tensors", saved))
+        context = SimpleNamespace(save_for_backward=lambda *saved: setattr(context, "saved_tensors", saved))
         with Kernels() as forward:
             monkeypatch.setattr("zfaudio.ops.triton_gates.launch", lambda *_, **__: count(forward))
-            outputs = _LatentPath.forward(kept, Products(computed, torch.float32), *arguments)
+            outputs = _LatentPath.forward(context, Products(computed, torch.float32), *arguments)
         gradients = list(map(torch.ones_like, outputs))
         with Kernels() as backward:
             monkeypatch.setattr("zfaudio.ops.triton_gates.launch", lambda *_, **__: count(backward))
-            _LatentPath.backward(kept, *gradients)
+            _LatentPath.backward(context, *gradients)
         return [forward.count, backward.count]
 
     def count(kernels: Kernels) -> None:
@@ -225,17 +227,27 @@ def test_a_frame_launches_as_many_kernels_as_documented(no_gpu, monkeypatch, com
 
 @pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16], ids=str)
 def test_the_backward_pass_of_a_chain_of_latents_stays_on_the_gpu(no_gpu, computed):
-    """6 units a network."""
-    z = LATENT_SIZE
-    shapes = (4, 2, 12), (4, 2, z), (2, z), (12, z), (2 * z, 6), (2 * z,), (2 * z, 6), (2 * z,)
-    arguments = [torch.randn(shape, device="cuda") for shape in shapes]
-    kept = SimpleNamespace(save_for_backward=lambda *saved: setattr(kept, "saved_tensors", saved))
+    steps, batch, latent, mlp = 4, 2, LATENT_SIZE, 6
+    shapes = {
+        "known_sums": (steps, batch, 2 * mlp),
+        "noise": (steps, batch, latent),
+        "first_latents": (batch, latent),
+        "latents_weight": (2 * mlp, latent),
+        "prior_weight": (2 * latent, mlp),
+        "prior_bias": (2 * latent,),
+        "posterior_weight": (2 * latent, mlp),
+        "posterior_bias": (2 * latent,),
+    }
+    arguments = {name: torch.randn(shape, device="cuda") for name, shape in shapes.items()}
+    context = SimpleNamespace(save_for_backward=lambda *saved: setattr(context, "saved_tensors", saved))
     with Crossings() as crossings:
-        outputs = _LatentChain.forward(kept, Products(computed, torch.float32), True, *arguments)
-        gradients = _LatentChain.backward(kept, *map(torch.ones_like, outputs))
-    assert places(outputs) == places(gradients) == {"cuda"}
-    given = [one for i, one in enumerate(arguments) if i != 1]  # not the noise
-    assert [(one.shape, one.dtype) for one in tensors(gradients)] == [(one.shape, one.dtype) for one in given]
+        outputs = _LatentChain.forward(context, Products(computed, torch.float32), True, *arguments.values())
+        gradients = _LatentChain.backward(context, *map(torch.ones_like, outputs))
+    assert devices(outputs) == devices(gradients) == {"cuda"}
+    del arguments["noise"]  # it has no gradient
+    assert [shape_and_dtype(gradient) for gradient in tensors(gradients)] == [
+        shape_and_dtype(argument) for argument in arguments.values()
+    ]
     assert not crossings.seen
 
 
@@ -247,7 +259,7 @@ def test_a_step_of_the_optimizer_waits_for_nothing(no_gpu):
     with Crossings() as crossings:
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    assert places([norm, *model.parameters(), *optimizer.state[model.embed.weight].values()]) == {"cuda"}
+    assert devices([norm, *model.parameters(), *optimizer.state[model.embed.weight].values()]) == {"cuda"}
     assert not crossings.seen
 
 

@@ -14,7 +14,7 @@ from zfaudio.distributions import (
     GaussianMixture,
     LogisticMixture,
     Quantizer,
-    choose,
+    choose_component,
     gaussian_kl,
     split_gaussian,
 )
@@ -104,7 +104,7 @@ def test_a_quantizer_knows_where_the_integers_lie(quantizer):
 @given(quantizers, seeds, st.booleans())
 @settings(max_examples=30)
 def test_rounding_undoes_dequantization_but_for_the_rounding_of_float32(quantizer, seed, full_scale):
-    """Off by one for a sample in 2,500 at full scale; at the level of speech, deviation 700, for one in 70,000."""
+    """One sample of 2,500 is off by one at full scale, and one of 70,000 at the level of speech (deviation 700)."""
     rng = np.random.default_rng(seed)
     loud, quiet = rng.uniform(-32768, 32767, (500, 200)), rng.laplace(0, quantizer.deviation / math.sqrt(2), (500, 200))
     integers = np.rint((loud if full_scale else quiet).clip(-32768, 32767)).astype(np.int16)
@@ -135,7 +135,7 @@ def test_a_mixture_of_gaussians_agrees_with_torch(seed, rows, components, size):
 
 
 def random_logistic_mixture(seed: int, size: int, components: int, quantizer: Quantizer) -> LogisticMixture:
-    """Means within the corpus's range, scales from half a step to that of the corpus."""
+    """Means within the range of the corpus, scales from half a step to the deviation of the corpus."""
     torch.manual_seed(seed)
     narrowest = math.log(0.5 * quantizer.step)
     shape = (1, size, components)
@@ -148,7 +148,7 @@ def random_logistic_mixture(seed: int, size: int, components: int, quantizer: Qu
 
 
 def probability_by_differences(mixture: LogisticMixture, integers: Tensor) -> Tensor:
-    """P(k) of whole numbers [..., size]: the distribution function on one side of the step less that on the other."""
+    """P(k) of integers [..., size]: the difference of the distribution function between the ends of the step."""
     logistic = reference.TransformedDistribution(
         reference.Uniform(torch.zeros_like(mixture.mean), torch.ones_like(mixture.mean), validate_args=False),
         [
@@ -174,7 +174,7 @@ def test_a_discretized_mixture_of_logistics_is_a_difference_of_distribution_func
     integers = torch.round(torch.randn(9, size, dtype=torch.float64) * quantizer.deviation).clamp(-32768, 32767)
     integers[0], integers[1] = -32768, 32767
     probability = probability_by_differences(mixture, integers)
-    known = probability > 1e-9  # below, the differences are rounding
+    known = probability > 1e-9  # smaller differences are dominated by rounding
     ours = mixture.log_prob_of_samples(standardize(integers, quantizer)) + math.log(quantizer.step)
     torch.testing.assert_close(ours[known], torch.log(probability)[known], rtol=1e-6, atol=1e-6)
     total = mixture.log_prob(standardize(integers, quantizer)) + size * math.log(quantizer.step)
@@ -184,7 +184,7 @@ def test_a_discretized_mixture_of_logistics_is_a_difference_of_distribution_func
 @pytest.mark.parametrize("where", [-32768, -32760, 0, 32767, 50_000])
 @pytest.mark.parametrize("scale", [1e-3, 0.3, 20, 5000, 1e5])
 def test_the_probabilities_of_all_integers_sum_to_one(where, scale):
-    """Wherever the mass lies, beyond the edges too, and from a thousandth of a step to more than all of them."""
+    """Wherever the mass is, even beyond the integers, and for scales from a thousandth of a step to all integers."""
     quantizer = Quantizer(-7.0, 300.0)
     places = standardize(torch.tensor([[where, 3.0]], dtype=torch.float64), quantizer)
     scales = torch.tensor([[scale, 40.0]], dtype=torch.float64) / quantizer.deviation
@@ -195,7 +195,7 @@ def test_the_probabilities_of_all_integers_sum_to_one(where, scale):
 
 @given(seeds, quantizers)
 def test_averaged_over_dequantization_noise_the_density_is_the_probability_of_the_integer(seed, quantizer):
-    """E[log p(k + u)] + log(step) = log P(k), for it is the same at every u."""
+    """E[log p(k + u)] + log(step) = log P(k), because the density is the same at every u."""
     mixture = random_logistic_mixture(seed, 1, 3, quantizer)
     heaviest = mixture.mean[0, :, mixture.logits.argmax()]
     integer = torch.round(heaviest * quantizer.deviation + quantizer.mean).clamp(-32768, 32767)
@@ -230,7 +230,7 @@ def test_draws_from_a_mixture_of_gaussians_follow_its_density():
     by_component = gaussians.cdf(draws.unsqueeze(1))  # [draws, components, size]
     for dimension in range(2):
         assert kolmogorov_distance((weights * by_component[..., dimension]).sum(-1)) < 1.95
-    # One component a frame: the dimensions hang together as its means do.
+    # All dimensions of a draw have the same component, so they are correlated as its means are.
     center = (weights[:, None] * mixture.components.mean[0]).sum(0)
     expected = (weights * (mixture.components.mean[0] - center).prod(-1)).sum()
     assert (draws - center).prod(-1).mean().item() == pytest.approx(expected.item(), abs=0.03)
@@ -255,7 +255,7 @@ def test_draws_from_a_mixture_of_logistics_have_the_probabilities_of_their_integ
         often = expected[:, dimension] > 10
         chi_square = ((found - expected[:, dimension])[often].square() / expected[often, dimension]).sum()
         assert (chi_square - often.sum()) / math.sqrt(2 * often.sum()) < 4
-    assert torch.corrcoef(draws.T)[0, 1].abs() < 4 / math.sqrt(n)  # each sample has a component of its own
+    assert torch.corrcoef(draws.T)[0, 1].abs() < 4 / math.sqrt(n)  # each sample has its own component
 
 
 def test_at_temperature_zero_a_draw_is_the_mean():
@@ -293,16 +293,16 @@ def test_draws_stay_within_16_bits():
 def test_components_are_chosen_as_often_as_they_weigh(seed, components):
     torch.manual_seed(seed)
     logits = 2 * torch.randn(components, dtype=torch.float64)
-    # 10,000 places of equal probability stand for all noise there is.
+    # 10,000 quantiles of equal probability represent all noise.
     noise = torch.special.ndtri((torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000).unsqueeze(-1)
-    share = torch.bincount(choose(logits.expand(10_000, -1), noise).flatten(), minlength=components) / 10_000
+    share = torch.bincount(choose_component(logits.expand(10_000, -1), noise).flatten(), minlength=components) / 10_000
     torch.testing.assert_close(share.double(), torch.softmax(logits, -1), atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("extreme", [-40.0, 40.0])
 def test_extreme_noise_still_chooses_a_component_and_draws_a_number(extreme):
     logits, noise = torch.zeros(1, 3), torch.full((1, 1), extreme)
-    assert choose(logits, noise).item() == (0 if extreme < 0 else 2)
+    assert choose_component(logits, noise).item() == (0 if extreme < 0 else 2)
     mixture = LogisticMixture(*torch.zeros(3, 1, 1, 3), Quantizer(0.0, 500.0))
     assert torch.isfinite(mixture.at(torch.full((1, 2), extreme))).all()
 

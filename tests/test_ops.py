@@ -1,4 +1,4 @@
-"""The fast cores against the plain ones: the same values and gradients, whatever the sizes."""
+"""The fast cores give the same values and gradients as the plain ones, for all sizes."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ UNDER_AUTOCAST = VARIANTS | {"srnn": SRNNConfig(hidden_size=9, latent_size=3, em
 
 
 def assume_exact(values: list[Tensor], truth: list[Tensor], dtype: torch.dtype) -> None:
-    """Skip an example whose values are not within a tenth of the tolerance of those in float64: a fifth of them are."""
+    """Skip an example whose values are not within a tenth of the tolerance of those in float64, as a fifth are not."""
     try:
         assert_all_close([value.double() for value in values], truth, dtype, share=0.1)
     except AssertionError:
@@ -72,8 +72,8 @@ def test_fast_and_plain_paths_are_the_same(dtype, batch, steps, hidden, latent, 
 
     theirs = outcome(plain_latent_path)
     if dtype == torch.float32:
-        # States and clamps can magnify rounding until the loop alone is further from the truth than the two may be
-        # from each other: in one random example of four hundred. Those tell nothing about the fast core.
+        # In one random example of four hundred, states and clamps magnify rounding until the loop alone is further from
+        # the truth than the two may be from each other. Such examples tell nothing about the fast core.
         assume_exact(theirs, outcome(plain_latent_path, torch.float64), dtype)
     assert_all_close(outcome(fast_latent_path), theirs, dtype)
 
@@ -86,7 +86,7 @@ def values_of(path: LatentPath) -> tuple[Tensor, ...]:
 @dtypes
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
 def test_every_variant_has_the_same_terms_and_gradients(dtype, config):
-    """Ragged lengths, state carried in, junk on padding."""
+    """With different lengths, a given state, and junk on padding."""
     torch.manual_seed(2)
     models = {core: build_model(dataclasses.replace(config, core=core), 4, Quantizer()) for core in ("plain", "fast")}
     models["fast"].to(dtype).load_state_dict(shaken(models["plain"], dtype).state_dict())
@@ -174,7 +174,7 @@ def test_without_gradients_nothing_is_recorded():
     torch.testing.assert_close(path.hidden, expected.hidden)
 
 
-# Float32 is left to the test under autocast: chains of random weights magnify its rounding without limit.
+# Only float64: chains of random weights magnify the rounding of float32 without limit. The test under autocast has it.
 @given(
     residual=st.booleans(),
     smoothing=st.booleans(),
@@ -208,7 +208,7 @@ def test_the_chain_of_latents_is_the_loop(residual, smoothing, batch, steps, hid
 
 @pytest.mark.parametrize("config", UNDER_AUTOCAST.values(), ids=UNDER_AUTOCAST.keys())
 def test_under_autocast_both_cores_are_as_near_to_float32(config):
-    """Products in bfloat16 and all else in float32, weights and gradients too."""
+    """Products are in bfloat16, and everything else in float32, including weights and gradients."""
     torch.manual_seed(4)
     config = dataclasses.replace(config, hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32)
     models = {core: build_model(dataclasses.replace(config, core=core), 8, Quantizer()) for core in ("plain", "fast")}
@@ -261,7 +261,7 @@ def test_a_frame_keeps_what_is_documented_and_no_more():
 )
 @settings(max_examples=40)
 def test_the_lstm_without_latents_is_torchs(batch, steps, entering, hidden, samples, seed):
-    """Whether or not its inputs are embedded."""
+    """With and without an embedding of its inputs."""
     torch.manual_seed(seed)
     ours, theirs = LSTM(entering, hidden, "fast"), LSTM(entering, hidden, "plain")
     theirs.load_state_dict(ours.state_dict())

@@ -1,7 +1,7 @@
 """The kernels of ops/triton_gates.py without a GPU: interpreted against ops/gates.py, and compiled.
 
 Triton's interpreter runs a kernel's programs one after another on the CPU, and its compiler makes machine code for
-GPUs that are not here. What neither tells is speed.
+GPUs that are not here. Neither tells how fast a kernel is.
 """
 
 import importlib.util
@@ -48,7 +48,7 @@ sizes = st.integers(1, 20)
 
 @pytest.fixture(scope="module")
 def interpreted() -> Iterator[ModuleType]:
-    """A second copy of the module, made while Triton interprets."""
+    """A second copy of the module, whose kernels Triton interprets."""
     spec = importlib.util.find_spec("zfaudio.ops.triton_gates")
     module = importlib.util.module_from_spec(spec)
     with triton.knobs.runtime.scope():
@@ -58,9 +58,9 @@ def interpreted() -> Iterator[ModuleType]:
 
 
 def arguments_of(name: str, batch: int, size: int, dtype: torch.dtype, products: torch.dtype | None = None) -> list:
-    """Arguments that reach the clamps; slices of wider tensors where the loop gives such; products in their own type.
+    """Arguments of a function, with values that are clamped, and slices of wider tensors where the loop passes such.
 
-    `size` stands for hidden, latent and mlp.
+    Products have the type `products`. `size` is the hidden, latent and mlp size.
     """
     products = products or dtype
 
@@ -82,8 +82,11 @@ def arguments_of(name: str, batch: int, size: int, dtype: torch.dtype, products:
         ],
         "draw_latents": [rows(2 * size, scale=6), rows(2 * size, products), rows(size), rows(size, margin=5)],
         "draw_latents_backward": [
-            *([rows(size, products, margin=4), expanded], rows(2 * size, margin=1)),
-            *(rows(2 * size), rows(size), mask(2 * size)),
+            [rows(size, products, margin=4), expanded],
+            rows(2 * size, margin=1),
+            rows(2 * size),
+            rows(size),
+            mask(2 * size),
         ],
         "activate": [rows(size, scale=4), rows(size, products, margin=3)],
         "activate_backward": [rows(size, products), rows(size, scale=3).clamp(-3, 3), rows(size)],
@@ -101,7 +104,7 @@ def test_both_files_have_the_same_functions():
 @given(batch=sizes, size=st.integers(2, 20), seed=st.integers(0, 99), low=st.booleans())
 @settings(max_examples=10)
 def test_a_kernel_computes_what_the_operators_do(interpreted, name, dtype, batch, size, seed, low):
-    """Arguments that nothing is written to included."""
+    """All arguments are compared afterwards, those that nothing is written to as well."""
     outcomes = []
     for module in (interpreted, gates):
         torch.manual_seed(seed)
@@ -123,7 +126,7 @@ def test_blocks_of_a_wide_row_are_all_computed(interpreted):
     torch.testing.assert_close(*outcomes)
 
 
-def test_what_is_not_a_number_stays_so(interpreted):
+def test_nan_stays_nan(interpreted):
     for name, written in (("activate", 0), ("draw_latents", 3), ("lstm_step", 4)):
         arguments = arguments_of(name, 1, 4, torch.float32)
         arguments[0] = torch.full_like(arguments[0], float("nan"))
@@ -134,7 +137,7 @@ def test_what_is_not_a_number_stays_so(interpreted):
 @given(batch=sizes, steps=st.integers(1, 3), hidden=sizes, latent=sizes, mlp=sizes, seed=st.integers(0, 99))
 @settings(max_examples=10)
 def test_a_path_of_kernels_is_the_plain_one(interpreted, batch, steps, hidden, latent, mlp, seed):
-    """Its gradients too, with the products of a GPU."""
+    """Gradients included, with the products of a GPU."""
     torch.manual_seed(seed)
     modules = GaussianMLP(2 * hidden, mlp, latent), LatentLSTMCell(4, latent, mlp, hidden), nn.Linear(3, 4)
     for module in modules:
@@ -149,7 +152,7 @@ def test_a_path_of_kernels_is_the_plain_one(interpreted, batch, steps, hidden, l
         posterior = result.posterior
         values = [result.hidden, result.cell, posterior.mean, posterior.log_variance, result.latents]
         weights = [weight for module in modules for weight in module.parameters()]
-        # Of a weighted sum of some, and of a plain sum of the rest, whose gradient is one number expanded.
+        # The gradient of a plain sum is one expanded number; the squares give other gradients.
         loss = sum((value * value).sum() for value in values[:3]) + sum(value.sum() for value in values)
         return [*values, *torch.autograd.grad(loss, [future, *state, *weights])]
 
@@ -175,7 +178,7 @@ def test_a_chain_of_kernels_is_the_loop(interpreted, monkeypatch, residual):
 
 
 class Compiled:
-    """In place of a kernel: what it is launched with is compiled for a GPU, and not run."""
+    """Stands in for a kernel: a launch compiles it for a GPU and does not run it."""
 
     def __init__(self, kernel: object, architecture: int) -> None:
         self.kernel, self.target = kernel, GPUTarget("cuda", architecture, 32)

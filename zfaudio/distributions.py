@@ -1,4 +1,4 @@
-"""Densities over frames and latents, in nats, always computed in float32 or better."""
+"""Probability densities of frames and latents, in nats, always computed in float32 or better."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 @dataclass
 class DiagonalGaussian:
-    """Independent Gaussians along the last axis: a frame of samples or a latent vector."""
+    """Independent Gaussians along the last axis: the samples of a frame, or the dimensions of a latent."""
 
     mean: Tensor  # [..., size]
     log_variance: Tensor  # [..., size]
@@ -28,27 +28,27 @@ class DiagonalGaussian:
         return -0.5 * (LOG_2PI + self.log_variance + squared).sum(-1)
 
     def sample(self, temperature: float = 1.0) -> Tensor:
-        """One reparameterized draw, [..., size]; `temperature` scales the deviation."""
+        """A reparameterized draw, [..., size]; `temperature` scales the deviation."""
         return self.at(torch.randn_like(self.mean), temperature)
 
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """The draw that standard normal `noise` [..., size] stands for."""
+        """The draw to which standard normal `noise` [..., size] is mapped; `temperature` scales the deviation."""
         return self.mean + temperature * self.deviation * noise
 
 
 def gaussian_kl(left: DiagonalGaussian, right: DiagonalGaussian) -> Tensor:
-    """KL(left || right) summed over the last axis: [...] in nats."""
+    """KL divergence KL(left || right), summed over the last axis: [...] in nats."""
     log_ratio = right.log_variance - left.log_variance
     squared = (left.mean - right.mean).square() * torch.exp(-right.log_variance)
     return 0.5 * (log_ratio + torch.exp(-log_ratio) + squared - 1).sum(-1)
 
 
 def split_gaussian(parameters: Tensor, limit: float | None = None, min_deviation: float = 0.0) -> DiagonalGaussian:
-    """Read a network's output [..., 2 * size] as means and log-variances.
+    """The Gaussian whose means and log-variances a network gives.
 
     Args:
-        parameters: means, then log-variances.
-        limit: clamp both to [-limit, limit], as the published code does for latents (limit 8).
+        parameters: means, then log-variances, [..., 2 * size].
+        limit: if given, both are clamped to [-limit, limit], as the published code does for latents (limit 8).
         min_deviation: floor of the deviation, see `floor_deviation`.
     """
     parameters = parameters.to(torch.promote_types(parameters.dtype, torch.float32))
@@ -59,7 +59,7 @@ def split_gaussian(parameters: Tensor, limit: float | None = None, min_deviation
 
 
 def floor_deviation(log_variance: Tensor, min_deviation: float) -> Tensor:
-    """Log-variances with a floor: the variance grows by min_deviation ** 2, which keeps a gradient where it binds."""
+    """Log-variances with a floor: min_deviation ** 2 is added to each variance, so that its gradient never vanishes."""
     if min_deviation <= 0:
         return log_variance
     return torch.logaddexp(log_variance, log_variance.new_full((), 2 * math.log(min_deviation)))
@@ -67,14 +67,14 @@ def floor_deviation(log_variance: Tensor, min_deviation: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Quantizer:
-    """Where the 16-bit integers lie among standardized samples: integer k at (k - mean) / deviation."""
+    """Where the 16-bit integers lie among standardized samples: integer k is the sample (k - mean) / deviation."""
 
     mean: float = 0.0  # of the corpus, in 16-bit steps
     deviation: float = 1.0  # of the corpus, in 16-bit steps
 
     @property
     def step(self) -> float:
-        """Distance of neighboring integers in standardized space."""
+        """The distance between neighboring integers, standardized."""
         return 1 / self.deviation
 
     @property
@@ -88,17 +88,17 @@ class Quantizer:
         return (32767 - self.mean) / self.deviation
 
     def round(self, samples: Tensor) -> Tensor:
-        """The nearest integers, standardized again: undoes dequantization.
+        """Round samples to the nearest integers, standardized again; this undoes dequantization.
 
-        In float32 a sample at the very edge of its step may end in the next one: at deviation 700 one in 70,000.
+        In float32 a sample at the very edge of its step may end in the next step: one of 70,000 at deviation 700.
         """
-        steps = torch.round(samples.double() * self.deviation + self.mean)  # in float32 products would round as well
+        steps = torch.round(samples.double() * self.deviation + self.mean)  # in float32 this product would be rounded
         return ((steps - self.mean) / self.deviation).to(samples.dtype)
 
 
 @dataclass
 class GaussianMixture:
-    """A mixture of diagonal Gaussians: one component is drawn for the whole of the last axis."""
+    """A mixture of diagonal Gaussians: one component is drawn for the whole last axis."""
 
     logits: Tensor  # [..., components], unnormalized
     components: DiagonalGaussian  # [..., components, size]
@@ -109,12 +109,12 @@ class GaussianMixture:
         return torch.logsumexp(log_weights + self.components.log_prob(value.unsqueeze(-2)), dim=-1)
 
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """The draw that standard normal `noise` [..., 2 * size] stands for.
+        """The draw [..., size] to which standard normal `noise` [..., 2 * size] is mapped.
 
-        Its first number chooses the component, its second half the draw from it; what lies between is not read.
-        `temperature` shrinks the draw towards the mixture's mean.
+        The first number of the noise chooses the component, and its second half gives the draw from it; the rest is not
+        used. `temperature` scales the distance of the draw from the mean of the mixture.
         """
-        chosen = choose(self.logits, noise[..., :1]).unsqueeze(-1)  # [..., 1, 1]
+        chosen = choose_component(self.logits, noise[..., :1]).unsqueeze(-1)  # [..., 1, 1]
         index = chosen.expand(*chosen.shape[:-1], self.components.mean.shape[-1])
         mean = torch.take_along_dim(self.components.mean, index, -2).squeeze(-2)
         deviation = torch.take_along_dim(self.components.deviation, index, -2).squeeze(-2)
@@ -125,10 +125,10 @@ class GaussianMixture:
 
 @dataclass
 class LogisticMixture:
-    """Each 16-bit sample has a mixture of logistics of its own, integrated over the sample's step.
+    """A mixture of logistics for each 16-bit sample, integrated over the sample's step.
 
-    As a density it is constant within a step, so that E[log p(k + u)] over uniform noise u is log P(k) exactly, and
-    every unit of likelihood.py holds (Salimans et al., 2017, "PixelCNN++", section 2.1).
+    As a density it is constant within a step. So E[log p(k + u)] over uniform noise u is exactly log P(k), and all
+    units of evaluation/units.py are valid (Salimans et al., 2017, "PixelCNN++", section 2.1).
     """
 
     logits: Tensor  # [..., size, components], unnormalized
@@ -150,30 +150,31 @@ class LogisticMixture:
         upper, lower = F.logsigmoid(centered + half), F.logsigmoid(half - centered)
         # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), without cancellation
         log_mass = upper + lower + torch.log(-torch.expm1(-2 * half))
-        # The first and the last integer take what lies beyond them.
+        # The first and the last integer take the mass beyond them.
         log_mass = torch.where(sample <= self.quantizer.lowest + 0.5 * step, upper, log_mass)
         log_mass = torch.where(sample >= self.quantizer.highest - 0.5 * step, lower, log_mass)
         log_probability = torch.logsumexp(torch.log_softmax(self.logits, -1) + log_mass, -1)
         return log_probability - math.log(step)
 
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """The draw that standard normal `noise` [..., 2 * size] stands for: components, then draws from them.
+        """The draw [..., size], standardized integers, to which standard normal `noise` [..., 2 * size] is mapped.
 
-        `temperature` shrinks the draw towards the mixture's mean. It is a 16-bit integer, standardized.
+        The first half of the noise chooses the components, and the second gives the draws from them. `temperature`
+        scales the distance of a draw from the mean of its mixture, before it is rounded.
         """
-        choice, place = noise.chunk(2, dim=-1)  # [..., size] each
-        index = choose(self.logits, choice.unsqueeze(-1))
+        choice, deviate = noise.chunk(2, dim=-1)  # [..., size] each
+        index = choose_component(self.logits, choice.unsqueeze(-1))
         mean = torch.take_along_dim(self.mean, index, -1).squeeze(-1)
         scale = torch.exp(torch.take_along_dim(self.log_scale, index, -1).squeeze(-1))
-        # The logistic's quantile at Phi(noise), by logarithms of both tails so that neither rounds to 0.
-        draw = mean + scale * (torch.special.log_ndtr(place) - torch.special.log_ndtr(-place))
+        # The logistic's quantile at Phi(deviate), from the logarithms of both tails so that neither rounds to 0.
+        draw = mean + scale * (torch.special.log_ndtr(deviate) - torch.special.log_ndtr(-deviate))
         center = (torch.softmax(self.logits, -1) * self.mean).sum(-1)
         draw = center + temperature * (draw - center)
         return self.quantizer.round(draw.clamp(self.quantizer.lowest, self.quantizer.highest))
 
 
-def choose(logits: Tensor, noise: Tensor) -> Tensor:
-    """Components [..., 1] that standard normal `noise` [..., 1] picks from `logits` [..., components]."""
+def choose_component(logits: Tensor, noise: Tensor) -> Tensor:
+    """The component [..., 1] that standard normal `noise` [..., 1] chooses, given `logits` [..., components]."""
     cumulative = torch.softmax(logits, -1).cumsum(-1)
-    picked: Tensor = (torch.special.ndtr(noise) > cumulative).sum(-1, keepdim=True)
-    return picked.clamp(max=logits.shape[-1] - 1)
+    index: Tensor = (torch.special.ndtr(noise) > cumulative).sum(-1, keepdim=True)
+    return index.clamp(max=logits.shape[-1] - 1)
