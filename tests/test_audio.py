@@ -22,7 +22,7 @@ from zfaudio.corpus.mp3 import parse_frame
 
 RATE = 16000
 
-# Format and encoding of each extension; all keep 16-bit samples exactly.
+# Format of each extension. All of them keep 16-bit samples exactly.
 LOSSLESS = {".wav": "WAV", ".WAV": "NIST", ".flac": "FLAC", ".aiff": "AIFF", ".au": "AU", ".w64": "W64", ".caf": "CAF"}
 
 
@@ -189,7 +189,7 @@ def test_written_floats_clip_at_full_scale(tmp_path: Path) -> None:
 
 
 def untagged(path: Path) -> None:
-    """Take the frame with the length tag out of an MP3 file."""
+    """Remove the frame with the length tag from an MP3 file."""
     data = path.read_bytes()
     frame = parse_frame(data, 0)
     assert frame is not None
@@ -199,7 +199,7 @@ def untagged(path: Path) -> None:
 
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_mp3_that_does_not_state_its_length_is_read_whole(tmp_path: Path, rate: int) -> None:
-    # Silence, then a tone: the first frames are small, and a length guessed from them is wrong.
+    # Silence, then a tone: the first frames are small, so the length that is guessed from them is wrong.
     tone = np.concatenate([np.zeros(rate), 0.5 * np.sin(np.arange(3 * rate) / 9)])
     soundfile.write(tmp_path / "a.mp3", tone, rate)
     untagged(tmp_path / "a.mp3")

@@ -30,7 +30,7 @@ def recording(path: Path, seconds: float = 1.0, channels: int = 1, rate: int = R
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Two speakers, three utterances, two of them parts of one recording."""
+    """A data directory of two speakers and three utterances, two of which are parts of one recording."""
     long, short = recording(tmp_path / "long.wav", 2.0), recording(tmp_path / "short.wav")
     write_data_dir(
         tmp_path / "data",

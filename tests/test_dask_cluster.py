@@ -11,7 +11,7 @@ distributed = pytest.importorskip("distributed")
 
 
 def lay_out(root: Path) -> Path:
-    """Five training speakers and one test speaker, one of whose sentences is truncated."""
+    """Write sentences of five training speakers and one test speaker. One sentence is truncated."""
     for number in range(60):
         part, speaker, name = "TEST" if number < 10 else "TRAIN", f"FAA{'ABCDEF'[number // 10]}0", f"SX{number % 10}"
         path = root / "TIMIT" / part / "DR1" / speaker / f"{name}.WAV"

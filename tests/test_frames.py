@@ -1,4 +1,4 @@
-"""Frames and their kernels against plain NumPy."""
+"""Frames and their kernels, compared with plain NumPy."""
 
 import math
 
@@ -64,7 +64,7 @@ def test_moments_are_those_of_numpy(samples):
 
 
 def test_moments_stay_exact_far_from_zero():
-    # Deviation 1 at an offset of 30,000: a sum of float32 squares would lose it.
+    # A sum of squares in float32 would lose a deviation of 1 at an offset of 30,000.
     samples = (30000 + np.random.default_rng(0).integers(-2, 3, 1_000_000)).astype(np.int16)
     mean, deviation = numpy_moments(samples)
     found = moments(samples)

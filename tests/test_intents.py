@@ -40,8 +40,8 @@ def test_recordings_are_split_by_the_lists_in_the_repository_or_a_plain_folder(t
     intents(tmp_path / "corpus", tmp_path / "out", lists=lists)
     for split, names in LISTS.items():
         utterances = list(read_data_dir(tmp_path / "out" / split))
-        assert [one.id for one in utterances] == names
-        assert all(Path(one.recording).is_file() for one in utterances)
+        assert [utterance.id for utterance in utterances] == names
+        assert all(Path(utterance.recording).is_file() for utterance in utterances)
 
 
 def test_a_recording_that_is_not_there_is_named(tmp_path, lists):
@@ -53,7 +53,7 @@ def test_a_recording_that_is_not_there_is_named(tmp_path, lists):
 def test_a_recording_that_cannot_be_read_is_left_out_and_listed(tmp_path, lists):
     (write_recordings(tmp_path / "corpus") / "cc-03.wav").write_bytes(b"no sound")
     intents(tmp_path / "corpus", tmp_path / "out", lists=lists)
-    assert [one.id for one in read_data_dir(tmp_path / "out/train")] == ["aa-01", "bb-02", "dd-04"]
+    assert [utterance.id for utterance in read_data_dir(tmp_path / "out/train")] == ["aa-01", "bb-02", "dd-04"]
     assert "cc-03" in (tmp_path / "out/rejects.txt").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Batches out of shards: every frame scored once, every rank fed, every stream resumable."""
+"""Batches from shards: all frames are scored once, all processes get the same amount, and streams can be resumed."""
 
 import gc
 import threading
@@ -28,7 +28,7 @@ SEGMENT = 8
 
 @pytest.fixture(scope="module")
 def location(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Shards of 23 utterances of 1 to 41 frames; utterances of one frame hold nothing to score."""
+    """Shards of 23 utterances of 1 to 41 frames. Utterances of one frame have no frame to score."""
     return make_shards(tmp_path_factory.mktemp("shards"), utterances=23, frames=FRAMES, utterances_per_shard=5)
 
 
@@ -49,13 +49,13 @@ def same(a: Batch, b: Batch) -> bool:
 def standardized(location: str, split: str = "train") -> dict[str, np.ndarray]:
     manifest = read_manifest(location)
     return {
-        one.id: standardize(one.frames, manifest.mean, manifest.deviation)
-        for one in read_utterances(location, split, manifest)
+        utterance.id: standardize(utterance.frames, manifest.mean, manifest.deviation)
+        for utterance in read_utterances(location, split, manifest)
     }
 
 
 def first_epoch(stream: TrainingStream) -> list[Batch]:
-    """Batches of a stream of one lane up to the end of its first epoch."""
+    """Return the batches of the first epoch of a stream with one lane."""
     batches = []
     while True:
         batch = next(stream)
@@ -65,7 +65,7 @@ def first_epoch(stream: TrainingStream) -> list[Batch]:
 
 
 def recordings(batches: list[Batch]) -> list[tuple[str, torch.Tensor]]:
-    """The recordings that a stream of one lane walked through, put together again from their segments."""
+    """Join the segments of a stream with one lane to the recordings that it walked through."""
     walked: list[tuple[str, list[torch.Tensor]]] = []
     for batch in batches:
         frames = batch.frames[0, : batch.lengths[0]]
@@ -74,7 +74,7 @@ def recordings(batches: list[Batch]) -> list[tuple[str, torch.Tensor]]:
         else:
             name, parts = walked[-1]
             assert name == batch.utterances[0]
-            assert frames[0].equal(parts[-1][-1])  # the last frame before is the input frame now
+            assert frames[0].equal(parts[-1][-1])  # the last frame of a segment is the first input of the next
             parts.append(frames[1:])
     return [(name, torch.cat(parts)) for name, parts in walked]
 
@@ -149,7 +149,7 @@ def test_a_frame_of_zeros_goes_before_each_recording_when_asked(location):
     batches = first_epoch(stream_of(location, lanes=1, score_first_frame=True, dequantize=False))
     expected = standardized(location)
     walked = recordings(batches)
-    assert sorted(name for name, _ in walked) == sorted(expected)  # those of one frame too
+    assert sorted(name for name, _ in walked) == sorted(expected)  # including recordings of one frame
     for name, frames in walked:
         assert not frames[0].any()
         np.testing.assert_array_equal(frames[1:].numpy(), expected[name])
@@ -160,11 +160,11 @@ def test_a_frame_of_zeros_goes_before_each_recording_when_asked(location):
 
 def test_the_seed_decides_everything(location):
     for carry_state in (True, False):
-        one, again, other = (
+        first, again, other = (
             list(islice(stream_of(location, seed=seed, carry_state=carry_state), 40)) for seed in (5, 5, 6)
         )
-        assert all(map(same, one, again))
-        assert [b.utterances for b in one] != [b.utterances for b in other]
+        assert all(map(same, first, again))
+        assert [b.utterances for b in first] != [b.utterances for b in other]
 
 
 def test_epochs_differ_in_order_and_noise(location):
@@ -199,7 +199,7 @@ def test_reading_order_is_shuffled_beyond_the_shard(tmp_path):
     assert places != sorted(places)
 
 
-# Ranks
+# Several processes
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
@@ -217,7 +217,7 @@ def test_every_utterance_goes_to_one_rank_in_each_epoch(tmp_path, world, shards)
 
 
 def test_shards_of_like_size_are_dealt_out_and_the_others_shared():
-    sizes = [256, 256, 17, 250, 256, 256, 256, 256]  # one recording or another is always left out
+    sizes = [256, 256, 17, 250, 256, 256, 256, 256]  # shards lack the recordings that were rejected
     shards = [Shard(f"train-{i}.tar", "", size, 9 * size) for i, size in enumerate(sizes)]
     dealt, shared = separate_shards(shards, 3)
     assert [shard.utterances for shard in dealt] == [256, 256, 250, 256, 256, 256]
@@ -260,7 +260,7 @@ def test_a_stopped_stream_goes_on_with_the_very_next_batch(location, step, carry
     for _ in range(step):
         next(stopped)
     resumed = stream_of(location, **options)
-    next(resumed)  # what a stream has read before does not matter
+    next(resumed)  # what this stream has read already does not matter
     resumed.load_state_dict(stopped.state_dict())
     assert resumed.state_dict() == stopped.state_dict()
     for expected, batch in zip(islice(stopped, 12), resumed, strict=False):
@@ -294,7 +294,7 @@ def loader_threads() -> list[threading.Thread]:
 
 def test_a_dropped_stream_ends_its_thread(location):
     before = set(loader_threads())
-    gc.disable()  # it has to go without the garbage collector, which may run in any thread
+    gc.disable()  # the thread must end without the garbage collector, which may run in any thread
     try:
         for seed in range(30):
             stream = stream_of(location, seed=seed)

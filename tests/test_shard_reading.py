@@ -1,6 +1,9 @@
-"""Utterances out of shards."""
+"""The format of shards, and reading utterances from them."""
 
+import hashlib
 import io
+import json
+import tarfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +16,10 @@ from typing import IO
 import numpy as np
 import pytest
 import webdataset
-from speech import framed, make_shards
+from speech import framed, make_shards, speech
 
 from zfaudio.config import DataConfig
+from zfaudio.data.frames import to_frames
 from zfaudio.data.loader import TrainingStream
 from zfaudio.data.manifest import Shard, check_shards, read_manifest
 from zfaudio.data.shard_format import FramedUtterance, write_shard
@@ -30,7 +34,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """Address at which tmp_path is served."""
+    """Serve tmp_path over HTTP and return the address."""
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(tmp_path)))
     thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
     thread.start()
@@ -43,7 +47,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 def write(folder: Path, utterances: list[FramedUtterance]) -> Shard:
     with (folder / "train-000000.tar").open("wb") as stream:
         write_shard(stream, utterances)
-    return Shard("train-000000.tar", "", len(utterances), sum(len(one.frames) for one in utterances))
+    return Shard("train-000000.tar", "", len(utterances), sum(len(utterance.frames) for utterance in utterances))
 
 
 def same(a: FramedUtterance, b: FramedUtterance) -> bool:
@@ -58,7 +62,7 @@ def test_utterances_come_back_as_they_were_written(tmp_path):
     found = list(read_shard(str(tmp_path), write(tmp_path, written)))
     assert len(found) == len(written)
     assert all(map(same, found, written))
-    assert {one.frames.dtype for one in found} == {np.dtype(np.int16)}
+    assert {utterance.frames.dtype for utterance in found} == {np.dtype(np.int16)}
 
 
 def test_webdataset_reads_the_shards(tmp_path):
@@ -66,13 +70,37 @@ def test_webdataset_reads_the_shards(tmp_path):
     write(tmp_path, written)
     dataset = webdataset.WebDataset(str(tmp_path / "train-000000.tar"), shardshuffle=False)
     samples = list(dataset)
-    assert [sample["__key__"] for sample in samples] == [one.id for one in written]
+    assert [sample["__key__"] for sample in samples] == [utterance.id for utterance in written]
     np.testing.assert_array_equal(np.load(io.BytesIO(samples[2]["npy"])), written[2].frames)
+
+
+def test_a_shard_has_the_bytes_that_tarfile_and_numpy_write():
+    """The ids are not ASCII or too long for a tar header; the arrays fill whole blocks or are empty."""
+    utterances = [
+        FramedUtterance(name, "s", 0.5, samples, to_frames(speech(samples), 32))
+        for name, samples in (("ä-1", 700), ("x" * 120, 8000), ("b", 192), ("c", 0))
+    ]
+    ours, theirs = io.BytesIO(), io.BytesIO()
+    digest = write_shard(ours, utterances)
+    with tarfile.open(fileobj=theirs, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for utterance in utterances:
+            description = {"utterance": utterance.id, "speaker": "s", "samples": utterance.samples, "start": 0.5}
+            array = io.BytesIO()
+            np.save(array, utterance.frames)
+            for suffix, content in (
+                ("json", json.dumps(description, ensure_ascii=False).encode()),
+                ("npy", array.getvalue()),
+            ):
+                entry = tarfile.TarInfo(f"{utterance.id}.{suffix}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    assert ours.getvalue() == theirs.getvalue()
+    assert digest == hashlib.sha256(ours.getvalue()).hexdigest()
 
 
 def test_a_split_is_read_in_shard_order(tmp_path):
     location = make_shards(tmp_path, utterances=7, utterances_per_shard=2)
-    names = [one.id for one in read_utterances(location, "train")]
+    names = [utterance.id for utterance in read_utterances(location, "train")]
     assert names == [f"train{i % 3}-{i:03d}" for i in range(7)]
     with pytest.raises(UserError, match="no split 'dev'"):
         list(read_utterances(location, "dev"))

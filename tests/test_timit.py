@@ -14,7 +14,7 @@ from zfaudio.errors import UserError
 
 
 def contents(out: Path) -> dict[str, list[tuple[str, str, str | None, bytes]]]:
-    """Everything that the shards would be made from, by split."""
+    """Return everything from which shards would be made, by split."""
 
     def key(utterance: Utterance) -> tuple[str, str, str | None, bytes]:
         return utterance.id, utterance.speaker, utterance.text, load_utterance(utterance, RATE).tobytes()
