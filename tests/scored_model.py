@@ -24,8 +24,8 @@ class ScoredModel(FrameModel):
     def forward(self, frames, lengths, state=None, noise=None, ablation="none"):
         raise NotImplementedError
 
-    def read_backward(self, frames, lengths):
+    def read_future(self, frames, lengths):
         raise NotImplementedError
 
-    def step(self, frame, state, latent_temperature=1.0, backward=None, noise=None):
+    def step(self, frame, state, latent_temperature=1.0, future=None, noise=None):
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Recorded steps of training and generation: repeated on the CPU by operators.py, on a GPU as CUDA graphs."""
+"""Recorded steps of training and generation, replayed on the CPU by operators.py and on a GPU as CUDA graphs."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,8 @@ from zfaudio.ops.cuda_graph import Recorded
 from zfaudio.training.gradients import recorded
 from zfaudio.training.run import Training
 
-pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")  # torch, of the flag that switches oneDNN off
+# The flag that switches oneDNN off warns about this.
+pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")
 
 
 def test_a_recording_follows_its_inputs_and_draws_anew():
@@ -65,7 +66,7 @@ def shards(tmp_path_factory) -> str:
 
 @pytest.fixture
 def torch_products(monkeypatch) -> Iterator[None]:
-    """Without oneDNN, as on a GPU: what it keeps for itself are no tensors that can be written to."""
+    """Without oneDNN, as on a GPU: the recorder cannot write to tensors in oneDNN's own layout."""
     monkeypatch.setattr("zfaudio.ops.torch_private.onednn_applies", lambda *_: False)
     monkeypatch.setattr("zfaudio.ops.lstm.onednn_applies", lambda *_: False)
     with torch.backends.mkldnn.flags(enabled=False):
@@ -74,7 +75,7 @@ def torch_products(monkeypatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
 def test_recorded_steps_train_as_others_do(shards, tmp_path, torch_products, variant):
-    """State carried on, weights annealed, validations in between: the same bits."""
+    """The same bits, with state carried between segments, annealed weights and validations in between."""
     config = small_run(shards, objective__kl_weight_step=0.05, **variant)
     for name in ("others", "recorded"):
         training = Training(config, tmp_path / name, resume=False)
@@ -143,13 +144,13 @@ def test_recorded_frames_are_those_made_one_by_one(torch_products, name, from_po
     model, (frames, lengths, _) = build(every_combination()[name]).eval(), sequences(9)
     if isinstance(model.output, AutoregressiveHead):
         model.output.compiled = False  # as on a GPU
-    backward = model.read_backward(frames, lengths) if from_posterior else None
+    futures = model.read_future(frames, lengths) if from_posterior else None
     runs = []
     for record in (None, record_operators):
         noise = draw_noise(model, seed=3, first=0, batch=2)
         noise = ((latent.double(), frame.double()) for latent, frame in noise)
         start = torch.zeros(2, FRAME_SIZE).double(), model.initial_state(2)
-        future = None if backward is None else backward[0]
+        future = None if futures is None else futures[0]
         with torch.inference_mode():
             step = model.stepper()
             runs.append(list(generate_frames(step, *start, noise, Temperatures(0.7, 0.9), 8, future, record)))

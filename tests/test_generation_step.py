@@ -1,4 +1,4 @@
-"""Generation's fast steps against the models' own."""
+"""The fast steps of generation against the steps of the models."""
 
 import dataclasses
 
@@ -29,12 +29,12 @@ def test_generations_step_is_the_models(dtype, batch, hidden, latent, mlp, embed
     model = shaken(build_model(config, 4, Quantizer()), dtype)
     step = model.stepper()
     assert step != model.step
-    for backward in (None, torch.randn(batch, hidden, dtype=dtype)):
+    for future in (None, torch.randn(batch, hidden, dtype=dtype)):
         frame, noise = torch.randn(batch, 4, dtype=dtype), torch.randn(batch, latent, dtype=dtype)
         state = State(*torch.randn(2, batch, hidden, dtype=dtype))
         before = [part.clone() for part in (frame, noise, *state)]
         (ours, ours_after), (theirs, theirs_after) = (
-            function(frame, state, 0.7, backward, noise) for function in (step, model.step)
+            function(frame, state, 0.7, future, noise) for function in (step, model.step)
         )
         assert_all_close(
             [ours.mean, ours.log_variance, *ours_after], [theirs.mean, theirs.log_variance, *theirs_after], dtype
@@ -56,8 +56,8 @@ def test_every_models_step_is_the_same_with_packed_layers(monkeypatch, name, fro
     monkeypatch.setattr("zfaudio.ops.packing.MIN_PACKED_WEIGHTS", 0)
     model, (frames, lengths, _) = build(PACKED[name]).to(dtype).eval(), sequences(3, 3)
     frames = frames.to(dtype)
-    backward = model.read_backward(frames, lengths) if from_posterior else None
-    future = None if backward is None else backward[:, 1].detach()
+    futures = model.read_future(frames, lengths) if from_posterior else None
+    future = None if futures is None else futures[:, 1].detach()
     state = tuple(part.add(torch.randn_like(part)) for part in model.initial_state(2))
     noise, drawn = torch.randn(2, model.latent_size).to(dtype), torch.randn(2, model.frame_noise_size).to(dtype)
     outcomes = []
@@ -81,11 +81,11 @@ def test_generations_step_under_autocast_is_as_near_as_its_products():
     torch.manual_seed(6)
     model = build_model(ZForcingConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32), 8, Quantizer())
     frame, noise, state = torch.randn(5, 8), torch.randn(5, 16), State(*torch.randn(2, 5, 64))
-    for backward in (None, torch.randn(5, 64)):
+    for future in (None, torch.randn(5, 64)):
         outcomes = []
         for low in (False, True):
             with torch.autocast("cpu", torch.bfloat16, enabled=low):
-                density, after = model.stepper()(frame, state, 1.0, backward, noise)
+                density, after = model.stepper()(frame, state, 1.0, future, noise)
             outcomes.append([density.mean, density.log_variance, *after])
         assert all(value.dtype == torch.float32 for value in outcomes[1])
         assert not torch.equal(outcomes[0][0], outcomes[1][0])

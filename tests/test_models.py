@@ -113,7 +113,7 @@ def test_what_the_posterior_knows_of_the_future_ends_where_it_should(name, k):
     frames, lengths, _ = sequences(7)
     changed = frames.clone()
     changed[0, k] += 1.0
-    before, after = model.read_backward(frames, lengths)[0], model.read_backward(changed, lengths)[0]
+    before, after = model.read_future(frames, lengths)[0], model.read_future(changed, lengths)[0]
     moved = (before != after).any(-1)  # [6], step t is to predict x_{t+1}
     if name == "zforcing":  # x_{t+1} and all after it
         assert moved.tolist() == [t < k for t in range(6)]
@@ -129,7 +129,7 @@ def test_without_smoothing_srnns_posterior_hears_the_next_frame_and_no_later_one
     frames, lengths, _ = sequences(7)
     changed = frames.clone()
     changed[0, k] += 1.0
-    moved = (model.read_backward(frames, lengths) != model.read_backward(changed, lengths))[0].any(-1)
+    moved = (model.read_future(frames, lengths) != model.read_future(changed, lengths))[0].any(-1)
     assert moved.tolist() == [t >= k - 1 for t in range(6)]
 
 
@@ -222,7 +222,7 @@ def test_without_latents_the_bound_is_the_likelihood(config):
     assert (terms.log_latent_ratio == 0).all()
     assert torch.equal(terms.elbo, terms.log_likelihood)
     assert model.latent_noise(5).shape == (5, 0)
-    assert model.read_backward(frames, lengths) is None
+    assert model.read_future(frames, lengths) is None
     assert torch.equal(model(frames, lengths, noise=torch.empty(2, 5, 0)).log_likelihood, terms.log_likelihood)
 
 

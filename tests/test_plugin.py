@@ -102,6 +102,6 @@ def test_a_model_that_lacks_something_is_a_users_mistake(tmp_path, monkeypatch):
         "from zfaudio.models import FrameModel\nclass Unfinished(FrameModel):\n    bound = 'elbo'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    missing = "config_class, initial_state, forward, step, read_backward"
+    missing = "config_class, initial_state, forward, step, read_future"
     with pytest.raises(UserError, match=f"importing 'unfinished' failed: .*does not define {missing}"):
         find_model("unfinished.Unfinished")

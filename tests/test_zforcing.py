@@ -59,10 +59,10 @@ def test_auxiliary_cost_sends_no_gradient_into_the_backward_lstm_through_its_tar
     """With the latents given, all that the auxiliary cost sees of b_t is the target."""
     model = build(tiny())
     frames, lengths, _ = sequences(6, 6)
-    backward = model.read_backward(frames, lengths)
+    futures = model.read_future(frames, lengths)
     latent = torch.randn(2, 5, LATENT_SIZE, dtype=torch.float64, requires_grad=True)
-    given = LatentPath(previous_hidden=backward, hidden=backward, cell=backward, posterior=None, latents=latent)
-    model._log_auxiliary(given, backward).sum().backward()
+    given = LatentPath(previous_hidden=futures, hidden=futures, cell=futures, posterior=None, latents=latent)
+    model._log_auxiliary(given, futures).sum().backward()
     assert (latent.grad != 0).all()
     assert all(parameter.grad is None for parameter in model.backward_lstm.parameters())
 

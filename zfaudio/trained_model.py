@@ -20,7 +20,7 @@ from zfaudio.evaluation.scoring import score_utterances
 from zfaudio.evaluation.units import Units
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.generation.recordings import AudioInput, read_recording
-from zfaudio.generation.sampling import GeneratedWaveform, Temperatures, reconstruct_speech, sample_speech
+from zfaudio.generation.sampling import GeneratedWaveform, Temperatures, reconstruct_speech, sample_speech, whole_frames
 
 
 class Speech(NamedTuple):
@@ -193,7 +193,7 @@ class TrainedModel:
         observation_temperature: float | None,
     ) -> Speech:
         model, manifest = self.checkpoint.model, self.checkpoint.manifest
-        samples = max(1, round(seconds * manifest.sample_rate / manifest.frame_size)) * manifest.frame_size
+        samples = whole_frames(seconds, manifest)
         temperatures = temperatures_of(temperature, observation_temperature)
         return self._speech(sample_speech(model, manifest, samples, temperatures, seed, num, prompt))
 

@@ -23,7 +23,7 @@ from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.figures import draw_speech
 from zfaudio.generation.recordings import AudioInput, read_recording
 from zfaudio.generation.samples import Kind, Sample, read_sample_list, write_sample_list
-from zfaudio.generation.sampling import GeneratedWaveform, Temperatures, reconstruct_speech, sample_speech
+from zfaudio.generation.sampling import GeneratedWaveform, Temperatures, reconstruct_speech, sample_speech, whole_frames
 from zfaudio.ops.cuda_graph import record_cuda_graph
 
 
@@ -178,7 +178,7 @@ def run_model(
     record = record_cuda_graph if cuda_graph else None
     if kind == "reconstruction" and recording is not None:
         return reconstruct_speech(model, manifest, recording, temperatures, seed, count, progress, record)
-    samples = max(1, round(seconds * manifest.sample_rate / manifest.frame_size)) * manifest.frame_size
+    samples = whole_frames(seconds, manifest)
     return sample_speech(model, manifest, samples, temperatures, seed, count, recording, progress, record)
 
 

@@ -72,16 +72,16 @@ def sample_speech(
     """
     steps = -(-samples // model.frame_size)
     step = model.stepper()
-    frames = backward_states = None
+    frames = future = None
     if prompt is not None:
         whole_frames = prompt[len(prompt) % model.frame_size :]
         frames = standardized_frames(whole_frames, manifest, device_of(model))
-        backward_states = read_backward_states(model, frames)
-    for first, batch in plan_batches(count, trial_of(model, step, backward_states)):
+        future = read_future(model, frames)
+    for first, batch in plan_batches(count, trial_of(model, step, future)):
         noise = draw_noise(model, seed, first, batch)
         frame, state = zero_frame(model, batch), model.initial_state(batch)
         if frames is not None:
-            frame, state = read_prompt(step, frames, backward_states, state, noise, temperatures.latent, batch)
+            frame, state = read_prompt(step, frames, future, state, noise, temperatures.latent, batch)
         generated = generate_frames(step, frame, state, noise, temperatures, steps, record=record)
         yield from to_waveforms(progress(generated, total=steps), batch, samples, manifest)[: count - first]
 
@@ -114,23 +114,23 @@ def reconstruct_speech(
     """
     padding = -len(recording) % model.frame_size
     frames = standardized_frames(np.pad(recording, (0, padding)), manifest, device_of(model))
-    backward_states = read_backward_states(model, frames)
+    future = read_future(model, frames)
     step = model.stepper()
-    for first, batch in plan_batches(count, trial_of(model, step, backward_states)):
+    for first, batch in plan_batches(count, trial_of(model, step, future)):
         noise = draw_noise(model, seed, first, batch)
         frame, state = zero_frame(model, batch), model.initial_state(batch)
-        generated = generate_frames(step, frame, state, noise, temperatures, len(frames), backward_states, record)
+        generated = generate_frames(step, frame, state, noise, temperatures, len(frames), future, record)
         yield from to_waveforms(progress(generated, total=len(frames)), batch, len(recording), manifest)[
             : count - first
         ]
 
 
-def trial_of(model: FrameModel, step: Step, backward_states: Tensor | None) -> Callable[[int, int], list[Tensor]]:
+def trial_of(model: FrameModel, step: Step, future: Tensor | None) -> Callable[[int, int], list[Tensor]]:
     """A short generation for `plan_batches`: from the prior, and also from the posterior if there are b_t."""
 
     def trial(first: int, batch: int) -> list[Tensor]:
         frames: list[Tensor] = []
-        for states in (None,) if backward_states is None else (None, backward_states[:TRIAL_STEPS]):
+        for states in (None,) if future is None else (None, future[:TRIAL_STEPS]):
             steps = TRIAL_STEPS if states is None else len(states)
             noise = draw_noise(model, 0, first, batch)
             frame, state = zero_frame(model, batch), model.initial_state(batch)
@@ -147,7 +147,7 @@ def generate_frames(
     noise: Noise,
     temperatures: Temperatures,
     steps: int,
-    backward_states: Tensor | None = None,
+    future: Tensor | None = None,
     record: FrameRecorder | None = None,
 ) -> Iterator[Tensor]:
     """Generate frames [batch, frame_size], each drawn from the model after it has read the one before.
@@ -159,25 +159,25 @@ def generate_frames(
         noise: the noise of each step.
         temperatures: of latents and frames.
         steps: number of frames.
-        backward_states: b_t of each step, [steps, size], to draw the latents from the posterior; by default they are
+        future: b_t of each step, [steps, size], to draw the latents from the posterior; by default they are
             drawn from the prior.
         record: records a step, see ops/cuda_graph.py.
     """
 
     # A recording takes and returns plain tensors: b_t without elements stands for none.
     def advance(
-        frame: Tensor, latent_noise: Tensor, frame_noise: Tensor, backward_state: Tensor, *state: Tensor
+        frame: Tensor, latent_noise: Tensor, frame_noise: Tensor, future_t: Tensor, *state: Tensor
     ) -> tuple[Tensor, ...]:
-        known_future = backward_state if backward_state.numel() else None
+        known_future = future_t if future_t.numel() else None
         distribution, new_state = step(frame, state, temperatures.latent, known_future, latent_noise)
         return distribution.at(frame_noise, temperatures.observation), *new_state
 
     next_frame = advance if record is None else Recorded(advance, record)
-    backward_state = frame.new_empty(0)
+    future_t = frame.new_empty(0)
     for t, (latent_noise, frame_noise) in zip(range(steps), noise, strict=False):
-        if backward_states is not None:
-            backward_state = backward_states[t].expand(len(frame), -1)
-        frame, *new_state = next_frame(frame, latent_noise, frame_noise, backward_state, *state)
+        if future is not None:
+            future_t = future[t].expand(len(frame), -1)
+        frame, *new_state = next_frame(frame, latent_noise, frame_noise, future_t, *state)
         state = tuple(new_state)
         # The next replay of a recording overwrites its result.
         yield frame if record is None else frame.clone()
@@ -186,7 +186,7 @@ def generate_frames(
 def read_prompt(
     step: Step,
     frames: Tensor,
-    backward_states: Tensor | None,
+    future: Tensor | None,
     state: RecurrentState,
     noise: Noise,
     latent_temperature: float,
@@ -200,12 +200,12 @@ def read_prompt(
     """
     inputs = torch.cat([torch.zeros_like(frames[:1]), frames[:-1]])
     for t, (frame, (latent_noise, _)) in enumerate(zip(inputs, noise, strict=False)):
-        backward_state = None if backward_states is None else backward_states[t].expand(batch, -1)
-        _, state = step(frame.expand(batch, -1), state, latent_temperature, backward_state, latent_noise)
+        future_t = None if future is None else future[t].expand(batch, -1)
+        _, state = step(frame.expand(batch, -1), state, latent_temperature, future_t, latent_noise)
     return frames[-1].expand(batch, -1), state
 
 
-def read_backward_states(model: FrameModel, frames: Tensor) -> Tensor | None:
+def read_future(model: FrameModel, frames: Tensor) -> Tensor | None:
     """b_t of the steps that predict standardized frames [time, frame_size], the first of them after a zero frame.
 
     Returns:
@@ -213,8 +213,8 @@ def read_backward_states(model: FrameModel, frames: Tensor) -> Tensor | None:
     """
     inputs = torch.cat([torch.zeros_like(frames[:1]), frames])
     lengths = torch.tensor([len(inputs)], device=frames.device)
-    backward_states = model.read_backward(inputs.unsqueeze(0), lengths)
-    return None if backward_states is None else backward_states.squeeze(0)
+    future = model.read_future(inputs.unsqueeze(0), lengths)
+    return None if future is None else future.squeeze(0)
 
 
 def draw_noise(model: FrameModel, seed: int, first: int, batch: int) -> Noise:
@@ -230,6 +230,11 @@ def draw_noise(model: FrameModel, seed: int, first: int, batch: int) -> Noise:
             [torch.randn(BLOCK, model.frame_noise_size, generator=generator) for generator in generators], 1
         )
         yield from zip(latent_noise.to(device), frame_noise.to(device), strict=True)
+
+
+def whole_frames(seconds: float, manifest: Manifest) -> int:
+    """The number of samples in that many seconds, rounded to whole frames, at least one."""
+    return max(1, round(seconds * manifest.sample_rate / manifest.frame_size)) * manifest.frame_size
 
 
 def standardized_frames(waveform: NDArray[np.int16], manifest: Manifest, device: torch.device) -> Tensor:

@@ -66,7 +66,7 @@ class FrameModel(nn.Module, ABC):
     """A model of sequences of frames. Subclass it to write a model of your own.
 
     A subclass must set the class attributes `config_class` and `bound` and define `initial_state`, `forward` and
-    `step`; with latents also `read_backward`. If one is missing, defining the class raises a TypeError that names it.
+    `step`; with latents also `read_future`. If one is missing, defining the class raises a TypeError that names it.
 
     Args:
         config: settings of the model, an instance of `config_class`.
@@ -90,7 +90,7 @@ class FrameModel(nn.Module, ABC):
         missing = [name for name in ("config_class", "bound") if not hasattr(cls, name)]
         methods = ["initial_state", "forward", "step"]
         if getattr(cls, "bound", "exact") == "elbo":
-            methods.append("read_backward")
+            methods.append("read_future")
         missing += [name for name in methods if getattr(cls, name) is getattr(FrameModel, name)]
         if missing:
             raise TypeError(f"{cls.__name__} is a FrameModel that does not define {', '.join(missing)}")
@@ -128,7 +128,7 @@ class FrameModel(nn.Module, ABC):
             ablation: what to leave out; the terms are then not a bound.
         """
 
-    def read_backward(self, frames: Tensor, lengths: Tensor) -> Tensor | None:
+    def read_future(self, frames: Tensor, lengths: Tensor) -> Tensor | None:
         """What the posterior knows of the future at each step, for `step`; None for a model without latents.
 
         Args:
@@ -146,7 +146,7 @@ class FrameModel(nn.Module, ABC):
         frame: Tensor,
         state: RecurrentState,
         latent_temperature: float = 1.0,
-        backward: Tensor | None = None,
+        future: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[FrameDistribution, RecurrentState]:
         """Read one frame and predict the next one: a step of generation.
@@ -155,7 +155,7 @@ class FrameModel(nn.Module, ABC):
             frame: x_t, [batch, frame_size]; whole 16-bit steps under a discretized likelihood, as its draws are.
             state: the state before x_t.
             latent_temperature: scales the deviation with which z_t is drawn.
-            backward: b_t, [batch, size]; if given, z_t is drawn from the posterior, otherwise from the prior.
+            future: b_t, [batch, size]; if given, z_t is drawn from the posterior, otherwise from the prior.
             noise: standard normal numbers for z_t, [batch, latent]; by default from torch's generator.
 
         Returns:

@@ -98,7 +98,7 @@ def check_steps(model: FrameModel) -> None:
     """Stepping through a sequence with the posterior's latents gives the scores and the state of `forward`."""
     frames, lengths, noise = random_batch(model, 6, 6)
     terms = model(frames, lengths, noise=noise)
-    densities, states = step_through(model, frames, noise, model.read_backward(frames, lengths))
+    densities, states = step_through(model, frames, noise, model.read_future(frames, lengths))
     scores = [density.log_prob(frames[:, t + 1]) for t, density in enumerate(densities)]
     assert_close(torch.stack(scores, 1), terms.log_likelihood, "step and forward score differently")
     for ours, theirs in zip(states[-1], terms.state, strict=True):
@@ -169,18 +169,18 @@ def step_through(
     model: FrameModel,
     frames: Tensor,
     noise: Tensor,
-    backward: Tensor | None = None,
+    future: Tensor | None = None,
     state: RecurrentState | None = None,
 ) -> tuple[list[FrameDistribution], list[RecurrentState]]:
     """Step over frames [batch, time, frame_size]: the density of each frame after the first, and each state.
 
-    Latents are drawn with `noise` [batch, time - 1, latent], from the posterior if `backward` is given.
+    Latents are drawn with `noise` [batch, time - 1, latent], from the posterior if `future` is given.
     """
     state = model.initial_state(len(frames)) if state is None else state
     densities, states = [], []
     for t in range(frames.shape[1] - 1):
-        future = None if backward is None else backward[:, t]
-        density, state = model.step(frames[:, t], state, backward=future, noise=noise[:, t])
+        future_t = None if future is None else future[:, t]
+        density, state = model.step(frames[:, t], state, future=future_t, noise=noise[:, t])
         densities.append(density)
         states.append(state)
     return densities, states

@@ -1,9 +1,9 @@
-"""A recurrent network without latents: what the models with latents are measured against.
+"""A recurrent network without latents, the baseline of the models with latents.
 
 Step t reads frame x_t and scores x_{t+1}:
 
     h_t = LSTM(embed(x_t), h_{t-1})
-    p(x_{t+1} | h_t)                 a frame likelihood of outputs.py
+    p(x_{t+1} | h_t)                 a frame likelihood and head of heads.py
 
 With Gaussian frames and with mixtures of Gaussians it is RNN-Gauss and RNN-GMM of Chung et al., 2015 ("A Recurrent
 Latent Variable Model for Sequential Data"); with the autoregressive head, the hierarchical model of Lai et al., 2019.
@@ -30,7 +30,7 @@ from zfaudio.ops.lstm import LSTM
 
 
 class RNN(FrameModel):
-    """The model of this file's docstring."""
+    """The recurrent network; the equations are at the top of this file."""
 
     config_class = RNNConfig
     bound = "exact"
@@ -44,7 +44,7 @@ class RNN(FrameModel):
         self.frame_noise_size = self.output.noise_size
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros, in float32 or better whatever the precision of the products."""
+        """Zeros, in the precision of the weights."""
         return zero_state(self.embed.weight, batch_size, self.config.hidden_size)
 
     def forward(
@@ -70,9 +70,9 @@ class RNN(FrameModel):
         frame: Tensor,
         state: RecurrentState,
         latent_temperature: float = 1.0,
-        backward: Tensor | None = None,
+        future: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[FrameDistribution, State]:
-        """One step of generation; see `FrameModel.step`. There is no latent to draw."""
+        """A step of generation; see `FrameModel.step`. There are no latents to draw."""
         state = self.lstm.step(self.embed(frame), State(*state))
         return self.output(state.hidden, frame), state

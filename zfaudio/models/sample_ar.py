@@ -1,8 +1,8 @@
-"""The autoregressive head by itself: each sample from the window before it, no state, no latents.
+"""The autoregressive head by itself: it predicts each sample from those before it, without state or latents.
 
     p(x_{t+1} | x_t) = prod_i p(x_{t+1,i} | the head_window samples before it)
 
-The floor that every model of frames is held against: what it scores needs no memory beyond a few milliseconds.
+It is the floor for models of frames: what it scores needs no memory beyond a few milliseconds.
 """
 
 from torch import Tensor
@@ -22,7 +22,7 @@ from zfaudio.models.heads import build_head
 
 
 class SampleAR(FrameModel):
-    """The model of this file's docstring."""
+    """The head by itself; the equation is at the top of this file."""
 
     config_class = SampleARConfig
     bound = "exact"
@@ -34,7 +34,7 @@ class SampleAR(FrameModel):
         self.frame_noise_size = self.output.noise_size
 
     def initial_state(self, batch_size: int) -> RecurrentState:
-        """Nothing is carried on."""
+        """There is no state."""
         return ()
 
     def forward(
@@ -45,7 +45,7 @@ class SampleAR(FrameModel):
         noise: Tensor | None = None,
         ablation: Ablation = "none",
     ) -> FrameTerms:
-        """The exact log-likelihood; see `FrameModel.forward`. There is nothing to do without."""
+        """The exact log-likelihood; see `FrameModel.forward`. There is nothing to leave out."""
         frames = self.output.observe(frames)
         scored = scored_steps(lengths, frames.shape[1] - 1)
         log_likelihood = self._predict(frames[:, :-1]).log_prob(frames[:, 1:])
@@ -56,11 +56,12 @@ class SampleAR(FrameModel):
         frame: Tensor,
         state: RecurrentState,
         latent_temperature: float = 1.0,
-        backward: Tensor | None = None,
+        future: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[FrameDistribution, RecurrentState]:
-        """One step of generation; see `FrameModel.step`."""
+        """A step of generation; see `FrameModel.step`."""
         return self._predict(frame), ()
 
-    def _predict(self, previous: Tensor) -> FrameDistribution:
-        return self.output(previous[..., :0], previous)
+    def _predict(self, previous_frame: Tensor) -> FrameDistribution:
+        density: FrameDistribution = self.output(previous_frame[..., :0], previous_frame)  # an empty condition
+        return density

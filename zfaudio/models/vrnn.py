@@ -4,10 +4,10 @@ Step t reads frame x_t and scores x_{t+1}; z_t explains x_{t+1}, and both enter 
 
     h_t = LSTM([embed(x_t), gen(z_{t-1})], h_{t-1})     z_0 = 0
     p(z_t | h_t) = N(mu_p, sigma_p)                     prior
-    q(z_t | h_t, x_{t+1}) = N(mu_q, sigma_q)            posterior: it reads the frame itself, not what follows it
-    p(x_{t+1} | decode([gen(z_t), h_t]))                a frame likelihood of outputs.py
+    q(z_t | h_t, x_{t+1}) = N(mu_q, sigma_q)            posterior: reads the frame itself, but not what follows
+    p(x_{t+1} | decode([gen(z_t), h_t]))                a frame likelihood and head of heads.py
 
-The loop is Z-forcing's, begun one step later: from h_1 on, draw z_t, then step the LSTM with x_{t+1} and z_t.
+It uses the loop of Z-forcing, one step later: starting from h_1, draw z_t, then step the LSTM with x_{t+1} and z_t.
 """
 
 import torch
@@ -33,7 +33,7 @@ from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
 
 
 class VRNN(FrameModel):
-    """The model of this file's docstring."""
+    """VRNN; the equations are at the top of this file."""
 
     config_class = VRNNConfig
     bound = "elbo"
@@ -52,7 +52,7 @@ class VRNN(FrameModel):
         self.frame_noise_size = self.output.noise_size
 
     def initial_state(self, batch_size: int) -> LatentState:
-        """Zeros, in float32 or better whatever the precision of the products."""
+        """Zeros, in the precision of the weights."""
         zeros = zero_state(self.embed.weight, batch_size, self.config.hidden_size)
         return LatentState(*zeros, zeros.hidden.new_zeros(batch_size, self.latent_size))
 
@@ -64,12 +64,12 @@ class VRNN(FrameModel):
         noise: Tensor | None = None,
         ablation: Ablation = "none",
     ) -> FrameTerms:
-        """Terms of the bound with one draw of z_1..z_{T-1} from the posterior; see `FrameModel.forward`."""
+        """The terms of the bound, with one draw of z_1..z_{T-1} from the posterior; see `FrameModel.forward`."""
         batch, time, _ = frames.shape
         frames = self.output.observe(frames)
         state = self.initial_state(batch) if state is None else LatentState(*state)
         first = self.cell(self.embed(frames[:, 0]), state.latents, State(state.hidden, state.cell))
-        future = self.read_backward(frames, lengths)
+        future = self.read_future(frames, lengths)
         path = latent_path(
             config=self.config,
             ablation=ablation,
@@ -102,25 +102,28 @@ class VRNN(FrameModel):
             hidden=hidden,
         )
 
-    def read_backward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """embed(x_{t+1}), [batch, time - 1, embedding]: all that the posterior knows of the future."""
-        return self.embed(frames[:, 1:])
+    def read_future(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """embed(x_{t+1}), [batch, time - 1, embedding]; see `FrameModel.read_future`."""
+        embedded: Tensor = self.embed(frames[:, 1:])
+        return embedded
 
     def step(
         self,
         frame: Tensor,
         state: RecurrentState,
         latent_temperature: float = 1.0,
-        backward: Tensor | None = None,
+        future: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[FrameDistribution, LatentState]:
-        """One step of generation; see `FrameModel.step`."""
-        before = LatentState(*state)
-        hidden, cell = self.cell(self.embed(frame), before.latents, State(before.hidden, before.cell))
-        latents = self.prior(hidden) if backward is None else self.posterior(hidden, backward)
-        latent = latents.sample(latent_temperature) if noise is None else latents.at(noise, latent_temperature)
-        return self._predict(latent, hidden, frame), LatentState(hidden, cell, latent)
+        """A step of generation; see `FrameModel.step`."""
+        previous = LatentState(*state)
+        hidden, cell = self.cell(self.embed(frame), previous.latents, State(previous.hidden, previous.cell))
+        drawn_from = self.prior(hidden) if future is None else self.posterior(hidden, future)
+        latents = drawn_from.sample(latent_temperature) if noise is None else drawn_from.at(noise, latent_temperature)
+        return self._predict(latents, hidden, frame), LatentState(hidden, cell, latents)
 
-    def _predict(self, latent: Tensor, hidden: Tensor, previous: Tensor) -> FrameDistribution:
-        """p(x_{t+1} | z_t, h_t): [..., Z], [..., H] and x_t [..., frame_size] -> its density."""
-        return self.output(self.decode(torch.cat([self.cell.gen(latent), hidden], dim=-1)), previous)
+    def _predict(self, latents: Tensor, hidden: Tensor, previous_frame: Tensor) -> FrameDistribution:
+        """p(x_{t+1} | z_t, h_t): z_t [..., Z], h_t [..., H] and x_t [..., frame_size] -> the density of x_{t+1}."""
+        condition = self.decode(torch.cat([self.cell.gen(latents), hidden], dim=-1))
+        density: FrameDistribution = self.output(condition, previous_frame)
+        return density

@@ -6,8 +6,8 @@ Step t reads frame x_t and scores x_{t+1}:
     p(z_t | h_{t-1}) = N(mu_p, sigma_p)                 prior
     q(z_t | h_{t-1}, b_t) = N(mu_q, sigma_q)            posterior
     h_t = LSTM_f([embed(x_t), gen(z_t)], h_{t-1})       decoder state
-    p(x_{t+1} | h_t) = N(mu_x, sigma_x)                 frame likelihood, or another of outputs.py
-    p(b_t | z_t) = N(tanh(mu_b), sigma_b)               auxiliary: z_t must tell the future
+    p(x_{t+1} | h_t) = N(mu_x, sigma_x)                 a frame likelihood and head of heads.py
+    p(b_t | z_t) = N(tanh(mu_b), sigma_b)               auxiliary: z_t must predict the future
     p(x_t | b_t)                                        backward reconstruction, optional
 """
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from zfaudio.config import ZForcingConfig
-from zfaudio.distributions import Quantizer, split_gaussian
+from zfaudio.distributions import DiagonalGaussian, Quantizer, split_gaussian
 from zfaudio.models.base import (
     Ablation,
     FrameModel,
@@ -41,7 +41,7 @@ from zfaudio.ops.packing import packed
 
 
 class ZForcing(FrameModel):
-    """The model of this file's docstring."""
+    """Z-forcing; the equations are at the top of this file."""
 
     config_class = ZForcingConfig
     bound = "elbo"
@@ -67,7 +67,7 @@ class ZForcing(FrameModel):
             self.backward_output = nn.Linear(hidden, 2 * frame_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros, in float32 or better whatever the precision of the products."""
+        """Zeros, in the precision of the weights."""
         return zero_state(self.embed.weight, batch_size, self.config.hidden_size)
 
     def forward(
@@ -78,11 +78,11 @@ class ZForcing(FrameModel):
         noise: Tensor | None = None,
         ablation: Ablation = "none",
     ) -> FrameTerms:
-        """Terms of the bound with one draw of z_1..z_{T-1} from the posterior; see `FrameModel.forward`."""
+        """The terms of the bound, with one draw of z_1..z_{T-1} from the posterior; see `FrameModel.forward`."""
         batch, time, _ = frames.shape
         state = self.initial_state(batch) if state is None else State(*state)
         frames = self.output.observe(frames)
-        backward = self.read_backward(frames, lengths)  # [B, T-1, H]
+        future = self.read_future(frames, lengths)  # [B, T-1, H]
         path = latent_path(
             config=self.config,
             ablation=ablation,
@@ -91,20 +91,20 @@ class ZForcing(FrameModel):
             lstm_cell=self.decoder_cell,
             embed=self.embed,
             frames=frames[:, :-1],
-            future=backward,
+            future=future,
             noise=self.noise_or_new(frames, noise),
             state=state,
         )
 
         latents = Latents(self.prior(path.previous_hidden), path.posterior, path.latents)
-        hidden = path.hidden if ablation != "state" else self._forgetful(frames[:, :-1], path.latents)
+        hidden = self._hidden_without_past(frames[:, :-1], path.latents) if ablation == "state" else path.hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
         log_likelihood = self.output(hidden, frames[:, :-1]).log_prob(frames[:, 1:])
         log_auxiliary = log_backward = None
         if self.config.auxiliary != "none":
-            log_auxiliary = zero_unscored(self._log_auxiliary(path, backward), scored)
+            log_auxiliary = zero_unscored(self._log_auxiliary(path, future), scored)
         if self.config.backward_reconstruction:
-            log_backward = zero_unscored(self._log_backward(frames[:, :-1], backward), scored)
+            log_backward = zero_unscored(self._log_backward(frames[:, :-1], future), scored)
         return FrameTerms(
             log_likelihood=zero_unscored(log_likelihood, scored),
             **latent_terms(scored, latents),
@@ -115,9 +115,9 @@ class ZForcing(FrameModel):
             hidden=path.hidden,
         )
 
-    def read_backward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """b_t for each step, [batch, time - 1, hidden]; see `FrameModel.read_backward`."""
-        # LSTM_b runs from each sequence's own end to its start.
+    def read_future(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """b_t for each step, [batch, time - 1, hidden]; see `FrameModel.read_future`."""
+        # LSTM_b runs from the end of each sequence to its start.
         return reverse(self.backward_lstm.read(reverse(frames[:, 1:], lengths - 1), self.embed), lengths - 1)
 
     def step(
@@ -125,41 +125,41 @@ class ZForcing(FrameModel):
         frame: Tensor,
         state: RecurrentState,
         latent_temperature: float = 1.0,
-        backward: Tensor | None = None,
+        future: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[FrameDistribution, State]:
-        """One step of generation; see `FrameModel.step`."""
-        before = State(*state)
-        latents = self.prior(before.hidden) if backward is None else self.posterior(before.hidden, backward)
-        latent = latents.sample(latent_temperature) if noise is None else latents.at(noise, latent_temperature)
-        after = self.decoder_cell(self.embed(frame), latent, before)
-        return self.output(after.hidden, frame), after
+        """A step of generation; see `FrameModel.step`."""
+        previous = State(*state)
+        drawn_from = self.prior(previous.hidden) if future is None else self.posterior(previous.hidden, future)
+        latents = drawn_from.sample(latent_temperature) if noise is None else drawn_from.at(noise, latent_temperature)
+        new_state: State = self.decoder_cell(self.embed(frame), latents, previous)
+        return self.output(new_state.hidden, frame), new_state
 
     def stepper(self) -> Callable[..., tuple[FrameDistribution, RecurrentState]]:
-        """`step` for generation; see `FrameModel.stepper` and ops/generation_step.py."""
+        """A faster `step`; see `FrameModel.stepper` and ops/generation_step.py."""
         if not isinstance(self.decoder_cell, LatentLSTMCell):
             return super().stepper()
         return latent_stepper(self.embed, self.prior, self.posterior, self.decoder_cell, packed(self.output))
 
-    def _forgetful(self, frames: Tensor, latent: Tensor) -> Tensor:
-        """h_t of a decoder that starts at every frame from zero: frames [B, S, F], latent [B, S, Z] -> [B, S, H]."""
-        fresh = self.initial_state(frames.shape[0] * frames.shape[1])
-        after = self.decoder_cell(self.embed(frames).flatten(0, 1), latent.flatten(0, 1), fresh)
-        return after.hidden.unflatten(0, frames.shape[:2])
+    def _hidden_without_past(self, frames: Tensor, latents: Tensor) -> Tensor:
+        """h_t of a decoder whose state is zero before every frame: x_t [B, S, F], z_t [B, S, Z] -> [B, S, H]."""
+        zeros = self.initial_state(frames.shape[0] * frames.shape[1])
+        state: State = self.decoder_cell(self.embed(frames).flatten(0, 1), latents.flatten(0, 1), zeros)
+        hidden: Tensor = state.hidden.unflatten(0, frames.shape[:2])
+        return hidden
 
-    def _log_auxiliary(self, path: LatentPath, backward: Tensor) -> Tensor:
-        """log p(b_t | z_t), [B, S]. b_t is a target held fixed; z_t keeps its gradient, as in the published code."""
-        target = backward.detach().to(path.latents.dtype)
-        if self.config.auxiliary == "latent_and_state":
-            predicted = self.auxiliary(path.latents, path.previous_hidden)
-        else:
-            predicted = self.auxiliary(path.latents)
+    def _log_auxiliary(self, path: LatentPath, future: Tensor) -> Tensor:
+        """log p(b_t | z_t), [B, S]. As in the published code, z_t keeps its gradient and the target b_t does not."""
+        target = future.detach().to(path.latents.dtype)
+        with_state = self.config.auxiliary == "latent_and_state"
+        inputs = [path.latents, path.previous_hidden] if with_state else [path.latents]
+        predicted: DiagonalGaussian = self.auxiliary(*inputs)
         predicted.mean = torch.tanh(predicted.mean)
         if self.config.auxiliary_cost == "squared_error":
             return -(target - predicted.mean).square().sum(-1)
         return predicted.log_prob(target)
 
-    def _log_backward(self, frames: Tensor, backward: Tensor) -> Tensor:
+    def _log_backward(self, frames: Tensor, future: Tensor) -> Tensor:
         """log p(x_t | b_t), [B, S]."""
-        predicted = split_gaussian(self.backward_output(backward), min_deviation=self.config.min_deviation)
+        predicted = split_gaussian(self.backward_output(future), min_deviation=self.config.min_deviation)
         return predicted.log_prob(frames)

@@ -76,12 +76,12 @@ def latent_stepper(
         frame: Tensor,
         state: tuple[Tensor, ...],
         latent_temperature: float = 1.0,
-        backward: Tensor | None = None,
+        future: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Predicted, State]:
         previous_hidden, previous_cell = state
-        multiply = multiply_hidden_for(prior if backward is None else posterior)
-        parameters, gate_sums = multiply(previous_hidden, backward)
+        multiply = multiply_hidden_for(prior if future is None else posterior)
+        parameters, gate_sums = multiply(previous_hidden, future)
         distribution = split_gaussian(parameters, limit=LATENT_LIMIT)
         noise = torch.randn_like(distribution.mean) if noise is None else noise
         latents = distribution.at(noise, latent_temperature)
