@@ -1,4 +1,4 @@
-"""One training step, Adam and clipping included: the published loop, the plain loop and the fast core.
+"""One training step, including Adam and gradient clipping, by the published loop, the plain core and the fast core.
 
 python -m benchmarks.train_step --device cpu [--json FILE]
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.published import published_loss
-from benchmarks.timing import load_before, medians_in_alternation, report
+from benchmarks.timing import load_before, medians_in_alternation, processor, report
 from zfaudio.command import run_command
 from zfaudio.config import ZForcingConfig
 from zfaudio.device import allow_tf32
@@ -21,7 +21,7 @@ from zfaudio.distributions import Quantizer
 from zfaudio.models.zforcing import ZForcing
 from zfaudio.ops.cuda_graph import Recorded
 from zfaudio.ops.latent_path_fast import kept_elements
-from zfaudio.ops.torch_private import linear, onednn_applies
+from zfaudio.ops.torch_private import linear, onednn_applies, onednn_multiplies
 from zfaudio.training.objective import Weights, training_loss
 
 FRAME_SIZE = 200
@@ -32,21 +32,21 @@ WEIGHTS = Weights(kl=0.2, auxiliary=0.005, backward=0.0)
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Of the model and of a step's batch."""
+    """Sizes of the model and of the batch of a step."""
 
     hidden: int
     latent: int
-    mlp: int  # of the embedding too
+    mlp: int  # size of the embedding too
     batch: int
-    steps: int = 40  # frames that are scored
+    steps: int = 40  # scored frames per sequence
 
     @property
     def frames(self) -> int:
-        """Of a step."""
+        """Number of scored frames per training step."""
         return self.batch * self.steps
 
     def config(self, core: str) -> ZForcingConfig:
-        """The model's settings; the published way runs on the plain one's modules."""
+        """Settings of the model; the published loop uses the modules of the plain core."""
         return ZForcingConfig(
             hidden_size=self.hidden,
             latent_size=self.latent,
@@ -57,34 +57,42 @@ class Size:
 
 
 SIZES = {"timit": Size(1024, 256, 512, batch=32), "blizzard": Size(2048, 256, 1024, batch=128)}
-TINY = Size(32, 8, 16, batch=4, steps=4)  # to see whether it runs
+TINY = Size(32, 8, 16, batch=4, steps=4)
 
 
 def train_step(
     device: Literal["cpu", "cuda"] = "cpu", json: str = "", turns: int = 5, growth: bool = True, tiny: bool = False
 ) -> None:
-    """Time a training step beside the published way of computing it.
+    """Time a training step of the published loop and of both cores.
 
-    On the CPU at the TIMIT size, on a GPU at the TIMIT and the Blizzard size; in float32 (TF32 on a GPU) and with
-    products in bfloat16. The results of float32 on the CPU stand at the top of the JSON object.
+    A CPU runs the TIMIT size, and a GPU the TIMIT and the Blizzard size, each in float32 (TF32 on a GPU) and with
+    products in bfloat16. A CPU that would have to emulate bfloat16 runs float32 only. The float32 results of a CPU are
+    at the top level of the JSON object.
 
     Args:
         device: where to compute.
-        json: also write the results to this file.
-        turns: how often each way is timed; medians are given.
+        json: file to write the results to as well.
+        turns: how often each task is timed; the results are medians.
         growth: also time other batch sizes, lengths and hidden sizes.
-        tiny: a model of no use: whether the benchmark runs.
+        tiny: use a tiny model, to check that the benchmark runs.
     """
     results: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "processor": processor(),
+        "torch_instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "load_before": load_before(),
     }
+    print(f"{results['processor']}; torch uses {results['torch_instructions']}")
     check_same_loss(device)
     size = TINY if tiny else SIZES["timit"]
     if device == "cpu":
-        runs = {precision: measure(size, device, precision, turns) for precision in ("fp32", "bf16")}
-        results |= runs["fp32"] | {"bf16": runs["bf16"]}
+        runs = {"fp32": measure(size, device, "fp32", turns)}
+        results |= runs["fp32"]
+        if onednn_multiplies(torch.bfloat16):
+            results["bf16"] = runs["bf16"] = measure(size, device, "bf16", turns)
+        else:
+            print("no bfloat16: this processor would have to emulate it")
     else:
         sizes = {"tiny": TINY} if tiny else SIZES
         runs = {
@@ -111,10 +119,10 @@ def train_step(
 
 
 def measure(size: Size, device: str, precision: str, turns: int) -> dict[str, Any]:
-    """Speeds of the three ways, of two plain LSTMs, and of large products, in one alternation.
+    """Time the published loop, both cores, two plain LSTMs and large products, in alternation.
 
-    The published way is also timed in float32 where the others are less precise. Ratios are of the fast way: on a GPU
-    of that by one CUDA graph.
+    Ratios compare the fast core with the others; on a GPU it runs as one CUDA graph. In a lower precision, the
+    published loop is timed in float32 as well.
     """
     edge = 8192 if device == "cuda" else 2048
     square = torch.randn(edge, edge, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
@@ -151,7 +159,7 @@ def measure(size: Size, device: str, precision: str, turns: int) -> dict[str, An
 
 
 def finished(task: Callable[[], Any], device: str) -> Callable[[], None]:
-    """The task, done when it returns."""
+    """The task, waiting for the GPU before it returns."""
 
     def run() -> None:
         task()
@@ -164,9 +172,9 @@ def finished(task: Callable[[], Any], device: str) -> Callable[[], None]:
 def training_step(
     core: str, size: Size, device: str, precision: str = "fp32", graph: bool = False
 ) -> Callable[[], None]:
-    """One step of training with a core, `published`, `plain` or `fast`; data and weights are always the same.
+    """A training step with a core (`published`, `plain` or `fast`), always with the same data and weights.
 
-    With `graph` all of it but the optimizer's step is launched as one CUDA graph.
+    With `graph`, everything except the optimizer's step is launched as one CUDA graph.
     """
     model = model_with(core, size, device)
     parameters = list(model.parameters())
@@ -177,7 +185,7 @@ def training_step(
     def gradients(frames: Tensor, noise: Tensor) -> None:
         for parameter in parameters:
             parameter.grad = None
-        # As in training: weights and optimizer stay in float32.
+        # As in training, the weights and the optimizer stay in float32.
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
             loss = loss_of(core, model, frames, noise)
         loss.backward()
@@ -194,7 +202,7 @@ def training_step(
 
 
 def lstm_pair(size: Size, device: str, precision: str) -> Callable[[], None]:
-    """Forward and backward pass of two plain LSTMs as large as the backward one and the decoder's, and no more."""
+    """Only the forward and backward pass of two plain LSTMs, as large as the backward LSTM and the decoder's."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     inputs = [
         torch.randn(size.batch, size.steps, width, device=device, dtype=dtype)
@@ -213,19 +221,19 @@ def lstm_pair(size: Size, device: str, precision: str) -> Callable[[], None]:
 
 
 def large_product(square: Tensor, precision: str) -> Tensor:
-    """A product at whose rate all of a step could run at best."""
+    """A large product: at its rate a whole training step would run at best."""
     allow_tf32(precision == "tf32")
     return torch.mm(square, square)
 
 
 def model_with(core: str, size: Size, device: str) -> ZForcing:
-    """The model for a core, always with the same weights."""
+    """The model with a core, always with the same weights."""
     torch.manual_seed(0)
     return ZForcing(size.config(core), FRAME_SIZE, Quantizer()).to(device)
 
 
 def loss_of(core: str, model: ZForcing, frames: Tensor, noise: Tensor) -> Tensor:
-    """The training loss by a core."""
+    """The training loss, computed with a core."""
     if core == "published":
         return published_loss(model, frames, noise, WEIGHTS)
     lengths = torch.full((len(frames),), frames.shape[1], device=frames.device)
@@ -233,13 +241,16 @@ def loss_of(core: str, model: ZForcing, frames: Tensor, noise: Tensor) -> Tensor
 
 
 def check_same_loss(device: str) -> None:
-    """Raise AssertionError unless all ways give the same loss: timings of different functions mean nothing."""
+    """Raise AssertionError unless all cores give the same loss; otherwise comparing their times would mean nothing."""
     allow_tf32(False)
     small = Size(64, 32, 32, batch=4, steps=5)
     frames = torch.randn(small.batch, small.steps + 1, FRAME_SIZE, device=device)
     noise = torch.randn(small.batch, small.steps, small.latent, device=device)
-    for low, tolerance in ((False, 1e-4), (True, 1e-2)):
-        with torch.autocast(device, torch.bfloat16, enabled=low):
+    tolerances = {False: 1e-4}
+    if device == "cuda" or onednn_multiplies(torch.bfloat16):
+        tolerances[True] = 1e-2
+    for bfloat16, tolerance in tolerances.items():
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
             losses = [loss_of(core, model_with(core, small, device), frames, noise).detach() for core in CORES]
             if device == "cuda":
                 model = model_with("fast", small, device)
@@ -248,7 +259,7 @@ def check_same_loss(device: str) -> None:
 
 
 def flops_of_step(size: Size) -> float:
-    """FLOPs of a training step without redundant products: embed and gen are folded into the LSTMs' input matrices."""
+    """FLOPs of a training step without redundant products: embed and gen are merged into the LSTMs' input weights."""
     hidden, latent, mlp = size.hidden, size.latent, size.mlp
     products = (
         4 * hidden * hidden  # backward LSTM
@@ -258,14 +269,15 @@ def flops_of_step(size: Size) -> float:
         + mlp * (latent + 2 * hidden)  # auxiliary
         + hidden * 2 * FRAME_SIZE  # output
     )
-    entering = 2 * 4 * hidden * FRAME_SIZE  # both LSTMs' input matrices
-    folding = 2 * 4 * hidden * mlp * FRAME_SIZE + 4 * hidden * mlp * latent
-    # Each once forward, once for its input's gradient, once for its weight's; frames need no gradient.
-    return 2.0 * (size.frames * (3 * products + 2 * entering) + 3 * folding)
+    inputs = 2 * 4 * hidden * FRAME_SIZE  # input weights of both LSTMs
+    merging = 2 * 4 * hidden * mlp * FRAME_SIZE + 4 * hidden * mlp * latent
+    # Each product counts once forward, once for the gradient of its input, and once for that of its weight. Frames need
+    # no gradient.
+    return 2.0 * (size.frames * (3 * products + 2 * inputs) + 3 * merging)
 
 
 def measure_growth(size: Size, device: str) -> dict[str, dict[str, float]]:
-    """Exponent of the fast step's time in batch, length and hidden size: time grows as its size ** exponent."""
+    """How the time of the fast step grows with batch, length and hidden size: as the size to the power `exponent`."""
     growth = {}
     for name in ("batch", "steps", "hidden"):
         middle = getattr(size, name)

@@ -18,7 +18,7 @@ from benchmarks.train_step import train_step
         (
             train_step,
             {"tiny": True, "growth": False},
-            {"speedup_vs_published", "fraction_of_gemm_bound", "frames_per_second", "time_vs_lstm_pair"},
+            {"processor", "speedup_vs_published", "fraction_of_gemm_bound", "frames_per_second", "time_vs_lstm_pair"},
         ),
         (
             generate,
