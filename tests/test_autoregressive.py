@@ -80,7 +80,9 @@ def test_the_density_of_a_frame_integrates_to_one(likelihood):
     places = torch.linspace(-40, 40, 401, dtype=torch.float64)
     grid = torch.cartesian_prod(places, places)
     expanded = AutoregressiveFrame(
-        head, tuple(part.expand(len(grid), 1, -1) for part in density.adaptation), density.previous_samples.expand(len(grid), -1)
+        head,
+        tuple(part.expand(len(grid), 1, -1) for part in density.adaptation),
+        density.previous_samples.expand(len(grid), -1),
     )
     with torch.no_grad():
         total = torch.exp(expanded.log_prob(grid)).sum() * (places[1] - places[0]) ** 2

@@ -1,5 +1,7 @@
 """A trained model in Python: load it, let it speak, score recordings."""
 
+import base64
+import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from zfaudio.corpus.audio import write_wav
@@ -39,10 +42,14 @@ class Speech(NamedTuple):
         return paths
 
     def _repr_html_(self) -> str:
-        """Audio players, for a notebook."""
-        from IPython.display import Audio
-
-        return "\n".join(Audio(waveform, rate=self.rate)._repr_html_() for waveform in self.waveforms)
+        """An audio player for each waveform, for a notebook."""
+        players = []
+        for waveform in self.waveforms:
+            file = io.BytesIO()
+            soundfile.write(file, waveform, self.rate, format="WAV", subtype="PCM_16")
+            data = base64.b64encode(file.getvalue()).decode()
+            players.append(f'<audio controls src="data:audio/wav;base64,{data}"></audio>')
+        return "<br>".join(players)
 
 
 @dataclass(frozen=True)
