@@ -166,8 +166,8 @@ class SampleARConfig(FrameDensityConfig):
         super().__post_init__()
         if self.head != "autoregressive":
             raise UserError(
-                f"model.head is {self.head}; sample_ar is the autoregressive head by itself: set model.head autoregressive, "
-                "or leave it out"
+                f"model.head is {self.head}; sample_ar is the autoregressive head by itself: "
+                "set model.head autoregressive, or leave it out"
             )
 
 
