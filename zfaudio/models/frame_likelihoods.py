@@ -153,8 +153,7 @@ class LogisticMixtureLikelihood(FrameLikelihood):
 
 def build_likelihood(config: FrameDensityConfig, size: int, quantizer: Quantizer) -> FrameLikelihood:
     """The likelihood over `size` samples that `config.likelihood` names. Raises UserError if there is no such one."""
-    # mypy takes an abstract base class for one that is to be instantiated (its issue 4717).
-    return find_class(config.likelihood, LIKELIHOODS, FrameLikelihood, "model.likelihood")(config, size, quantizer)  # type: ignore[type-abstract]
+    return find_class(config.likelihood, LIKELIHOODS, FrameLikelihood, "model.likelihood")(config, size, quantizer)
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -62,5 +62,5 @@ def build_head(condition_size: int, frame_size: int, config: FrameDensityConfig,
     Raises:
         UserError: there is no such head, or its settings do not fit the frame size.
     """
-    head = find_class(config.head, HEADS, FrameHead, "model.head")  # type: ignore[type-abstract]
+    head = find_class(config.head, HEADS, FrameHead, "model.head")
     return head(condition_size, frame_size, config, quantizer)

@@ -20,7 +20,7 @@ def find_model(name: str) -> type[FrameModel]:
     Raises:
         UserError: there is no such model, or the class does not define what a model must.
     """
-    return find_class(name, MODELS, FrameModel, "model.name")  # type: ignore[type-abstract]
+    return find_class(name, MODELS, FrameModel, "model.name")
 
 
 def build_model(config: ModelConfig, frame_size: int, quantizer: Quantizer) -> FrameModel:
