@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from zfaudio.command import run_command
-from zfaudio.corpus.folder import FolderConfig, prepare_folder
+from zfaudio.config import FolderConfig
+from zfaudio.corpus.folder import prepare_folder
 from zfaudio.corpus.splits import write_splits
 
 DEFAULT_FOLDER = FolderConfig()

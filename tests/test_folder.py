@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from speech import load_utterance
 
 from data_prep.folder import audio_folder
-from zfaudio.corpus.folder import FolderConfig, prepare_folder
+from zfaudio.config import FolderConfig
+from zfaudio.corpus.folder import prepare_folder
 from zfaudio.corpus.kaldi import read_data_dir, validate_data_dir
 from zfaudio.corpus.pauses import cut_at_fixed_length, cut_at_pauses
 from zfaudio.corpus.splits import split_in_order

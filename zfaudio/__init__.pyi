@@ -1,4 +1,5 @@
 from .config import DataConfig as DataConfig
+from .config import FolderConfig as FolderConfig
 from .config import ModelConfig as ModelConfig
 from .config import ObjectiveConfig as ObjectiveConfig
 from .config import RNNConfig as RNNConfig

@@ -4,7 +4,6 @@ from .audio import read_audio as read_audio
 from .audio import resample as resample
 from .audio import to_mono as to_mono
 from .audio import write_wav as write_wav
-from .folder import FolderConfig as FolderConfig
 from .folder import prepare_folder as prepare_folder
 from .kaldi import Reject as Reject
 from .kaldi import Utterance as Utterance

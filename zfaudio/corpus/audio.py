@@ -11,6 +11,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from zfaudio.config import SHORTEST_SECONDS
 from zfaudio.corpus.mp3 import with_length_tag
 from zfaudio.errors import UserError
 
@@ -40,9 +41,6 @@ INTEGER_SUBTYPES = frozenset(
 
 # A program that writes WAV to a pipe does not know the length yet, and declares 2^31 or 2^32 bytes less a header.
 UNKNOWN_SIZE = 0x7FFF0000
-
-# Recordings are rejected if they are shorter than one frame of 200 samples at 16 kHz.
-SHORTEST_SECONDS = 0.0125
 
 BLOCK_SECONDS = 30
 

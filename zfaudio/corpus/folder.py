@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from zfaudio.corpus.audio import AUDIO_SUFFIXES, SHORTEST_SECONDS, duration, open_audio, read_blocks
+from zfaudio.config import SHORTEST_SECONDS, FolderConfig
+from zfaudio.corpus.audio import AUDIO_SUFFIXES, duration, open_audio, read_blocks
 from zfaudio.corpus.kaldi import Reject, Utterance
 from zfaudio.corpus.parallel import check_recordings, path_problem
 from zfaudio.corpus.pauses import Pieces, cut_at_fixed_length, cut_at_pauses, measure_energy
@@ -18,40 +18,6 @@ from zfaudio.errors import UserError
 
 # Audio that libsndfile cannot read. Such files are listed as rejects instead of being ignored.
 UNSUPPORTED_SUFFIXES = frozenset({".aac", ".amr", ".m4a", ".mp4", ".opus", ".webm", ".wma", ".wv"}) - AUDIO_SUFFIXES
-
-
-@dataclass(frozen=True)
-class FolderConfig:
-    """How a folder of audio becomes a corpus.
-
-    Attributes:
-        split_by: what is kept together in one split: all recordings of a speaker, single files, or auto, which means
-            speaker if there are at least three speakers and file otherwise.
-        speaker_pattern: regular expression with a group named speaker that is searched in each file's path below the
-            folder, such as '^(?P<speaker>[^/]+)/'. If empty, the speaker is the name of the file's folder, provided
-            that there are several folders.
-        lists: folder with train.txt, valid.txt and test.txt, which list the files of each split, one path below the
-            audio folder per line. Files that are not listed are not used.
-        valid_fraction: fraction of the speakers or files used for validation.
-        test_fraction: fraction of the speakers or files used for testing.
-        seed: seed of the random split.
-        cut: how to cut recordings longer than max_seconds: at their quietest moments (silence), every max_seconds
-            (fixed), or not at all (none).
-        max_seconds: maximum length of a piece in seconds.
-    """
-
-    split_by: Literal["auto", "speaker", "file"] = "auto"
-    speaker_pattern: str = ""
-    lists: str | Path = ""
-    valid_fraction: float = 0.05
-    test_fraction: float = 0.05
-    seed: int = 0
-    cut: Literal["silence", "fixed", "none"] = "silence"
-    max_seconds: float = 15.0
-
-    def __post_init__(self) -> None:
-        if self.max_seconds <= 2 * SHORTEST_SECONDS:
-            raise UserError(f"--folder.max-seconds {self.max_seconds}: must be longer than {2 * SHORTEST_SECONDS}")
 
 
 @dataclass(frozen=True)

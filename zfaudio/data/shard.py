@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from zfaudio.corpus.folder import FolderConfig, prepare_folder, split_utterances
+from zfaudio.config import FolderConfig
+from zfaudio.corpus.folder import prepare_folder, split_utterances
 from zfaudio.corpus.kaldi import Reject, Utterance, read_data_dir, write_rejects
 from zfaudio.corpus.kaldi_tables import is_pipe
 from zfaudio.corpus.parallel import run_parallel
