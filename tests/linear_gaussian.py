@@ -8,21 +8,20 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from scored_model import ScoredModel
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from zfaudio.models.base import Ablation, FrameModel, FrameTerms, RecurrentState
+from zfaudio.models.base import Ablation, FrameTerms, RecurrentState
 
 
-class LinearGaussian(FrameModel):
+class LinearGaussian(ScoredModel):
     """The model, with its exact posterior q(z_t | z_{t-1}, x_{t..T}) or one whose precision is off by a factor."""
 
-    bound = "elbo"
-
     def __init__(self, precision_factor: float = 1.0, latent_size: int = 2, frame_size: int = 3, seed: int = 0) -> None:
-        super().__init__()
+        super().__init__(frame_size)
         rng = torch.Generator().manual_seed(seed)
-        self.frame_size, self.latent_size, self.precision_factor = frame_size, latent_size, precision_factor
+        self.latent_size, self.precision_factor = latent_size, precision_factor
         turn = torch.linalg.qr(torch.randn(latent_size, latent_size, generator=rng, dtype=torch.float64))[0]
         self.register_buffer("A", 0.9 * turn)
         self.register_buffer("C", torch.randn(frame_size, latent_size, generator=rng, dtype=torch.float64))

@@ -23,6 +23,9 @@ def _find(namespace: Any, *names: str) -> Any:
 # oneDNN's linear layer without a gradient, and the layout in which it multiplies fastest by a weight.
 _ONEDNN_LINEAR = _find(torch.ops.mkldnn, "_linear_pointwise")
 _ONEDNN_LAYOUT = _find(torch.ops.mkldnn, "_reorder_linear_weight")
+# The same for convolutions.
+_ONEDNN_CONVOLUTION = _find(torch.ops.mkldnn, "_convolution_pointwise")
+_ONEDNN_CONVOLUTION_LAYOUT = _find(torch.ops.mkldnn, "_reorder_convolution_weight")
 # Gradients of activations, from what the activations gave, written to a given tensor.
 _SIGMOID_BACKWARD = _find(torch.ops.aten, "sigmoid_backward", "grad_input")
 _TANH_BACKWARD = _find(torch.ops.aten, "tanh_backward", "grad_input")
@@ -67,6 +70,8 @@ def packed_product(weight: Tensor) -> Callable[[Tensor], Tensor]:
     """A function that computes F.linear(rows, weight) without a gradient and lays the weight out once for all calls."""
     if not onednn_applies(weight):
         return lambda rows: F.linear(rows, weight)
+    if weight.dtype == torch.float32 and convolution_is_faster():
+        return _convolution_by(weight)
     # Without the number of rows, oneDNN 3.10 chooses a layout that is twice as fast for 32 rows as the one that it
     # chooses when the number is given.
     laid_out = _ONEDNN_LAYOUT(weight)
@@ -74,6 +79,39 @@ def packed_product(weight: Tensor) -> Callable[[Tensor], Tensor]:
     def multiply(rows: Tensor) -> Tensor:
         result: Tensor = _ONEDNN_LINEAR(rows, laid_out, None, "none", [], "")
         return result
+
+    return multiply
+
+
+@cache
+def convolution_is_faster() -> bool:
+    """Whether oneDNN multiplies few rows by a laid-out weight faster as a convolution, in float32.
+
+    Without AVX-512, oneDNN 3.10 lays out weights for convolutions only. Its linear layer packs the weight again at each
+    call, which is a fifth of the time for 32 rows and nearly half of it for 2 rows.
+    """
+    has_convolution = _ONEDNN_CONVOLUTION is not None and _ONEDNN_CONVOLUTION_LAYOUT is not None
+    return has_convolution and torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+def _convolution_by(weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """`packed_product` as a 1 x 1 convolution of an image whose pixels are the rows, all beside each other."""
+    out_size, in_size = weight.shape
+    kernel = weight.contiguous()[:, :, None, None]
+    layouts: dict[int, Tensor] = {}  # by the number of rows, on which oneDNN's layout depends; only the last is kept
+    padding, stride, dilation, groups = [0, 0], [1, 1], [1, 1], 1
+
+    def multiply(rows: Tensor) -> Tensor:
+        count = len(rows)
+        if count not in layouts:
+            layouts.clear()
+            size = [1, in_size, 1, count]
+            layouts[count] = _ONEDNN_CONVOLUTION_LAYOUT(kernel, padding, stride, dilation, groups, size)
+        image = rows.contiguous().view(1, 1, count, in_size).permute(0, 3, 1, 2)
+        result: Tensor = _ONEDNN_CONVOLUTION(
+            image, layouts[count], None, padding, stride, dilation, groups, "none", [], ""
+        )
+        return result.permute(0, 2, 3, 1).reshape(count, out_size)
 
     return multiply
 
