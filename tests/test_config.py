@@ -144,3 +144,19 @@ def test_a_mistake_in_the_options_of_training_is_one_line(arguments, message):
         with_model_settings(train, list(arguments))
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trian: {max_steps: 3}", "row.yaml: there is no section trian; sections are model, objective, data, train"),
+        ("train: {max_stps: 3}", "row.yaml: train has no setting max_stps; it has adam_eps, batch_size"),
+        ("train: 3", "row.yaml: not a configuration"),
+        ("- train", "row.yaml: not a configuration"),
+    ],
+)
+def test_what_a_file_holds_beside_settings_is_named(tmp_path, text, message):
+    (tmp_path / "row.yaml").write_text(text)
+    with pytest.raises(UserError) as raised:
+        read_settings(tmp_path / "row.yaml")
+    assert message in str(raised.value)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from zfaudio.config import DataConfig, ObjectiveConfig, RunConfig, TrainConfig, ZForcingConfig
+from zfaudio.config import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainConfig, ZForcingConfig
 from zfaudio.errors import UserError
 from zfaudio.experiment.typed_json import parse_dataclass
 from zfaudio.models.registry import find_model
@@ -19,6 +19,8 @@ SETTINGS_OF_VERSION_1 = {
     *("head", "head_window", "head_size", "head_stride", "auxiliary", "auxiliary_cost", "backward_reconstruction"),
     *("conditional_layer_norm", "smoothing", "residual_posterior", "core"),
 }
+
+SECTIONS = {"model": ModelConfig, "objective": ObjectiveConfig, "data": DataConfig, "train": TrainConfig}
 
 Settings = dict[str, dict[str, Any]]  # section -> name -> value
 
@@ -69,7 +71,7 @@ def read_settings(path: Path, above: tuple[Path, ...] = ()) -> Settings:
         raise UserError(f"{path}: not a configuration; it holds sections such as model, train and data")
     own = of_this_version(content)
     settings = own if base is None else overlay(read_settings(path.parent / str(base), (*above, path.resolve())), own)
-    check_model_settings(settings, str(path))
+    check_settings(settings, str(path))
     return settings
 
 
@@ -119,12 +121,16 @@ def model_settings(name: str) -> set[str]:
     return {field.name for field in fields(find_model(name).config_class)}
 
 
-def check_model_settings(settings: Settings, source: str) -> None:
-    """Raises UserError if the model section holds a setting that the model does not have."""
-    name = model_name(settings)
-    own = model_settings(name)
-    unknown = [setting for setting in settings.get("model", {}) if setting not in own]
-    if unknown:
-        raise UserError(
-            f"{source}: model {name} has no setting {', '.join(unknown)}; it has {', '.join(sorted(own - {'name'}))}"
-        )
+def check_settings(settings: Settings, source: str) -> None:
+    """Raises UserError if there is no such section, or if a section holds a setting that it does not have."""
+    for section, values in settings.items():
+        if section not in SECTIONS:
+            raise UserError(f"{source}: there is no section {section}; sections are {', '.join(SECTIONS)}")
+        if section == "model":
+            what, own = f"model {model_name(settings)}", model_settings(model_name(settings))
+        else:
+            what, own = section, {field.name for field in fields(SECTIONS[section])}
+        unknown = [name for name in values if name not in own]
+        if unknown:
+            known = ", ".join(sorted(own - {"name"}))
+            raise UserError(f"{source}: {what} has no setting {', '.join(map(str, unknown))}; it has {known}")

@@ -10,7 +10,7 @@ from typing import Any
 from zfaudio.errors import UserError
 from zfaudio.experiment.config_file import (
     Settings,
-    check_model_settings,
+    check_settings,
     model_name,
     overlay,
     read_settings,
@@ -45,7 +45,7 @@ def with_model_settings(command: Command, arguments: list[str]) -> tuple[Command
     for option in options:
         if option.startswith("--model."):
             setting = option.removeprefix("--model.").partition("=")[0].replace("-", "_")
-            check_model_settings({"model": {"name": name, setting: None}}, option.partition("=")[0])
+            check_settings({"model": {"name": name, setting: None}}, option.partition("=")[0])
     settings = overlay(settings, {"model": {"name": name}})
     specialized = with_annotation(command, "model", find_model(name).config_class)
     return specialized, ["--config", json.dumps(settings), *options]
