@@ -4,14 +4,24 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from closeness import assert_all_close, values_and_gradients
+from closeness import TOLERANCE, assert_all_close, sizes, values_and_gradients
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_models import build, sequences, tiny
 from torch import Tensor
 
 from zfaudio.ops import torch_private
 from zfaudio.ops.products import Products
 
-PRIVATE = ("_ONEDNN_LINEAR", "_ONEDNN_LAYOUT", "_SIGMOID_BACKWARD", "_TANH_BACKWARD", "_LEAKY_RELU_BACKWARD")
+PRIVATE = (
+    "_ONEDNN_LINEAR",
+    "_ONEDNN_LAYOUT",
+    "_ONEDNN_CONVOLUTION",
+    "_ONEDNN_CONVOLUTION_LAYOUT",
+    "_SIGMOID_BACKWARD",
+    "_TANH_BACKWARD",
+    "_LEAKY_RELU_BACKWARD",
+)
 
 
 @pytest.fixture
@@ -22,9 +32,11 @@ def without_private(monkeypatch) -> Iterator[Callable[[], None]]:
         for name in PRIVATE:
             monkeypatch.setattr(torch_private, name, None)
         torch_private.onednn_multiplies.cache_clear()
+        torch_private.convolution_is_faster.cache_clear()
 
     yield remove
     torch_private.onednn_multiplies.cache_clear()
+    torch_private.convolution_is_faster.cache_clear()
 
 
 def test_this_torch_has_the_private_functions():
@@ -62,6 +74,21 @@ def test_a_processor_that_cannot_run_onednn_takes_the_fallback(without_private, 
     assert not torch_private.onednn_applies(rows)
     torch.testing.assert_close(torch_private.linear(rows, weight), rows @ weight.t())
     torch.testing.assert_close(torch_private.packed_product(weight)(rows), rows @ weight.t())
+
+
+@given(n=sizes, k=sizes, m=sizes, cut=st.integers(0, 3), seed=st.integers(0, 99))
+@settings(max_examples=40)
+def test_products_by_a_convolution_are_those_of_a_linear_layer(n, k, m, cut, seed):
+    """As on a processor without AVX-512, whatever the strides and for changing numbers of rows."""
+    torch.manual_seed(seed)
+    rows, weight = torch.randn(n, k + cut)[:, cut:], torch.randn(m, k + cut)[:, cut:]
+    grad = torch.randn(m + cut, n)[cut:].t()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_private, "convolution_is_faster", lambda: True)
+        multiply, multiply_transposed = torch_private.packed_product(weight), torch_private.packed_product(weight.t())
+    for chosen in (rows, rows[:1], rows.repeat(3, 1)):
+        torch.testing.assert_close(multiply(chosen), chosen @ weight.t(), **TOLERANCE[torch.float32])
+    torch.testing.assert_close(multiply_transposed(grad), grad @ weight, **TOLERANCE[torch.float32])
 
 
 def leaky_relu(values: Tensor) -> Tensor:
