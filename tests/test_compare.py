@@ -19,11 +19,11 @@ from zfaudio.evaluation.evaluate import evaluate
 from zfaudio.evaluation.units import paired_interval
 from zfaudio.experiment.metrics import COLUMNS
 from zfaudio.experiment.results import EvaluationResult, read_result
-from zfaudio.experiment.typed_json import write_json
 from zfaudio.generation.generate import generate
 from zfaudio.generation.samples import Sample, read_sample_list, write_sample_list
 from zfaudio.reporting.comparison_table import compare, describe, tabulate_comparison
 from zfaudio.reporting.report import report
+from zfaudio.typed_json import write_json
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from zfaudio.errors import UserError
 from zfaudio.experiment.results import EvaluationResult, References, Score, read_result
-from zfaudio.experiment.typed_json import read_json, write_json
+from zfaudio.typed_json import read_json, write_json
 
 
 @dataclass

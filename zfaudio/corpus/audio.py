@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from zfaudio.config import SHORTEST_SECONDS
 from zfaudio.corpus.mp3 import with_length_tag
 from zfaudio.errors import UserError
+from zfaudio.files import whole_file
 
 # File extensions that are looked for in a folder of audio. libsndfile decodes all of them.
 AUDIO_SUFFIXES = frozenset(
@@ -235,6 +236,7 @@ def write_wav(path: str | Path, waveform: NDArray[Any], rate: int) -> None:
     """
     samples = waveform if waveform.dtype == np.int16 else to_int16(waveform)
     try:
-        soundfile.write(path, samples, rate, subtype="PCM_16", format="WAV")
+        with whole_file(Path(path)) as part:
+            soundfile.write(part, samples, rate, subtype="PCM_16", format="WAV")
     except soundfile.LibsndfileError as error:
         raise UserError(f"{path}: cannot be written ({error}); is the disk full?") from None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zfaudio.corpus.audio import RejectedRecording, open_audio, read_samples, resample, to_mono
 from zfaudio.corpus.kaldi_tables import ROUNDING, is_pipe, read_table, validate_data_dir
 from zfaudio.errors import UserError
+from zfaudio.files import write_text
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Reject:
 def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
     """Write one sorted line per reject: id, reason and file, separated by tabs. The file may be empty."""
     lines = sorted(f"{reject.id}\t{reject.reason}\t{reject.file}\n" for reject in rejects)
-    path.write_text("".join(lines), encoding="utf-8")
+    write_text(path, "".join(lines))
 
 
 # Reading
@@ -145,7 +146,7 @@ def write_data_dir(path: Path, utterances: Iterable[Utterance]) -> None:
             (path / name).unlink(missing_ok=True)  # an earlier run may have written it
     for name, table in tables.items():
         rows = table if name == "utt2spk" else sorted(set(table))
-        (path / name).write_text("".join(f"{key} {rest}".rstrip() + "\n" for key, rest in rows), encoding="utf-8")
+        write_text(path / name, "".join(f"{key} {rest}".rstrip() + "\n" for key, rest in rows))
     problems = validate_data_dir(path)
     if problems:
         raise UserError(f"{path}: {problems[0]}")

@@ -23,9 +23,9 @@ from zfaudio.data.shard_writer import (
     ShardRecord,
     explain_full_disk,
     make_shard,
-    write_atomically,
 )
 from zfaudio.errors import UserError
+from zfaudio.files import write_text
 
 DEFAULT_FOLDER = FolderConfig()
 
@@ -226,7 +226,7 @@ def prepare_output(out: Path, fingerprint: str) -> Path:
             "or give another folder"
         )
     unfinished.mkdir(parents=True, exist_ok=True)
-    for part in unfinished.glob("*.part"):
+    for part in [*unfinished.glob("*.part"), *unfinished.glob(".part-*")]:
         part.unlink(missing_ok=True)
     return unfinished
 
@@ -265,9 +265,7 @@ def write_manifest(
         splits={name: split for name, split in splits.items() if split.utterances},
         fingerprint=fingerprint,
     )
-    part = unfinished / "manifest.json"
-    write_atomically(part, manifest.to_json())
-    part.replace(out / "manifest.json")
+    write_text(out / "manifest.json", manifest.to_json())
     shutil.rmtree(unfinished, ignore_errors=True)
     return manifest
 

@@ -18,6 +18,7 @@ from zfaudio.data.frames import Moments, moments, to_frames
 from zfaudio.data.manifest import sha256
 from zfaudio.data.shard_format import FramedUtterance, write_shard
 from zfaudio.errors import UserError
+from zfaudio.files import write_text
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def make_shard(plan: ShardPlan, out: Path, unfinished: Path, settings: FrameSett
             stream.flush()
             os.fsync(stream.fileno())
         record.sha256 = digest if record.utterances else ""
-        write_atomically(record_path, record.to_json())
+        write_text(record_path, record.to_json())
         if record.utterances:
             part.replace(out / plan.name)
     except OSError as error:
@@ -141,19 +142,6 @@ def read_finished_record(record_path: Path, shard: Path) -> ShardRecord | None:
             if sha256(stream) != record.sha256:
                 return None
     return record
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it appears under its name only after all of it is on the disk."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def explain_full_disk(out: Path, error: OSError) -> Exception:

@@ -21,7 +21,7 @@ from zfaudio.evaluation.units import (
 )
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.experiment.results import EvaluationResult, Protocol, Score
-from zfaudio.experiment.typed_json import write_json
+from zfaudio.typed_json import write_json
 
 
 @dataclass

@@ -26,7 +26,7 @@ from zfaudio.evaluation.phone_probe import ProbeResult, probe_phones
 from zfaudio.evaluation.references import measure_split
 from zfaudio.evaluation.scoring import check_shards_fit, utterance_batches
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
-from zfaudio.experiment.typed_json import read_json, write_json
+from zfaudio.typed_json import read_json, write_json
 
 LATENTS_FILE = "latents.json"
 FORMAT_VERSION = 1

@@ -28,10 +28,10 @@ from zfaudio.evaluation.speech_statistics import (
     spectral_distance,
 )
 from zfaudio.experiment.config_file import read_config
-from zfaudio.experiment.typed_json import read_json, write_json
 from zfaudio.generation.recordings import read_recording
 from zfaudio.generation.samples import read_sample_list
 from zfaudio.seeds import derive_seed
+from zfaudio.typed_json import read_json, write_json
 
 QUALITY_FILE = "quality.json"
 FORMAT_VERSION = 1

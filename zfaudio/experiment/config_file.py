@@ -8,8 +8,9 @@ import yaml
 
 from zfaudio.config import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainConfig, ZForcingConfig
 from zfaudio.errors import UserError
-from zfaudio.experiment.typed_json import parse_dataclass
+from zfaudio.files import write_text
 from zfaudio.models.registry import find_model
+from zfaudio.typed_json import parse_dataclass
 
 FORMAT_VERSION = 2
 
@@ -27,7 +28,7 @@ Settings = dict[str, dict[str, Any]]  # section -> name -> value
 
 def write_config(config: RunConfig, path: Path) -> None:
     """Write a configuration as YAML that `read_config` and `zfaudio train --config` read."""
-    path.write_text(yaml.safe_dump({"format_version": FORMAT_VERSION, **asdict(config)}, sort_keys=False))
+    write_text(path, yaml.safe_dump({"format_version": FORMAT_VERSION, **asdict(config)}, sort_keys=False))
 
 
 def read_config(path: Path) -> RunConfig:

@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+from zfaudio.files import whole_file
+
 COLUMNS = (
     "step",
     "split",
@@ -31,12 +33,10 @@ class MetricsLog:
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         kept = [row for row in read_metrics(path) if int(row["step"]) <= step]
-        fresh = path.with_name(path.name + ".new")
-        with fresh.open("w", newline="") as file:
+        with whole_file(path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(kept)
-        fresh.replace(path)
 
     def append(self, row: dict[str, float | str]) -> None:
         """Append one row; columns that it does not have stay empty."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from zfaudio.experiment.typed_json import read_json
+from zfaudio.typed_json import read_json
 
 FORMAT_VERSION = 2
 

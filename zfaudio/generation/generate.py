@@ -21,6 +21,7 @@ from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.figures import draw_speech
+from zfaudio.files import whole_file
 from zfaudio.generation.recordings import AudioInput, read_recording
 from zfaudio.generation.samples import Kind, Sample, read_sample_list, write_sample_list
 from zfaudio.generation.sampling import GeneratedWaveform, Temperatures, reconstruct_speech, sample_speech, whole_frames
@@ -187,7 +188,8 @@ def save(folder: Path, sample: Sample, waveform: NDArray[np.int16], manifest: Ma
     path = folder / sample.file
     write_wav(path, waveform, manifest.sample_rate)
     picture = draw_speech(waveform, manifest.sample_rate, manifest.deviation, mark=sample.starts_at)
-    picture.savefig(path.with_suffix(".png"))
+    with whole_file(path.with_suffix(".png")) as part:
+        picture.savefig(part)
     values = waveform.astype(np.float64)
     sample = replace(
         sample,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from zfaudio.errors import UserError
-from zfaudio.experiment.typed_json import read_json, write_json
+from zfaudio.typed_json import read_json, write_json
 
 SAMPLE_LIST = "samples.json"
 FORMAT_VERSION = 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zfaudio.evaluation.comparison import Comparison, ComparisonRow, compare_experiments
+from zfaudio.files import whole_file
 
 LIKELIHOODS = {
     "gaussian": "Gaussian",
@@ -206,8 +207,7 @@ def describe(table: ComparisonTable) -> str:
 def write_csv(path: Path, rows: Sequence[ComparisonRow]) -> None:
     """Write rows as CSV, each number in a column of its own; it is empty if the row has no such number."""
     records = [_csv_record(row) for row in rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv_format.DictWriter(file, list(records[0]))
         writer.writeheader()
         writer.writerows(records)

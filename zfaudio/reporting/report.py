@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from zfaudio.errors import UserError
+from zfaudio.files import write_text
 from zfaudio.reporting.gather import gather_page
 from zfaudio.reporting.page import render_page
 
@@ -37,8 +38,7 @@ def report(
     if not (page.checkpoint or page.training_plots or page.scores or page.generated):
         raise UserError(f"{exp}: not an experiment (no checkpoint, metrics.csv, results or samples)")
     path = exp / "report.html" if out is None else Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_page(page), encoding="utf-8")
+    write_text(path, render_page(page))
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     for messages in page.missing.values():
         print(*(f"    {message}" for message in messages), sep="\n")

@@ -9,20 +9,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from zfaudio.errors import UserError
+from zfaudio.files import write_text
 
 Content = TypeVar("Content")
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write a dataclass as JSON and make the folders above it. The file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        text = json.dumps(dataclasses.asdict(content), indent=2, ensure_ascii=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, json.dumps(dataclasses.asdict(content), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(
