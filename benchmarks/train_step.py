@@ -96,8 +96,8 @@ def train_step(
     else:
         sizes = {"tiny": TINY} if tiny else SIZES
         runs = {
-            f"{name}_{precision}": measure(one, device, precision, turns)
-            for name, one in sizes.items()
+            f"{name}_{precision}": measure(gpu_size, device, precision, turns)
+            for name, gpu_size in sizes.items()
             for precision in ("tf32", "bf16")
         }
         results |= runs
@@ -282,7 +282,10 @@ def measure_growth(size: Size, device: str) -> dict[str, dict[str, float]]:
     for name in ("batch", "steps", "hidden"):
         middle = getattr(size, name)
         varied = {value: dataclasses.replace(size, **{name: value}) for value in (middle // 2, middle, 2 * middle)}
-        tasks = {str(value): finished(training_step("fast", one, device), device) for value, one in varied.items()}
+        tasks = {
+            str(value): finished(training_step("fast", varied_size, device), device)
+            for value, varied_size in varied.items()
+        }
         seconds = medians_in_alternation(tasks, 3)
         exponent = math.log(seconds[str(2 * middle)] / seconds[str(middle // 2)]) / math.log(4)
         growth[name] = {value: round(taken, 3) for value, taken in seconds.items()} | {"exponent": round(exponent, 2)}

@@ -34,7 +34,7 @@ def latent_stepper(
 ) -> Callable[..., tuple[Predicted, State]]:
     """A function with the arguments and results of `FrameModel.step`, but with what `predict` returns as the density.
 
-    It computes with the weights as they are now: later changes do not reach it, and no gradient passes through it.
+    It computes with the weights as they are now: do not use it after they have changed. No gradient passes through it.
     Under autocast only its products are computed in lower precision.
 
     Args:

@@ -15,8 +15,8 @@ MIN_PACKED_WEIGHTS = 1 << 16  # smaller layers do not gain by it, for example th
 def packed(module: nn.Module) -> nn.Module:
     """A copy of the module with packed versions of its large linear layers, and of its LSTMs for single steps.
 
-    Later changes to the weights do not reach the packed layers, and no gradient passes through them. Under autocast
-    their products are computed in lower precision.
+    The packed layers compute with the weights as they are now: do not use them after the weights have changed. No
+    gradient passes through them. Under autocast their products are computed in lower precision.
     """
     weights = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     return _pack(copy.deepcopy(module, memo=weights))  # the weights themselves are not copied

@@ -44,9 +44,9 @@ def onednn_multiplies(dtype: torch.dtype) -> bool:
     """Whether oneDNN multiplies in this precision on this processor: bfloat16 needs AVX-512, for example."""
     if dtype not in (torch.float32, torch.bfloat16) or _ONEDNN_LINEAR is None or _ONEDNN_LAYOUT is None:
         return False
-    one = torch.ones(1, 1, dtype=dtype)
+    tensor = torch.ones(1, 1, dtype=dtype)
     try:
-        _ONEDNN_LINEAR(one, _ONEDNN_LAYOUT(one), None, "none", [], "")
+        _ONEDNN_LINEAR(tensor, _ONEDNN_LAYOUT(tensor), None, "none", [], "")
     except RuntimeError:
         return False
     return True
@@ -90,8 +90,15 @@ def convolution_is_faster() -> bool:
     Without AVX-512, oneDNN 3.10 lays out weights for convolutions only. Its linear layer packs the weight again at each
     call, which is a fifth of the time for 32 rows and nearly half of it for 2 rows.
     """
-    has_convolution = _ONEDNN_CONVOLUTION is not None and _ONEDNN_CONVOLUTION_LAYOUT is not None
-    return has_convolution and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    if _ONEDNN_CONVOLUTION is None or _ONEDNN_CONVOLUTION_LAYOUT is None:
+        return False
+    if torch.backends.cpu.get_cpu_capability() != "AVX2":
+        return False
+    try:
+        _convolution_by(torch.ones(1, 1))(torch.ones(1, 1))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _convolution_by(weight: Tensor) -> Callable[[Tensor], Tensor]:
