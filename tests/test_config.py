@@ -7,9 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zfaudio.command import run_command
-from zfaudio.config import DataConfig, ModelConfig, RNNConfig, RunConfig, TrainConfig, ZForcingConfig
+from zfaudio.config import (
+    DataConfig,
+    FolderConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    RNNConfig,
+    RunConfig,
+    TrainConfig,
+    ZForcingConfig,
+)
 from zfaudio.errors import UserError
 from zfaudio.experiment.config_file import read_config, read_settings, write_config
+from zfaudio.models import MODELS, find_model
+from zfaudio.settings import setting
 from zfaudio.training.options import with_model_settings
 from zfaudio.training.train import train
 
@@ -41,6 +52,71 @@ def test_a_missing_or_foreign_configuration_is_named(tmp_path):
 def test_sizes_must_be_positive(name):
     with pytest.raises(UserError, match=rf"train\.{name} is 0"):
         dataclasses.replace(TrainConfig(), **{name: 0})
+
+
+SECTIONS = {
+    "folder": FolderConfig,
+    "data": DataConfig,
+    "objective": ObjectiveConfig,
+    "train": TrainConfig,
+    **{f"model {name}": find_model(name).config_class for name in MODELS},
+}
+NUMBERS = [
+    (section, entry.name, entry.type)
+    for section, kind in SECTIONS.items()
+    for entry in dataclasses.fields(kind)
+    if entry.type in (int, float)
+]
+
+
+@pytest.mark.parametrize(("section", "name", "kind"), NUMBERS)
+def test_every_number_has_a_range_that_is_checked(section, name, kind):
+    wrong = [-1, -1e-9, float("nan"), float("-inf"), True, "3", None] if kind is float else [-1, 1.5, True, "3", 2**63]
+    for value in wrong:
+        with pytest.raises(UserError) as raised:
+            SECTIONS[section](**{name: value})
+        assert str(raised.value).startswith(f"{section.split()[0]}.{name} is {value!r}; it must be ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (TrainConfig, {"learning_rate": 0.0}, "train.learning_rate is 0.0; it must be above 0"),
+        (TrainConfig, {"learning_rate": float("inf")}, "train.learning_rate is inf; it must be finite"),
+        (TrainConfig, {"device": "gpu"}, "train.device is 'gpu'; it must be one of auto, cpu, cuda"),
+        (TrainConfig, {"cuda_graph": 1}, "train.cuda_graph is 1; it must be true or false"),
+        (TrainConfig, {"decay_steps": 9, "learning_rate": 1e-5}, "train.min_learning_rate is 0.0001; with train.decay"),
+        (RNNConfig, {"likelihood": 3}, "model.likelihood is 3; it must be a text"),
+        (FolderConfig, {"valid_fraction": 1.5}, "folder.valid_fraction is 1.5; it must be at most 1"),
+        (FolderConfig, {"max_seconds": 0.02}, "folder.max_seconds is 0.02; it must be above 0.025"),
+    ],
+)
+def test_what_is_wrong_with_a_setting_is_said(kind, settings, message):
+    with pytest.raises(UserError) as raised:
+        kind(**settings)
+    assert message in str(raised.value)
+
+
+def test_a_gradient_need_not_be_clipped():
+    assert TrainConfig(clip_norm=float("inf")).clip_norm == float("inf")
+
+
+def test_a_setting_out_of_range_in_a_file_is_named_with_the_file(tmp_path):
+    path = tmp_path / "config.yaml"
+    write_config(RunConfig(), path)
+    path.write_text(path.read_text().replace("patience: 2", "patience: -2"))
+    with pytest.raises(UserError, match=r"config\.yaml: train\.patience is -2; it must be at least 0"):
+        read_config(path)
+
+
+def test_the_settings_of_a_model_of_another_package_are_checked_too():
+    @dataclasses.dataclass
+    class OwnConfig(ModelConfig):
+        width: int = setting(3, least=2)
+
+    assert OwnConfig(width=2).width == 2
+    with pytest.raises(UserError, match=r"model\.width is 1; it must be at least 2"):
+        OwnConfig(width=1)
 
 
 def of_version_1(model: dict[str, object]) -> str:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from zfaudio.errors import UserError
+from zfaudio.settings import check_settings, setting
 
 # Data
 
@@ -34,15 +35,14 @@ class FolderConfig:
     split_by: Literal["auto", "speaker", "file"] = "auto"
     speaker_pattern: str = ""
     lists: str | Path = ""
-    valid_fraction: float = 0.05
-    test_fraction: float = 0.05
-    seed: int = 0
+    valid_fraction: float = setting(0.05, least=0, most=1)
+    test_fraction: float = setting(0.05, least=0, most=1)
+    seed: int = setting(0, least=0)
     cut: Literal["silence", "fixed", "none"] = "silence"
-    max_seconds: float = 15.0
+    max_seconds: float = setting(15.0, above=2 * SHORTEST_SECONDS)
 
     def __post_init__(self) -> None:
-        if self.max_seconds <= 2 * SHORTEST_SECONDS:
-            raise UserError(f"--folder.max-seconds {self.max_seconds}: must be longer than {2 * SHORTEST_SECONDS}")
+        check_settings("folder", self)
 
 
 @dataclass
@@ -64,10 +64,10 @@ class DataConfig:
     dequantize: bool = True
     carry_state: bool = True
     score_first_frame: bool = False
-    shuffle_utterances: int = 1000
+    shuffle_utterances: int = setting(1000, least=1)
 
     def __post_init__(self) -> None:
-        require_at_least(1, "data", self, "shuffle_utterances")
+        check_settings("data", self)
 
 
 # Models
@@ -82,6 +82,9 @@ class ModelConfig:
     """
 
     name: str = ""
+
+    def __post_init__(self) -> None:
+        check_settings("model", self)
 
 
 @dataclass
@@ -104,17 +107,13 @@ class FrameDensityConfig(ModelConfig):
     """
 
     likelihood: str = "gaussian"
-    components: int = 10
-    min_deviation: float = 0.001
+    components: int = setting(10, least=1)
+    min_deviation: float = setting(0.001, least=0)
     head: str = "factorized"
-    head_window: int = 64
-    head_size: int = 192
-    head_stride: int = 1
+    head_window: int = setting(64, least=2)  # the head reads the changes within its window
+    head_size: int = setting(192, least=1)
+    head_stride: int = setting(1, least=1)
     core: Literal["plain", "fast"] = "fast"
-
-    def __post_init__(self) -> None:
-        require_at_least(1, "model", self, "components", "head_size", "head_stride")
-        require_at_least(2, "model", self, "head_window")  # the head reads the changes within its window
 
 
 @dataclass
@@ -127,12 +126,8 @@ class RNNConfig(FrameDensityConfig):
     """
 
     name: str = "rnn"
-    hidden_size: int = 1024
-    embedding_size: int = 512
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(1, "model", self, "hidden_size", "embedding_size")
+    hidden_size: int = setting(1024, least=1)
+    embedding_size: int = setting(512, least=1)
 
 
 @dataclass
@@ -144,12 +139,8 @@ class LatentConfig(RNNConfig):
         mlp_size: hidden units of the prior, posterior and auxiliary networks.
     """
 
-    latent_size: int = 256
-    mlp_size: int = 512
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(1, "model", self, "latent_size", "mlp_size")
+    latent_size: int = setting(256, least=1)
+    mlp_size: int = setting(512, least=1)
 
 
 @dataclass
@@ -224,12 +215,15 @@ class ObjectiveConfig:
         backward_weight: weight of log p(x_t | b_t), for models with backward reconstruction.
     """
 
-    kl_weight_start: float = 0.2
-    kl_weight_step: float = 5e-5
-    aux_weight_start: float = 0.0
-    aux_weight_end: float = 0.005
-    aux_weight_step: float = 5e-5
-    backward_weight: float = 1.0
+    kl_weight_start: float = setting(0.2, least=0)
+    kl_weight_step: float = setting(5e-5, least=0)
+    aux_weight_start: float = setting(0.0, least=0)
+    aux_weight_end: float = setting(0.005, least=0)
+    aux_weight_step: float = setting(5e-5, least=0)
+    backward_weight: float = setting(1.0, least=0)
+
+    def __post_init__(self) -> None:
+        check_settings("objective", self)
 
 
 @dataclass
@@ -258,27 +252,31 @@ class TrainConfig:
         max_skipped: stop after this many consecutive steps whose loss or gradient is not finite.
     """
 
-    max_steps: int = 50_000
-    batch_size: int = 32
-    segment_frames: int = 40
-    learning_rate: float = 1e-3
-    min_learning_rate: float = 1e-4
-    patience: int = 2
-    decay_steps: int = 0
-    adam_eps: float = 1e-5
-    clip_norm: float = 100.0
-    seed: int = 0
+    max_steps: int = setting(50_000, least=1)
+    batch_size: int = setting(32, least=1)
+    segment_frames: int = setting(40, least=1)
+    learning_rate: float = setting(1e-3, above=0)
+    min_learning_rate: float = setting(1e-4, least=0)
+    patience: int = setting(2, least=0)
+    decay_steps: int = setting(0, least=0)
+    adam_eps: float = setting(1e-5, above=0)
+    clip_norm: float = setting(100.0, above=0, infinite=True)
+    seed: int = setting(0, least=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     cuda_graph: bool = False
-    log_every: int = 20
-    validate_every: int = 1000
-    save_every: int = 1000
-    max_skipped: int = 50
+    log_every: int = setting(20, least=1)
+    validate_every: int = setting(1000, least=1)
+    save_every: int = setting(1000, least=1)
+    max_skipped: int = setting(50, least=1)
 
     def __post_init__(self) -> None:
-        require_at_least(1, "train", self, "max_steps", "batch_size", "segment_frames")
-        require_at_least(1, "train", self, "log_every", "validate_every", "save_every")
+        check_settings("train", self)
+        if self.decay_steps and self.min_learning_rate > self.learning_rate:
+            raise UserError(
+                f"train.min_learning_rate is {self.min_learning_rate}; with train.decay_steps it must be at most "
+                f"train.learning_rate, {self.learning_rate}"
+            )
 
 
 @dataclass
@@ -289,10 +287,3 @@ class RunConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-
-
-def require_at_least(least: int, section: str, settings: Any, *names: str) -> None:
-    """Raises UserError that names the first of these settings that is below `least`."""
-    for name in names:
-        if getattr(settings, name) < least:
-            raise UserError(f"{section}.{name} is {getattr(settings, name)}; it must be at least {least}")

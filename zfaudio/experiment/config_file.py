@@ -49,6 +49,8 @@ def read_config(path: Path) -> RunConfig:
         raise UserError(f"{path}: not the configuration of a run: section {error} is missing") from None
     except ValueError as error:
         raise UserError(f"{path}: not a configuration that this version of zfaudio reads: {error}") from None
+    except UserError as error:  # a setting outside its range
+        raise UserError(f"{path}: {error}") from None
 
 
 def read_settings(path: Path, above: tuple[Path, ...] = ()) -> Settings:
