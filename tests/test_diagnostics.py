@@ -78,14 +78,18 @@ def text(value: float) -> str:
     return f"{value:,.2f}".replace("-", "−")
 
 
+def signed(value: float) -> str:
+    return f"{value:+,.2f}".replace("-", "−")
+
+
 def test_the_page_shows_what_is_lost_and_what_the_latents_carry(exp):
     found = change(exp / "latents.json", probe=PROBE, command="zfaudio latents exp")
     page = page_of(exp)
     assert f"as trained ≥ {text(found['nats_per_frame'])}" in page
     for title, loss in (("drawn from the prior", "prior_drawn"), ("kept, without the state", "state_cut")):
         low, high = found[loss]["lost_nats_per_frame_ci95"]
-        shown = [text(found[loss][name]) for name in ("nats_per_frame", "lost_nats_per_frame")]
-        assert f"latents {title} {shown[0]} {shown[1]} {text(low)} to {text(high)}" in page
+        shown, change_ = text(found[loss]["nats_per_frame"]), signed(-found[loss]["lost_nats_per_frame"])
+        assert f"latents {title} {shown} {change_} {signed(-high)} to {signed(-low)}" in page
     assert f"KL per frame {text(found['usage']['kl_per_frame'])} nats" in page
     assert f"{found['usage']['dimensions_of_90_percent']} of 4 dimensions" in page
     assert "KL by dimension" in page
@@ -105,9 +109,13 @@ def test_a_model_without_latents_shows_only_its_state(tmp_path):
 def test_a_loss_of_more_than_the_gain_says_so(exp):
     found = json.loads((exp / "latents.json").read_text())
     found["prior_drawn"]["lost_fraction"] = 1.5
+    found["state_cut"]["lost_fraction"] = -0.2
+    (exp / "latents.json").write_text(json.dumps(found))
+    page = page_of(exp)
+    assert page.count("all and more") == page.count(" none ") == 1
     found["state_cut"]["lost_fraction"] = None
     (exp / "latents.json").write_text(json.dumps(found))
-    assert page_of(exp).count("all and more") == 1
+    assert page_of(exp).count(" none ") == 0
 
 
 def test_the_page_compares_samples_with_real_speech(exp):

@@ -12,10 +12,14 @@ from zfaudio.data.frames import to_frames
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
 from zfaudio.evaluation.evaluate import evaluate
+from zfaudio.evaluation.latents import latents
 from zfaudio.evaluation.references import flac_size, measure_scored_audio
 from zfaudio.evaluation.units import Units
 from zfaudio.experiment.checkpoint import load_checkpoint
 from zfaudio.experiment.results import read_result
+from zfaudio.reporting.comparison_table import compare
+from zfaudio.reporting.formatting import page_number
+from zfaudio.reporting.report import report
 
 
 def result_of(exp: Path, file: Path, **options: object) -> dict:
@@ -116,6 +120,26 @@ def test_a_result_is_reproducible_whatever_the_batches(tmp_path):
     assert second["nats_per_frame"] == pytest.approx(first["nats_per_frame"], rel=1e-5)
     other_seed = result_of(exp, tmp_path / "c.json", seed=1)
     assert other_seed["nats_per_frame"] != first["nats_per_frame"]
+
+
+def test_a_single_utterance_has_no_interval(tmp_path, capsys):
+    shards = make_shards(tmp_path / "shards", utterances={"train": 4, "test": 1}, frame_size=FRAME_SIZE)
+    exp = make_experiment(tmp_path, shards=shards)
+    result = result_of(exp, exp / "results/test.json")
+    assert result["utterances"] == 1
+    assert result["nats_per_frame_ci95"] is None
+    assert "(no interval from a single utterance; elbo, 4 draws)" in capsys.readouterr().out
+    # Neither has the comparison of two experiments on it, nor what the model loses without its latents.
+    evaluate(exp, json=exp / "results/again.json", seed=1, device="cpu")
+    comparison = compare([exp, exp / "results/again.json"], csv=tmp_path / "t.csv")
+    for row in comparison.rows:
+        assert (row.nats_per_frame_ci95, row.bits_per_sample_ci95, row.difference_ci95) == (None, None, None)
+    assert "a single utterance has no interval" in capsys.readouterr().out
+    assert latents(exp, device="cpu").state_cut.lost_nats_per_frame_ci95 is None
+    assert "no interval from a single utterance, at the median frame" in capsys.readouterr().out
+    report(exp, compare=(exp / "results/again.json",))
+    html = " ".join((exp / "report.html").read_text().split())
+    assert f'{page_number(result["nats_per_frame"], 2)}</td> <td class="right">–</td>' in html
 
 
 def test_importance_weighting_tightens_the_bound(tmp_path):

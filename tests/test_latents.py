@@ -139,6 +139,10 @@ def test_losses_are_averaged_over_frames_and_stand_beside_the_gain():
     assert low == pytest.approx(0)  # an average over the second utterance alone
     assert high == pytest.approx(2)
     assert ablation_loss(bound, without, gaussian=4.0).lost_fraction is None
+    assert (loss.change, loss.change_at_median, loss.change_ci95) == (-1.5, -2.0, (-high, -low))
+    assert loss.share_lost == "15.0 %"
+    gain = ablation_loss(without, bound, gaussian=-20.0)
+    assert (gain.change, gain.share_lost) == (1.5, "none")
 
 
 def result_of(exp: Path, **options: object) -> dict:
@@ -240,5 +244,6 @@ def test_the_terminal_shows_what_the_file_holds(tmp_path, capsys):
     result = result_of(make_experiment(tmp_path))
     printed = capsys.readouterr().out
     assert f"{result['nats_per_frame']:.2f} nats a frame" in printed
-    assert f"{result['state_cut']['nats_per_frame']:.2f} (95 %" in printed
+    lost = f"{-result['state_cut']['lost_nats_per_frame']:+.2f}"
+    assert f"{result['state_cut']['nats_per_frame']:.2f} (change {lost}, 95 %" in printed
     assert f"active units                       {result['usage']['active_by_variance']} by" in printed

@@ -162,6 +162,13 @@ def test_an_evaluation_without_a_version_is_read_as_it_was_spelled(tmp_path):
     assert read_result(str(tmp_path / "old.json")).format_version == 2
 
 
+def test_an_interval_of_no_width_from_a_single_utterance_is_read_as_none(tmp_path):
+    path = changed(tmp_path / "r.json", RESULT, nats_per_frame_ci95=[1.0, 1.0])
+    assert read_result(path).nats_per_frame_ci95 is None
+    path = changed(tmp_path / "r.json", RESULT, utterances=2, nats_per_frame_ci95=[1.0, 1.0])
+    assert read_result(path).nats_per_frame_ci95 == (1.0, 1.0)
+
+
 def test_a_model_need_have_neither_likelihood_nor_head(tmp_path):
     path = changed(tmp_path / "r.json", RESULT, model="my_package.MyModel", likelihood=None, head=None)
     assert (read_result(path).likelihood, read_result(path).head) == (None, None)

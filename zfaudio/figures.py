@@ -4,6 +4,7 @@ matplotlib's Figure is used directly, without pyplot, because it keeps no global
 """
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,12 +43,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its confidence interval."""
+    """A value with its confidence interval, if it has one."""
 
     label: str
     value: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
 
 
 def draw_speech(waveform: NDArray[np.int16], rate: int, deviation: float, mark: float = 0.0) -> Figure:
@@ -147,8 +147,17 @@ def draw_intervals(title: str, estimates: Sequence[Estimate], mark: float, mark_
         axes.set_title(title, fontsize=9, loc="left", color=TEXT)
         rows = range(len(estimates))
         values = np.array([estimate.value for estimate in estimates])
-        lengths = np.array([[estimate.value - estimate.low, estimate.high - estimate.value] for estimate in estimates])
-        axes.errorbar(values, rows, xerr=lengths.T, fmt="o", color=LINES[0], markersize=4, linewidth=1.5, capsize=2)
+        lows, highs = np.transpose([estimate.interval or (math.nan, math.nan) for estimate in estimates])
+        axes.errorbar(
+            values,
+            rows,
+            xerr=[values - lows, highs - values],
+            fmt="o",
+            color=LINES[0],
+            markersize=4,
+            linewidth=1.5,
+            capsize=2,
+        )
         axes.axvline(mark, color=MARK, linewidth=1.2, label=mark_label)
         axes.set_yticks(rows, [estimate.label for estimate in estimates])
         axes.set_ylim(len(estimates) - 0.5, -0.5)

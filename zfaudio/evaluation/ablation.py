@@ -25,8 +25,9 @@ from zfaudio.data.batches import Batch
 from zfaudio.distributions import DiagonalGaussian, gaussian_kl
 from zfaudio.evaluation.collapse import has_collapsed
 from zfaudio.evaluation.scoring import first_latent_noise
-from zfaudio.evaluation.units import average_per_frame, bootstrap_interval
+from zfaudio.evaluation.units import Interval, average_per_frame, bootstrap_interval
 from zfaudio.models.base import FrameModel, Latents, scored_steps
+from zfaudio.text import format_number
 
 ACTIVE_VARIANCE = 0.01  # variance over frames of a unit's posterior mean (Burda et al., 2016, section 5.2)
 ACTIVE_KL = 0.01  # nats per frame
@@ -57,9 +58,34 @@ class AblationLoss:
 
     nats_per_frame: float
     lost_nats_per_frame: float
-    lost_nats_per_frame_ci95: tuple[float, float]  # bootstrap over utterances, of the difference
+    lost_nats_per_frame_ci95: Interval | None  # bootstrap over utterances, of the difference; None for one utterance
     lost_median_frame_nats: float  # shows whether a few frames that a narrow density misses make up the average
     lost_fraction: float | None  # of the gain over the i.i.d. Gaussian; None if there is no gain
+
+    @property
+    def change(self) -> float:
+        """How much higher the bound is without the part: negative for a loss, in nats per frame."""
+        return -self.lost_nats_per_frame
+
+    @property
+    def change_ci95(self) -> Interval | None:
+        """The interval of `change`."""
+        lost = self.lost_nats_per_frame_ci95
+        return None if lost is None else (-lost[1], -lost[0])
+
+    @property
+    def change_at_median(self) -> float:
+        """`change` at the median frame."""
+        return -self.lost_median_frame_nats
+
+    @property
+    def share_lost(self) -> str:
+        """`lost_fraction` in words; empty if there is none."""
+        if self.lost_fraction is None:
+            return ""
+        if self.lost_fraction > 1:
+            return "all and more"
+        return "none" if self.lost_fraction <= 0 else f"{format_number(100 * self.lost_fraction, 1)} %"
 
 
 class UtteranceTerms(NamedTuple):

@@ -5,6 +5,8 @@ alone (Bowman et al., 2016, "Generating Sentences from a Continuous Space", sect
 KL term has a substantial weight in the objective.
 """
 
+from zfaudio.text import format_number
+
 COLLAPSED_KL = 0.05  # nats per frame; a smaller KL is too little to tell one frame from another
 LEAST_KL_WEIGHT = 0.5  # weight of the KL term from which a low KL counts as collapse
 
@@ -17,7 +19,7 @@ def has_collapsed(kl_per_frame: float, kl_weight: float = 1.0) -> bool:
 def collapse_warning(kl_per_frame: float) -> str:
     """A warning of one line that says what to try."""
     return (
-        f"posterior collapse: the latents carry {kl_per_frame:.3f} nats a frame (below {COLLAPSED_KL}); try a lower "
-        "objective.kl_weight_start with a smaller objective.kl_weight_step, or, with zforcing, a higher "
+        f"posterior collapse: the latents carry {format_number(kl_per_frame, 3)} nats a frame (below {COLLAPSED_KL}); try "
+        "a lower objective.kl_weight_start with a smaller objective.kl_weight_step, or, with zforcing, a higher "
         "objective.aux_weight_end"
     )

@@ -11,7 +11,7 @@ from statistics import fmean, median
 import numpy as np
 
 from zfaudio.errors import UserError
-from zfaudio.evaluation.units import Units, average_per_frame, bootstrap_interval, paired_interval
+from zfaudio.evaluation.units import Interval, Units, average_per_frame, bootstrap_interval, paired_interval
 from zfaudio.experiment.config_file import read_config
 from zfaudio.experiment.folder import flatten
 from zfaudio.experiment.metrics import read_metrics
@@ -62,12 +62,12 @@ class ComparisonRow:
     bound: Bound
     importance_samples: int
     nats_per_frame: float
-    nats_per_frame_ci95: tuple[float, float]  # bootstrap over utterances
-    seed_range: tuple[float, float] | None  # lowest and highest nats per frame over seeds
+    nats_per_frame_ci95: Interval | None  # bootstrap over utterances; None for a single utterance, as all intervals
+    seed_range: Interval | None  # lowest and highest nats per frame over seeds
     difference: float | None  # nats per frame above the reference
-    difference_ci95: tuple[float, float] | None  # paired bootstrap over utterances
+    difference_ci95: Interval | None  # paired bootstrap over utterances
     bits_per_sample: float | None
-    bits_per_sample_ci95: tuple[float, float] | None
+    bits_per_sample_ci95: Interval | None
     flac_bits_per_sample: float
     kl_per_frame: float | None
     parameters: int
@@ -264,7 +264,9 @@ def _compare_group(group: Group, reference: Group) -> ComparisonRow:
         difference_ci95=None,
         bits_per_sample=units.bits_per_sample(average) if result.dequantized else None,
         bits_per_sample_ci95=(
-            (units.bits_per_sample(interval[1]), units.bits_per_sample(interval[0])) if result.dequantized else None
+            (units.bits_per_sample(interval[1]), units.bits_per_sample(interval[0]))
+            if result.dequantized and interval is not None
+            else None
         ),
         flac_bits_per_sample=result.references.flac_bits_per_sample,
         kl_per_frame=None if result.bound == "exact" else fmean(result.kl_per_frame for result in results),

@@ -16,11 +16,13 @@ from zfaudio.evaluation.units import (
     Units,
     average_per_frame,
     bootstrap_interval,
+    describe_interval,
     sequence_conventions,
     worst_permille_share,
 )
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.experiment.results import EvaluationResult, Protocol, Score
+from zfaudio.text import format_number
 from zfaudio.typed_json import write_json
 
 
@@ -176,17 +178,17 @@ def summarize(
 
 def describe(result: EvaluationResult) -> str:
     """The result in a few lines for the terminal."""
-    low, high = result.nats_per_frame_ci95
     sign = "" if result.bound == "exact" else ">= "
+    draws = f"{result.draws} draw{'s' if result.draws > 1 else ''}"
     lines = [
         f"{result.model}, {result.split}: {result.utterances} utterances, {result.frames} frames "
         f"of {result.frame_size} samples at {result.sample_rate} Hz",
-        f"average log-likelihood per frame   {sign}{result.nats_per_frame:.2f} nats "
-        f"(95 % {low:.2f} to {high:.2f}; {result.bound}, {result.draws} draw{'s' if result.draws > 1 else ''})",
-        f"    i.i.d. Gaussian                {result.references.iid_gaussian_nats_per_frame:.2f}",
-        f"    KL per frame                   {result.kl_per_frame:.2f} nats",
-        f"    median frame                   {result.median_frame_nats:.2f} nats; "
-        f"the worst 0.1 % of frames make up {100 * result.worst_permille_share:.1f} % of the average",
+        f"average log-likelihood per frame   {sign}{format_number(result.nats_per_frame, 2)} nats "
+        f"({describe_interval(result.nats_per_frame_ci95, 2)}; {result.bound}, {draws})",
+        f"    i.i.d. Gaussian                {format_number(result.references.iid_gaussian_nats_per_frame, 2)}",
+        f"    KL per frame                   {format_number(result.kl_per_frame, 2)} nats",
+        f"    median frame                   {format_number(result.median_frame_nats, 2)} nats; "
+        f"the worst 0.1 % of frames make up {format_number(100 * result.worst_permille_share, 1)} % of the average",
     ]
     if result.bits_per_sample is None:
         lines.append(
@@ -199,7 +201,9 @@ def describe(result: EvaluationResult) -> str:
             f"(FLAC on the same audio: {result.references.flac_bits_per_sample:.3f})"
         )
     lines.append("nats per sequence, as published tables count")
-    lines += [f"    {name:<68} {sign}{value:,.1f}" for name, value in result.conventions.items()]
+    lines += [
+        f"    {name:<68} {sign}{format_number(value, 1, commas=True)}" for name, value in result.conventions.items()
+    ]
     if result.protocol == "zforcing2017":
         lines.append("protocol zforcing2017: utterances are cut every 40 frames, and the state restarts at each cut")
     return "\n".join(lines)

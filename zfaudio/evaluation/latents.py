@@ -25,7 +25,9 @@ from zfaudio.evaluation.collapse import collapse_warning
 from zfaudio.evaluation.phone_probe import ProbeResult, probe_phones
 from zfaudio.evaluation.references import measure_split
 from zfaudio.evaluation.scoring import check_shards_fit, utterance_batches
+from zfaudio.evaluation.units import describe_interval
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
+from zfaudio.text import format_number
 from zfaudio.typed_json import read_json, write_json
 
 LATENTS_FILE = "latents.json"
@@ -164,7 +166,7 @@ def describe(result: LatentsResult) -> str:
     sign = "" if result.bound == "exact" else ">= "
     lines = [
         f"{result.model}, {result.split}: {result.utterances} utterances, {result.frames} frames",
-        f"log-likelihood                     {sign}{result.nats_per_frame:.2f} nats a frame",
+        f"log-likelihood                     {sign}{format_number(result.nats_per_frame, 2)} nats a frame",
     ]
     if result.prior_drawn is not None:
         lines.append(f"    latents drawn from the prior   {_describe_loss(result.prior_drawn)}")
@@ -174,9 +176,9 @@ def describe(result: LatentsResult) -> str:
         lines.append(f"{result.model} has no latents: no KL, no active units")
     else:
         usage = result.usage
-        largest = ", ".join(f"{kl:.2f}" for kl in usage.kl_per_dimension[:8])
+        largest = ", ".join(format_number(kl, 2) for kl in usage.kl_per_dimension[:8])
         lines += [
-            f"KL                                 {usage.kl_per_frame:.2f} nats a frame; 90 % of it in "
+            f"KL                                 {format_number(usage.kl_per_frame, 2)} nats a frame; 90 % of it in "
             f"{usage.dimensions_of_90_percent} of {usage.latent_size} dimensions (largest: {largest})",
             f"active units                       {usage.active_by_variance} by the variance of the posterior mean "
             f"(> {ACTIVE_VARIANCE}), {usage.active_by_kl} by KL (> {ACTIVE_KL} nats a frame)",
@@ -189,14 +191,11 @@ def describe(result: LatentsResult) -> str:
 
 
 def _describe_loss(loss: AblationLoss) -> str:
-    low, high = loss.lost_nats_per_frame_ci95
-    share = ""
-    if loss.lost_fraction is not None:
-        percent = f"{100 * loss.lost_fraction:.1f} %" if loss.lost_fraction <= 1 else "all and more"
-        share = f"; {percent} of the gain over an i.i.d. Gaussian"
+    share = f"; {loss.share_lost} of the gain over an i.i.d. Gaussian lost" if loss.share_lost else ""
     return (
-        f"{loss.nats_per_frame:.2f} (95 % {low:.2f} to {high:.2f} lost, at the median frame "
-        f"{loss.lost_median_frame_nats:.2f}{share})"
+        f"{format_number(loss.nats_per_frame, 2)} (change {format_number(loss.change, 2, '+')}, "
+        f"{describe_interval(loss.change_ci95, 2, '+')}, at the median frame "
+        f"{format_number(loss.change_at_median, 2, '+')}{share})"
     )
 
 

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zfaudio.text import format_number
+
+Interval = tuple[float, float]  # its lower and its upper end
+
 BOOTSTRAP_DRAWS = 2000
 PUBLISHED_BATCH = 32  # utterances in a test batch of the published evaluation of Z-forcing
 
@@ -41,21 +45,36 @@ def average_per_frame(nats: np.ndarray, frames: np.ndarray) -> float:
     return float(nats.sum() / frames.sum())
 
 
-def bootstrap_interval(nats: np.ndarray, frames: np.ndarray, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(nats: np.ndarray, frames: np.ndarray, seed: int = 0) -> Interval | None:
     """95 % confidence interval of `average_per_frame` by resampling utterances (percentile bootstrap).
+
+    A single utterance has no interval: nothing is known of how much utterances differ.
 
     Args:
         nats: score of each utterance, summed over its frames, [utterances].
         frames: number of scored frames of each utterance, [utterances].
         seed: seed of the resampling.
+
+    Returns:
+        The interval, or None for fewer than two utterances.
     """
+    if len(nats) < 2:
+        return None
     draws = np.random.default_rng(seed).integers(len(nats), size=(BOOTSTRAP_DRAWS, len(nats)))
     averages = nats[draws].sum(1) / frames[draws].sum(1)
     low, high = np.percentile(averages, [2.5, 97.5])
     return float(low), float(high)
 
 
-def paired_interval(nats: np.ndarray, other_nats: np.ndarray, frames: np.ndarray, seed: int = 0) -> tuple[float, float]:
+def describe_interval(interval: Interval | None, digits: int, sign: str = "") -> str:
+    """A 95 % interval in words."""
+    if interval is None:
+        return "no interval from a single utterance"
+    low, high = (format_number(end, digits, sign) for end in interval)
+    return f"95 % {low} to {high}"
+
+
+def paired_interval(nats: np.ndarray, other_nats: np.ndarray, frames: np.ndarray, seed: int = 0) -> Interval | None:
     """95 % confidence interval of the difference between two models' `average_per_frame` (paired bootstrap).
 
     Both models are averaged over the same resampled utterances, so what both find hard about an utterance cancels.
@@ -65,6 +84,9 @@ def paired_interval(nats: np.ndarray, other_nats: np.ndarray, frames: np.ndarray
         other_nats: score of each utterance under the other model, in the same order, [utterances].
         frames: number of scored frames of each utterance, [utterances].
         seed: seed of the resampling.
+
+    Returns:
+        The interval, or None for fewer than two utterances.
     """
     return bootstrap_interval(nats - other_nats, frames, seed)
 

@@ -56,7 +56,7 @@ class EvaluationResult:
     audio_sha256: str  # of the scored frames; results with the same value scored the same audio
     constant_frames: int
     nats_per_frame: float
-    nats_per_frame_ci95: tuple[float, float]
+    nats_per_frame_ci95: tuple[float, float] | None  # None for a single utterance, which has no interval
     nats_per_sample: float
     nats_per_waveform_sample: float
     nats_per_utterance: float
@@ -82,3 +82,6 @@ def read_result(path: str | Path) -> EvaluationResult:
 def _upgrade(fields: dict[str, Any], version: int) -> None:
     if version < 2 and fields.get("head") == "factorised":
         fields["head"] = "factorized"
+    interval = fields.get("nats_per_frame_ci95")
+    if fields.get("utterances") == 1 and isinstance(interval, list) and interval[:1] == interval[1:]:
+        fields["nats_per_frame_ci95"] = None  # earlier versions gave a single utterance an interval of no width

@@ -8,6 +8,7 @@ from typing import Any
 
 from zfaudio.evaluation.comparison import Comparison, ComparisonRow, compare_experiments
 from zfaudio.files import whole_file
+from zfaudio.text import format_number
 
 LIKELIHOODS = {
     "gaussian": "Gaussian",
@@ -123,6 +124,7 @@ def tabulate_comparison(comparison: Comparison) -> ComparisonTable:
             "bounds, it is the difference of the bounds",
             "KL: nats per frame; steps: training steps of the checkpoint that was scored",
             "frames/s: in training, median; s/s: seconds of computing per second of generated speech",
+            *(["a single utterance has no interval"] if comparison.reference_result.utterances == 1 else []),
         ],
     )
 
@@ -164,7 +166,7 @@ def _bound_sign(row: ComparisonRow) -> str:
 
 
 def _number(value: float | None, digits: int, sign: str = "") -> str:
-    return "" if value is None else f"{value:{sign},.{digits}f}"
+    return "" if value is None else format_number(value, digits, sign, commas=True)
 
 
 def _interval(interval: tuple[float, float] | None, digits: int, sign: str = "") -> str:

@@ -12,7 +12,7 @@ from zfaudio.evaluation.quality import QualityResult, QualityRow
 from zfaudio.generation.samples import Kind
 from zfaudio.reporting.clips import Clip
 from zfaudio.reporting.comparison_table import ComparisonTable
-from zfaudio.reporting.formatting import format_duration, format_number
+from zfaudio.reporting.formatting import format_duration, page_interval, page_number
 from zfaudio.reporting.score_table import ScoreTable
 
 TEMPLATES = Path(__file__).parent
@@ -59,5 +59,5 @@ def render_page(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=format_number, duration=format_duration)
+    environment.filters.update(number=page_number, interval=page_interval, duration=format_duration)
     return environment.get_template("report_page.html").render(page=page)

@@ -59,15 +59,12 @@ def plot_comparison(comparison: Comparison) -> str:
     if comparison.reference_result.dequantized:
         title = "Bits per 16-bit sample, with 95 % intervals: lower is better"
         intervals = [
-            Estimate(row.name, row.bits_per_sample, low=interval[0], high=interval[1])
+            Estimate(row.name, row.bits_per_sample, row.bits_per_sample_ci95)
             for row in rows
-            if row.bits_per_sample is not None and (interval := row.bits_per_sample_ci95) is not None
+            if row.bits_per_sample is not None
         ]
         return draw_intervals(title, intervals, mark=references.flac_bits_per_sample, mark_label="FLAC")
     title = "Nats per frame, with 95 % intervals: higher is better"
-    intervals = [
-        Estimate(row.name, row.nats_per_frame, low=row.nats_per_frame_ci95[0], high=row.nats_per_frame_ci95[1])
-        for row in rows
-    ]
+    intervals = [Estimate(row.name, row.nats_per_frame, row.nats_per_frame_ci95) for row in rows]
     gaussian = references.iid_gaussian_nats_per_frame
     return draw_intervals(title, intervals, mark=gaussian, mark_label="i.i.d. Gaussian")

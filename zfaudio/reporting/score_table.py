@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from zfaudio.experiment.results import EvaluationResult
-from zfaudio.reporting.formatting import format_number
+from zfaudio.reporting.formatting import page_number
 
 
 @dataclass
@@ -49,10 +49,10 @@ def tabulate_scores(result: EvaluationResult) -> ScoreTable:
         cut=result.protocol == "zforcing2017",
         rows=_score_rows(result),
         facts={
-            "median frame": f"{format_number(result.median_frame_nats, 1)} nats",
-            "worst 0.1 % of frames": f"{format_number(100 * result.worst_permille_share, 1)} % of the average",
-            "KL per frame": f"{format_number(result.kl_per_frame, 2)} nats",
-            "per utterance": f"{format_number(result.nats_per_utterance, 0)} nats",
+            "median frame": f"{page_number(result.median_frame_nats, 1)} nats",
+            "worst 0.1 % of frames": f"{page_number(100 * result.worst_permille_share, 1)} % of the average",
+            "KL per frame": f"{page_number(result.kl_per_frame, 2)} nats",
+            "per utterance": f"{page_number(result.nats_per_utterance, 0)} nats",
             "utterances": f"{result.utterances:,}",
             "frames": f"{result.frames:,} of {result.frame_size} samples",
             "constant frames": f"{result.constant_frames:,}",
