@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,7 @@ import pytest
 from experiment import make_experiment
 from speech import make_shards
 
+from zfaudio.command import run_command
 from zfaudio.data.frames import dequantize
 
 COMMANDS = ("shard", "train", "evaluate", "generate", "compare", "report")
@@ -230,6 +232,31 @@ def test_a_prompt_that_is_no_recording(run: Run, tmp_path: Path, exp: Path) -> N
 def test_a_report_on_nothing(run: Run, tmp_path: Path) -> None:
     assert_one_line(run("report", tmp_path / "nowhere"), "nowhere: no such folder")
     assert_one_line(run("report", tmp_path), "not an experiment")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x y", "1.5", "null.json", "#1.json", "&a", "[x]", "$x$", "\x1b[31m", "caf\udce9", "two\nlines", "😀", "@x"],
+)
+def test_a_name_arrives_as_it_was_typed(name: str) -> None:
+    arrived: list[tuple[list[str | Path], tuple[str | Path, ...], str | Path | None]] = []
+
+    def command(
+        many: Sequence[str | Path], *, more: tuple[str | Path, ...] = (), one: str | Path | None = None
+    ) -> None:
+        arrived.append((list(many), more, one))
+
+    run_command(command, [name, "other", "--more", name, "--one", name], prog="command")
+    assert arrived == [([name, "other"], (name,), name)]
+
+
+def test_a_mistake_in_a_name_that_controls_a_terminal_only_shows_it(run: Run, tmp_path: Path, exp: Path) -> None:
+    name = tmp_path / "\x1b[2Jgone\rnot"
+    assert_one_line(run("evaluate", name), r"\x1b[2Jgone\rnot: no checkpoint there")
+    assert_one_line(run("evaluate", exp, "--split", "\x1b[2J"), r"no split")
+    finished = run("evaluate", exp, "--draws", 1, "--json", name / "r.json")
+    assert finished.status == 0
+    assert "\x1b" not in finished.stdout + finished.stderr
 
 
 # A full disk: no file may grow beyond a size, so that what is written fails half-way.

@@ -294,6 +294,37 @@ def test_the_command_prints_a_table_and_writes_it_as_csv(trained, tmp_path, caps
     assert zforcing["seed_range_low"] == ""
 
 
+def test_names_that_mean_something_to_a_terminal_a_plot_or_a_spreadsheet_are_only_shown(exps, capsys):
+    """Also on the page, where a name between dollar signs was drawn as a formula."""
+    names = ["=1+2", "+a", "-b", "@c", "$\\frac{1$", "$x$", "\x1b[31mred", "caf\udce9", "two\nlines"]
+    for name in names:
+        shutil.copytree(exps / "rnn-0", exps / "odd" / name, symlinks=True)
+    folders = [exps / "odd" / name for name in names]
+    write(folders[0], replace(result_of(folders[0]), model="=model"))
+    run_command(compare, [str(exps / "zforcing"), *map(str, folders), "--csv", str(exps / "t.csv")], prog="compare")
+    shown = ["=1+2", "+a", "-b", "@c", "$\\frac{1$", "$x$", r"\x1b[31mred", r"caf\xe9", r"two\nlines"]
+    printed = capsys.readouterr().out
+    assert all(letter.isprintable() or letter == "\n" for letter in printed)
+    with (exps / "t.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    report(exps / "zforcing", compare=tuple(folders))
+    page = (exps / "zforcing/report.html").read_text(encoding="utf-8")
+    assert "\x1b" not in page
+    for name, row in zip(shown, rows[1:], strict=True):
+        assert f"odd/{name}" in printed
+        assert row["name"] == f"odd/{name}"
+        assert f">odd/{name}</text>" in page  # of the plot
+        assert f"<td>odd/{name}<small>" in page  # of the table
+    # In a folder of their own, the names begin the cells.
+    compare([exps / "zforcing" / "results/test.json", *folders[:1]], csv=exps / "t.csv")
+    assert rows[1]["model"] == "'=model"
+    compare(folders, csv=exps / "t.csv")
+    with (exps / "t.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [f"'{name}" if name[0] in "=+-@" else name for name in shown]
+    assert float(rows[0]["nats_per_frame"]) == result_of(folders[0]).nats_per_frame  # negative, and no formula
+
+
 def test_a_model_of_another_package_has_a_row_without_likelihood(exps):
     change = {"model": "my_package.MyModel", "likelihood": None, "head": None}
     write(exps / "biased", replace(result_of(exps / "biased"), **change))

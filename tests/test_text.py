@@ -1,11 +1,15 @@
 """Text for people: numbers without a minus before nothing, and names that cannot act on a terminal."""
 
+import io
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from zfaudio.reporting.formatting import page_number
-from zfaudio.text import format_number, printable
+from zfaudio.text import PrintableStream, format_number, printable, printable_streams
 
 
 @pytest.mark.parametrize(
@@ -32,6 +36,26 @@ def test_what_is_printed_can_be_encoded_and_controls_nothing(name, kept):
     shown.encode()
     assert all(letter.isprintable() or letter in kept for letter in shown)
     assert printable(shown, kept) == shown
+
+
+def test_what_a_command_writes_controls_nothing_but_progress_bars_work(capsys):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    with printable_streams():
+        print("a name\x1b[2J\rgone\u202e", "\ta tab")
+        print("\x1b]0;title\x07\udcff", file=sys.stderr)
+    printed = capsys.readouterr()
+    assert printed.out == r"a name\x1b[2J\rgone\u202e" + " \ta tab\n"
+    assert printed.err == r"\x1b]0;title\x07\xff" + "\n"
+    plain, wrapped = Terminal(), Terminal()
+    for stream in (plain, wrapped):
+        file = PrintableStream(stream) if stream is wrapped else stream
+        for _ in tqdm(range(3), file=file, desc="outer", bar_format="{desc} {n}", disable=None, mininterval=0):
+            list(tqdm(range(2), file=file, desc="inner", bar_format="{desc} {n}", leave=False, mininterval=0))
+    assert wrapped.getvalue() == plain.getvalue()
+    assert "\x1b[A" in plain.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from zfaudio import __version__
 from zfaudio.command import run_command
 from zfaudio.environment import prepare_environment
 from zfaudio.errors import UserError
+from zfaudio.text import printable
 
 # name -> (module, function, what it does). Modules are imported only when their command is called.
 COMMANDS = {
@@ -53,6 +54,6 @@ def main() -> None:
         try:
             function, rest = importlib.import_module("zfaudio.training.options").with_model_settings(function, rest)
         except UserError as error:
-            print(f"{prog}: error: {error}", file=sys.stderr)
+            print(f"{prog}: error: {printable(str(error))}", file=sys.stderr)
             sys.exit(1)
     run_command(function, rest, prog)

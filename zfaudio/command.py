@@ -1,5 +1,7 @@
 """Turn a typed function into a command: the signature becomes the command line, the docstring the help."""
 
+import contextlib
+import functools
 import inspect
 import json
 import shlex
@@ -9,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_origin
 
 from zfaudio.errors import UserError
+from zfaudio.text import printable, printable_streams
 
 
 def run_command(function: Callable[..., Any], arguments: list[str], prog: str) -> None:
@@ -23,7 +26,10 @@ def run_command(function: Callable[..., Any], arguments: list[str], prog: str) -
         arguments: the words of the command line.
         prog: name of the command, for messages.
     """
-    from jsonargparse import ArgumentParser, auto_cli
+    from jsonargparse import ArgumentParser, auto_cli, set_loader
+    from yaml import YAMLError
+
+    set_loader("words", read_word, exceptions=(YAMLError,))
 
     class Parser(ArgumentParser):
         """Shows lists in the help as they are typed."""
@@ -36,29 +42,55 @@ def run_command(function: Callable[..., Any], arguments: list[str], prog: str) -
 
     try:
         auto_cli(
-            function,
+            printing_safely(function),
             args=for_jsonargparse(function, arguments),
             prog=prog,
             as_positional=True,
             exit_on_error=False,
             parser_class=Parser,
+            parser_mode="words",
         )
     except ArgumentError as error:
         # jsonargparse would print a page of options before the error.
-        print(f"{prog}: error: {' '.join(str(error).split())}; see {prog} --help", file=sys.stderr)
+        print(f"{prog}: error: {printable(' '.join(str(error).split()))}; see {prog} --help", file=sys.stderr)
         sys.exit(2)
     except (UserError, OSError) as error:  # an OSError, such as a full disk, names the file itself
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        print(f"{prog}: error: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         sys.exit(130)
 
 
+def printing_safely(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with its output made printable: what it prints may hold names that come from files."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        with printable_streams():
+            return function(*arguments, **options)
+
+    return wrapped
+
+
 def list_parameters(function: Callable[..., Any]) -> set[str]:
     """Names of the parameters that take several values."""
     parameters = inspect.signature(function).parameters
     return {name for name, p in parameters.items() if get_origin(p.annotation) in (list, tuple, Sequence)}
+
+
+def read_word(word: str) -> Any:
+    """What jsonargparse reads in a word of the command line: a list that `for_jsonargparse` made, or else YAML.
+
+    YAML can read neither every name in a list, nor a name that looks like a comment, such as `#1.json`.
+    """
+    from jsonargparse import get_loader
+
+    if word.startswith('["'):
+        with contextlib.suppress(ValueError):
+            return json.loads(word)
+    value = get_loader("yaml")(word)
+    return word if value is None and word.strip().lower() not in ("", "~", "null") else value
 
 
 def for_jsonargparse(function: Callable[..., Any], arguments: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 matplotlib's Figure is used directly, without pyplot, because it keeps no global state and needs no display.
 """
 
+import html
 import io
 import math
 import re
@@ -16,6 +17,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from zfaudio.text import printable
 
 WINDOW_SECONDS = 0.025
 HOP_SECONDS = 0.005
@@ -115,12 +118,18 @@ def draw_curves(title: str, curves: Sequence[Curve], log: bool = False) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
         figure = Figure(figsize=(3.6, 2.2), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(title, fontsize=9, loc="left", color=TEXT)
+        axes.set_title(plain_text(title), fontsize=9, loc="left", color=TEXT)
         drawn = [curve for curve in curves if len(curve.values)]
         for curve, color in zip(drawn, LINES, strict=False):
             marker = "o" if len(curve.values) < 30 else ""
             axes.plot(
-                curve.steps, curve.values, label=curve.label, color=color, linewidth=1.5, marker=marker, markersize=3
+                curve.steps,
+                curve.values,
+                label=plain_text(curve.label),
+                color=color,
+                linewidth=1.5,
+                marker=marker,
+                markersize=3,
             )
         if log:
             axes.set_yscale("log")
@@ -144,7 +153,7 @@ def draw_intervals(title: str, estimates: Sequence[Estimate], mark: float, mark_
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
         figure = Figure(figsize=(9.2, 0.9 + 0.24 * len(estimates)), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(title, fontsize=9, loc="left", color=TEXT)
+        axes.set_title(plain_text(title), fontsize=9, loc="left", color=TEXT)
         rows = range(len(estimates))
         values = np.array([estimate.value for estimate in estimates])
         lows, highs = np.transpose([estimate.interval or (math.nan, math.nan) for estimate in estimates])
@@ -158,12 +167,17 @@ def draw_intervals(title: str, estimates: Sequence[Estimate], mark: float, mark_
             linewidth=1.5,
             capsize=2,
         )
-        axes.axvline(mark, color=MARK, linewidth=1.2, label=mark_label)
-        axes.set_yticks(rows, [estimate.label for estimate in estimates])
+        axes.axvline(mark, color=MARK, linewidth=1.2, label=plain_text(mark_label))
+        axes.set_yticks(rows, [plain_text(estimate.label) for estimate in estimates])
         axes.set_ylim(len(estimates) - 0.5, -0.5)
         axes.legend(frameon=False, fontsize=8, labelcolor=TEXT)
         style_axes(axes)
         return svg_element(figure, title)
+
+
+def plain_text(text: str) -> str:
+    """Text that matplotlib draws as it is, where `$...$` would be a formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def value_limits(values: NDArray[Any]) -> tuple[float, float]:
@@ -197,4 +211,6 @@ def svg_element(figure: Figure, label: str) -> str:
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
     element = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", element, count=1)
     element = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", element, count=1)
-    return element.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).replace(TEXT, "currentColor")
+    return element.replace("<svg", f'<svg role="img" aria-label="{html.escape(printable(label))}"', 1).replace(
+        TEXT, "currentColor"
+    )

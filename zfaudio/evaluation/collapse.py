@@ -19,7 +19,7 @@ def has_collapsed(kl_per_frame: float, kl_weight: float = 1.0) -> bool:
 def collapse_warning(kl_per_frame: float) -> str:
     """A warning of one line that says what to try."""
     return (
-        f"posterior collapse: the latents carry {format_number(kl_per_frame, 3)} nats a frame (below {COLLAPSED_KL}); try "
-        "a lower objective.kl_weight_start with a smaller objective.kl_weight_step, or, with zforcing, a higher "
+        f"posterior collapse: the latents carry {format_number(kl_per_frame, 3)} nats a frame (below {COLLAPSED_KL}); "
+        "try a lower objective.kl_weight_start with a smaller objective.kl_weight_step, or, with zforcing, a higher "
         "objective.aux_weight_end"
     )

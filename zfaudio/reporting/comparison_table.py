@@ -8,13 +8,15 @@ from typing import Any
 
 from zfaudio.evaluation.comparison import Comparison, ComparisonRow, compare_experiments
 from zfaudio.files import whole_file
-from zfaudio.text import format_number
+from zfaudio.text import format_number, printable
 
 LIKELIHOODS = {
     "gaussian": "Gaussian",
     "gaussian_mixture": "Gaussian mixture",
     "logistic_mixture": "discretized logistics",
 }
+
+FORMULA_STARTS = ("=", "+", "-", "@")  # a spreadsheet computes a cell that starts so, unless it is a number
 
 
 def compare(
@@ -114,14 +116,14 @@ def tabulate_comparison(comparison: Comparison) -> ComparisonTable:
         {"experiment": "FLAC", "bits/sample": _number(scores.flac_bits_per_sample, 3)},
     ]
     return ComparisonTable(
-        heading=_heading(comparison),
+        heading=printable(_heading(comparison)),
         columns=columns,
-        rows=[[column.text(row) for column in columns] for row in comparison.rows],
+        rows=[[printable(column.text(row)) for column in columns] for row in comparison.rows],
         references=[[reference.get(column.title, "") for column in columns] for reference in references],
-        remarks=[f"{row.name}: {row.remark}" for row in comparison.rows if row.remark],
+        remarks=[printable(f"{row.name}: {row.remark}") for row in comparison.rows if row.remark],
         legend=[
-            f"difference: nats per frame above {comparison.reference}, on the same utterances; if the scores are lower "
-            "bounds, it is the difference of the bounds",
+            f"difference: nats per frame above {printable(comparison.reference)}, on the same utterances; if the scores "
+            "are lower bounds, it is the difference of the bounds",
             "KL: nats per frame; steps: training steps of the checkpoint that was scored",
             "frames/s: in training, median; s/s: seconds of computing per second of generated speech",
             *(["a single utterance has no interval"] if comparison.reference_result.utterances == 1 else []),
@@ -223,4 +225,10 @@ def _csv_record(row: ComparisonRow) -> dict[str, Any]:
             record[f"{name}_low"], record[f"{name}_high"] = value or (None, None)
         else:
             record[name] = " ".join(map(str, value)) if isinstance(value, list) else value
-    return record
+    return {name: _csv_text(value) if isinstance(value, str) else value for name, value in record.items()}
+
+
+def _csv_text(text: str) -> str:
+    """Text that a spreadsheet shows: an apostrophe keeps it from being computed as a formula."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

@@ -14,6 +14,7 @@ from zfaudio.reporting.clips import Clip
 from zfaudio.reporting.comparison_table import ComparisonTable
 from zfaudio.reporting.formatting import format_duration, page_interval, page_number
 from zfaudio.reporting.score_table import ScoreTable
+from zfaudio.text import printable
 
 TEMPLATES = Path(__file__).parent
 
@@ -50,6 +51,11 @@ class Page:
     missing: dict[str, list[str]]  # messages about what the experiment lacks, by section of the page
 
 
+def printable_value(value: object) -> object:
+    """Text without control characters, of what a page shows. Plots are HTML, which stays as it is."""
+    return printable(value, kept="\n\t") if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
 def render_page(page: Page) -> str:
     """The page as HTML. All text is escaped."""
     environment = jinja2.Environment(
@@ -58,6 +64,7 @@ def render_page(page: Page) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=printable_value,
     )
     environment.filters.update(number=page_number, interval=page_interval, duration=format_duration)
     return environment.get_template("report_page.html").render(page=page)
