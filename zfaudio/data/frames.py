@@ -1,7 +1,8 @@
 """Cut waveforms into frames, compute their moments, and standardize and dequantize them.
 
 The kernels are compiled by numba and release the GIL. Each runs on one core: to process utterances in parallel scales
-better than to use threads within an utterance.
+better than to use threads within an utterance. numba does not check indices, so each kernel checks the lengths of its
+arrays, and the functions that call it their types.
 """
 
 import math
@@ -88,9 +89,13 @@ def standardize(
 
     Returns:
         float32 [frames, frame_size].
+
+    Raises:
+        ValueError: an array has another type or shape, or is not C-contiguous.
     """
     out = np.empty(frames.shape, np.float32) if out is None else out
-    _standardize(_flat(frames), mean, deviation, _flat(out))
+    _check_arrays(frames, out)
+    _standardize(frames.reshape(-1), float(mean), float(deviation), out.reshape(-1))
     return out
 
 
@@ -117,22 +122,43 @@ def dequantize(
 
     Returns:
         float32 [frames, frame_size].
+
+    Raises:
+        ValueError: an array has another type or shape, or is not C-contiguous.
     """
     out = np.empty(frames.shape, np.float32) if out is None else out
-    first_sample = first_frame * frames.shape[1]
-    _dequantize(_flat(frames), mean, deviation, np.uint64(seed), np.uint64(first_sample), _flat(out))
+    _check_arrays(frames, out)
+    first_sample = np.uint64(first_frame * frames.shape[1])
+    _dequantize(frames.reshape(-1), float(mean), float(deviation), np.uint64(seed), first_sample, out.reshape(-1))
     return out
 
 
 def count_constant(frames: Frames) -> int:
-    """Count the frames, int16 [frames, frame_size], whose samples are all equal (digital silence)."""
-    return int(_count_constant(np.ascontiguousarray(frames)))
+    """Count the frames, int16 [frames, frame_size], whose samples are all equal (digital silence).
+
+    Raises:
+        ValueError: the array has another type or number of dimensions.
+    """
+    frames = np.ascontiguousarray(frames)
+    _check_array("frames", frames, np.int16, 2)
+    return int(_count_constant(frames))
 
 
-def _flat(array: NDArray[Any]) -> NDArray[Any]:
-    if not array.flags.c_contiguous:
-        raise ValueError("frames must be C-contiguous")
-    return array.reshape(-1)
+def _check_arrays(frames: Frames, out: NDArray[np.float32]) -> None:
+    _check_array("frames", frames, np.int16, 2)
+    _check_array("out", out, np.float32, 2)
+    if out.shape != frames.shape:
+        raise ValueError(f"out has shape {out.shape}, but frames have shape {frames.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+
+
+def _check_array(name: str, array: NDArray[Any], dtype: type, dimensions: int) -> None:
+    if array.dtype != dtype or array.ndim != dimensions:
+        wanted = f"{np.dtype(dtype)} of {dimensions} dimensions"
+        raise ValueError(f"{name} must be {wanted}, not {array.dtype} of {array.ndim}")
+    if not array.flags.c_contiguous or not array.flags.aligned:
+        raise ValueError(f"{name} must be C-contiguous and aligned")
 
 
 @njit(cache=True, nogil=True)
@@ -150,6 +176,8 @@ def _block_moments(block: Samples) -> tuple[float, float]:
 
 @njit(cache=True, nogil=True)
 def _standardize(samples: Samples, mean: float, deviation: float, out: NDArray[np.float32]) -> None:
+    if len(out) != len(samples):
+        raise ValueError("out and samples differ in length")
     for i in range(len(samples)):
         out[i] = (samples[i] - mean) / deviation
 
@@ -172,6 +200,8 @@ def _dequantize(
     first_sample: np.uint64,
     out: NDArray[np.float32],
 ) -> None:
+    if len(out) != len(samples):
+        raise ValueError("out and samples differ in length")
     # splitmix64. The seed is mixed first, so that close seeds start far apart. The top 53 bits give a double in [0, 1).
     start = _mix(seed)
     for i in range(len(samples)):

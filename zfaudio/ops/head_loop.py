@@ -243,6 +243,19 @@ def _draw_row(
     temperature,
 ):
     """Fill signal [window + samples] after its first `window` samples."""
+    inputs, hidden, outputs = window + 2, len(inner_bias), len(outer_bias)
+    if (
+        window < 2
+        or components < 1
+        or outputs != (2 if kind == GAUSSIAN else 3 * components)
+        or not len(signal) - window == len(choice) == len(deviate)
+        or not len(filters_bias) == len(gain) == len(shift)
+        or filters.shape != (inputs, len(filters_bias))
+        or inner.shape != (len(filters_bias), hidden)
+        or outer.shape != (hidden, outputs)
+        or linear.shape != (inputs, outputs)
+    ):
+        raise ValueError("the arrays of the head do not fit together")  # numba does not check indices
     head_input = np.empty(window + 2, signal.dtype)
     first, second = np.empty_like(filters_bias), np.empty_like(inner_bias)
     parameters, direct = np.empty_like(outer_bias), np.empty_like(outer_bias)

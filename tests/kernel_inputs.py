@@ -1,0 +1,130 @@
+"""Tests of kernels with arguments that do not fit, which test_kernels.py runs in a process with NUMBA_BOUNDSCHECK=1.
+
+There, an index outside an array raises IndexError instead of reading or writing beyond it.
+"""
+
+import hypothesis.strategies as st
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from zfaudio.data import frames as kernels
+from zfaudio.ops import head_loop
+
+# What Python may answer to arguments that do not fit. An IndexError is not among them.
+REFUSED = (ValueError, TypeError, OverflowError, ZeroDivisionError, numba.TypingError)
+
+dtypes = st.sampled_from(["<i2", ">i2", "u2", "i4", "i8", "f4", "f8", "c8", "?", "S3", "O"])
+any_array = dtypes.flatmap(lambda dtype: arrays(dtype, array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=9)))
+lengths = st.integers(0, 20)
+
+
+def test_an_index_outside_an_array_would_be_seen():
+    @numba.njit
+    def outside(values: np.ndarray) -> float:
+        return values[len(values)]
+
+    with pytest.raises(IndexError):
+        outside(np.zeros(3))
+
+
+@settings(max_examples=300)
+@given(
+    any_array, st.one_of(st.none(), any_array), st.floats(), st.floats(), st.integers(-5, 2**65), st.integers(-5, 99)
+)
+def test_arrays_of_any_type_and_shape_are_used_or_refused(frames, out, mean, deviation, seed, first):
+    frames_fit = frames.dtype == np.int16 and frames.ndim == 2
+    out_fits = out is None or (out.dtype == np.float32 and out.shape == frames.shape)
+    for fits, call in (
+        (frames_fit and out_fits, lambda: kernels.standardize(frames, mean, deviation, out)),
+        (frames_fit and out_fits, lambda: kernels.dequantize(frames, mean, deviation, seed, first, out)),
+        (frames_fit, lambda: kernels.count_constant(frames)),
+    ):
+        try:
+            call()
+        except REFUSED:
+            continue
+        assert fits
+
+
+@given(lengths, lengths, st.integers(0, 9))
+def test_kernels_refuse_lengths_that_differ(length, out_length, width):
+    samples, out = np.ones(length, np.int16), np.full(out_length, np.nan, np.float32)
+    seed = np.uint64(0)
+    for call in (
+        lambda: kernels._standardize(samples, 0.0, 1.0, out),
+        lambda: kernels._dequantize(samples, 0.0, 1.0, seed, seed, out),
+    ):
+        if length == out_length:
+            call()
+            assert np.isfinite(out).all()
+        else:
+            with pytest.raises(ValueError, match="differ in length"):
+                call()
+    assert kernels._count_constant(np.ones((length, width), np.int16)) == length
+    if length:
+        assert kernels._block_moments(samples) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(("frames_width", "out_width"), [(400, 200), (200, 400)])
+def test_frames_of_another_width_are_not_written(frames_width, out_width):
+    frames, batch = np.ones((20, frames_width), np.int16), np.zeros((2, 20, out_width), np.float32)
+    for write in (
+        lambda: kernels.standardize(frames, 0.0, 1.0, batch[0]),
+        lambda: kernels.dequantize(frames, 0.0, 1.0, 0, 0, batch[0]),
+    ):
+        with pytest.raises(ValueError, match="out has shape"):
+            write()
+    assert not batch.any()
+
+
+def head_arguments(kind: int, window: int, components: int, head_size: int, samples: int) -> dict[str, object]:
+    """Arguments of the head's loop that fit together."""
+    outputs = 2 if kind == head_loop.GAUSSIAN else 3 * components
+    return {
+        "signal": np.zeros(window + samples),
+        "window": window,
+        "gain": np.ones(head_size),
+        "shift": np.zeros(head_size),
+        "choice": np.full(samples, 0.5),
+        "deviate": np.zeros(samples),
+        "filters": np.zeros((window + 2, head_size)),
+        "filters_bias": np.zeros(head_size),
+        "inner": np.zeros((head_size, head_size)),
+        "inner_bias": np.zeros(head_size),
+        "outer": np.zeros((head_size, outputs)),
+        "outer_bias": np.zeros(outputs),
+        "linear": np.zeros((window + 2, outputs)),
+        "kind": kind,
+        "components": components,
+        "min_log_variance": -5.0,
+        "min_log_scale": -5.0,
+        "mean": 0.0,
+        "deviation": 1000.0,
+        "slope": 0.1,
+        "temperature": 1.0,
+    }
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_the_loop_of_the_head_refuses_arrays_that_do_not_fit(data):
+    kind = data.draw(st.integers(0, 2))
+    arguments = head_arguments(kind, window=4, components=2, head_size=3, samples=5)
+    signal = arguments["signal"]
+    head_loop._draw_row(*arguments.values())
+    assert np.isfinite(signal).all()
+    name = data.draw(st.sampled_from([name for name, value in arguments.items() if isinstance(value, np.ndarray)]))
+    shape = tuple(data.draw(st.integers(0, 9)) for _ in arguments[name].shape)
+    fits = shape == arguments[name].shape
+    arguments[name] = np.zeros(shape)
+    if fits:
+        head_loop._draw_row(*arguments.values())
+    else:
+        with pytest.raises(ValueError, match="do not fit"):
+            head_loop._draw_row(*arguments.values())
+    for other in ({"window": 0}, {"window": -3}, {"window": 9}, {"components": 0}, {"components": -1}):
+        with pytest.raises(ValueError, match="do not fit"):
+            head_loop._draw_row(*{**arguments, **other}.values())
