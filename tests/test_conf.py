@@ -40,7 +40,7 @@ def read(*confs: Path) -> RunConfig:
     runs = []
 
     @functools.wraps(train)
-    def catch(data, model, objective, train, exp, resume):
+    def catch(data, model, objective, train, **others):
         runs.append(RunConfig(model, objective, data, train))
 
     options = [word for conf in confs for word in ("--config", str(conf))]

@@ -182,7 +182,7 @@ def options_of(*arguments: str) -> ModelConfig:
     models = []
 
     @functools.wraps(train)
-    def catch(data, model, objective, train, exp, resume):
+    def catch(data, model, objective, train, **others):
         models.append(model)
 
     command, words = with_model_settings(catch, list(arguments))
@@ -207,7 +207,7 @@ def test_a_model_on_the_command_line_keeps_those_settings_of_a_file_that_it_has(
     [
         (("--model.name", "rnn", "--model.latent_size", "999"), "--model.latent_size: model rnn has no setting"),
         (("--model.hiden_size=3",), "--model.hiden_size: model zforcing has no setting hiden_size; it has auxiliary"),
-        (("--model.name", "lstm"), "model.name is 'lstm'; choose zforcing, vrnn, srnn, rnn, sample_ar, or give an imp"),
+        (("--model.name", "lstm"), f"model.name is 'lstm'; choose {', '.join(MODELS)}, or give an imp"),
         (("--model.name", "no_such_package.Model"), "Python finds no module 'no_such_package'"),
         (("--model.name", "zfaudio.models.rnn.GRU"), "module 'zfaudio.models.rnn' has no 'GRU'"),
         (("--model.name", "pathlib.Path"), "'pathlib.Path', which is not a subclass of zfaudio.models.base.FrameModel"),

@@ -129,6 +129,8 @@ def test_command_lines_are_understood(line: str, packages: Path, monkeypatch: py
 
 def parse(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parse `zfaudio LINE` without running the command. An option that the command does not have fails the test."""
+    for name in zfaudio.__all__:
+        getattr(zfaudio, name)  # which the package keeps from then on: it must not be a function of this test
     called = []
 
     def recorder(function: object) -> object:

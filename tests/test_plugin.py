@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from speech import make_shards
 
+from zfaudio.config import ModelConfig, RNNConfig, ZForcingConfig
+from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.evaluation.quality import quality
 from zfaudio.experiment.results import read_result
 from zfaudio.models import FrameModel, FrameTerms
-from zfaudio.models.registry import find_model
+from zfaudio.models.checks import check_ablation, check_model, check_state, random_model
+from zfaudio.models.registry import build_model, find_model
 
 PAGE = Path(__file__).parents[1] / "docs/plug-in-a-model.md"
 COMMANDS = """
@@ -105,3 +108,57 @@ def test_a_model_that_lacks_something_is_a_users_mistake(tmp_path, monkeypatch):
     missing = "config_class, initial_state, forward, step, read_future"
     with pytest.raises(UserError, match=f"importing 'unfinished' failed: .*does not define {missing}"):
         find_model("unfinished.Unfinished")
+
+
+CONFIG = (
+    "from dataclasses import dataclass\nfrom zfaudio.config import ModelConfig\nfrom zfaudio.models import FrameModel\n"
+)
+METHODS = "initial_state = forward = step = lambda *_: None\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "class C(ModelConfig):\n    size: int = 3\n"
+            "class M(FrameModel):\n    config_class = C\n    bound = 'exact'\n    ",
+            "C is not a dataclass; write @dataclass above it",
+        ),
+        (
+            "class M(FrameModel):\n    config_class = ModelConfig\n    bound = 'exakt'\n    ",
+            "M.bound is 'exakt'; it must be 'elbo' or 'exact'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_class_is_named_when_it_is_made(tmp_path, monkeypatch, text, message):
+    (tmp_path / f"wrong_{len(text)}.py").write_text(CONFIG + text + METHODS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError) as raised:
+        find_model(f"wrong_{len(text)}.M")
+    assert message in str(raised.value)
+
+
+def test_a_model_that_does_not_say_what_its_draws_need_is_not_built(tmp_path, monkeypatch):
+    (tmp_path / "drawless.py").write_text(
+        CONFIG + "class M(FrameModel):\n    config_class = ModelConfig\n    bound = 'exact'\n    " + METHODS
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"'drawless\.M', whose __init__ does not set frame_noise_size"):
+        build_model(ModelConfig("drawless.M"), 20, Quantizer(0.0, 1.0))
+
+
+def test_the_check_of_a_model_refuses_the_settings_of_another():
+    with pytest.raises(AssertionError, match="rnn has settings of RNNConfig, not ZForcingConfig"):
+        check_model(ZForcingConfig(name="rnn"))
+
+
+def test_the_check_of_a_model_finds_a_forward_that_ignores_its_state():
+    model = random_model(RNNConfig(hidden_size=5, embedding_size=4))
+    forward = model.forward
+    model.forward = lambda frames, lengths, state=None, noise=None, ablation="none": forward(
+        frames, lengths, None, noise
+    )
+    with pytest.raises(AssertionError, match="a sequence in pieces scores differently"):
+        check_state(model)
+    with pytest.raises(AssertionError, match="ablation 'state' leaves the densities as they are"):
+        check_ablation(model)

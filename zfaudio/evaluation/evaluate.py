@@ -96,9 +96,9 @@ def evaluate(
     audio = measure_split(trained, location, split)
     scores = score_split(trained, location, split, estimator, audio.longest)
     result = summarize(trained, split, estimator, audio, scores)
-    print(describe(result))
     if json is not None:
         write_json(Path(json), result)
+    print(describe(result))
     return result
 
 

@@ -1,7 +1,7 @@
 """The contract of a model of frames: terms of the bound for training and scoring, single steps for generation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
@@ -94,6 +94,10 @@ class FrameModel(nn.Module, ABC):
         missing += [name for name in methods if getattr(cls, name) is getattr(FrameModel, name)]
         if missing:
             raise TypeError(f"{cls.__name__} is a FrameModel that does not define {', '.join(missing)}")
+        if cls.bound not in ("elbo", "exact"):
+            raise TypeError(f"{cls.__name__}.bound is {cls.bound!r}; it must be 'elbo' or 'exact'")
+        if "__dataclass_fields__" not in vars(cls.config_class):
+            raise TypeError(f"{cls.config_class.__name__} is not a dataclass; write @dataclass above it")
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> RecurrentState:
@@ -117,6 +121,7 @@ class FrameModel(nn.Module, ABC):
         state: RecurrentState | None = None,
         noise: Tensor | None = None,
         ablation: Ablation = "none",
+        future_state: RecurrentState | None = None,
     ) -> FrameTerms:
         """Score frames 1..length-1 of each sequence, given the frames before them.
 
@@ -126,17 +131,36 @@ class FrameModel(nn.Module, ABC):
             state: the state that the sequences start from; by default `initial_state`.
             noise: standard normal numbers for the latents, [batch, time - 1, latent]; by default newly drawn.
             ablation: what to leave out; the terms are then not a bound.
+            future_state: if the frames are a chunk of a longer sequence, what `future_states` returned for it. A model
+                that does not define that method need not have this argument.
         """
 
-    def read_future(self, frames: Tensor, lengths: Tensor) -> Tensor | None:
+    def read_future(self, frames: Tensor, lengths: Tensor, future_state: RecurrentState | None = None) -> Tensor | None:
         """What the posterior knows of the future at each step, for `step`; None for a model without latents.
 
         Args:
             frames: standardized frames, [batch, time, frame_size].
             lengths: number of frames of each sequence, [batch].
+            future_state: if the frames are a chunk of a longer sequence, what `future_states` returned for it.
 
         Returns:
             b_t, [batch, time - 1, size], which depends on frames t + 1..length - 1.
+        """
+        return None
+
+    def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState] | None:
+        """What the model must know of the rest of a sequence to read it in chunks, for the argument `future_state`.
+
+        A long sequence is scored chunk by chunk, so that its length does not decide how much memory that takes: with
+        `state` from the chunk before, and with `future_state`. A model that does not define this method is given whole
+        sequences.
+
+        Args:
+            chunks: the frames of a sequence, [1, time, frame_size] each, in order. Each chunk begins with the last
+                frame of the chunk before. They are made when they are read, so keep none of them.
+
+        Returns:
+            A state for each chunk; None if the model cannot read chunks.
         """
         return None
 

@@ -17,7 +17,7 @@ from zfaudio.config import ModelConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.models.base import FrameModel, FrameTerms, RecurrentState
 from zfaudio.models.frame_likelihoods import FrameDistribution
-from zfaudio.models.registry import build_model
+from zfaudio.models.registry import build_model, find_model
 
 FRAME_SIZE = 7
 QUANTIZER = Quantizer(mean=3.0, deviation=700.0)
@@ -35,6 +35,8 @@ def check_model(config: ModelConfig, frame_size: int = FRAME_SIZE) -> None:
     Raises:
         AssertionError: the model fails a check; the message says which.
     """
+    wanted = find_model(config.name).config_class
+    assert type(config) is wanted, f"{config.name} has settings of {wanted.__name__}, not {type(config).__name__}"
     for check in CHECKS:
         check(random_model(config, frame_size))
 
@@ -105,6 +107,28 @@ def check_steps(model: FrameModel) -> None:
         assert_close(ours, theirs, "step and forward leave another state")
 
 
+def check_state(model: FrameModel) -> None:
+    """With latents from the prior, a sequence in two pieces scores as the whole, if the state is carried along."""
+    frames, _, noise = random_batch(model, 9, 9)
+    nine, five = torch.tensor([9, 9]), torch.tensor([5, 5])
+    whole = model(frames, nine, noise=noise, ablation="posterior")
+    first = model(frames[:, :5], five, noise=noise[:, :4], ablation="posterior")
+    second = model(frames[:, 4:], five, state=first.state, noise=noise[:, 4:], ablation="posterior")
+    pieces = torch.cat([first.log_likelihood, second.log_likelihood], dim=1)
+    assert_close(pieces, whole.log_likelihood, "a sequence in pieces scores differently")
+    for ours, theirs in zip(second.state, whole.state, strict=True):
+        assert_close(ours, theirs, "a sequence in pieces leaves another state")
+
+
+def check_ablation(model: FrameModel) -> None:
+    """Leaving the state out changes the densities of a model that has one."""
+    frames, lengths, noise = random_batch(model, 6)
+    terms = model(frames, lengths, noise=noise)
+    if terms.hidden is not None:
+        cut = model(frames, lengths, noise=noise, ablation="state").log_likelihood
+        assert not torch.equal(cut, terms.log_likelihood), "ablation 'state' leaves the densities as they are"
+
+
 def check_causality(model: FrameModel) -> None:
     """With latents from the prior, a frame changes no density of an earlier frame, nor any state before it is read."""
     frames, _, noise = random_batch(model, 7)
@@ -154,6 +178,8 @@ CHECKS: tuple[Callable[[FrameModel], None], ...] = (
     check_padding,
     check_padding_in_gradients,
     check_steps,
+    check_state,
+    check_ablation,
     check_causality,
     check_draws,
     check_gradients,

@@ -2,6 +2,7 @@
 
 from zfaudio.config import ModelConfig
 from zfaudio.distributions import Quantizer
+from zfaudio.errors import UserError
 from zfaudio.models.base import FrameModel
 from zfaudio.plugins import find_class
 
@@ -30,5 +31,11 @@ def build_model(config: ModelConfig, frame_size: int, quantizer: Quantizer) -> F
         config: settings of the model.
         frame_size: samples per frame.
         quantizer: where the 16-bit integers lie among standardized samples.
+
+    Raises:
+        UserError: there is no such model, or it lacks what a model must have.
     """
-    return find_model(config.name)(config, frame_size, quantizer)
+    model = find_model(config.name)(config, frame_size, quantizer)
+    if not hasattr(model, "frame_noise_size"):
+        raise UserError(f"model.name is {config.name!r}, whose __init__ does not set frame_noise_size")
+    return model

@@ -10,6 +10,8 @@ Latent Variable Model for Sequential Data"); with the autoregressive head, the h
 Its likelihood is exact.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -54,6 +56,7 @@ class RNN(FrameModel):
         state: RecurrentState | None = None,
         noise: Tensor | None = None,
         ablation: Ablation = "none",
+        future_state: RecurrentState | None = None,
     ) -> FrameTerms:
         """The exact log-likelihood; see `FrameModel.forward`."""
         batch, time, _ = frames.shape
@@ -64,6 +67,10 @@ class RNN(FrameModel):
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
         log_likelihood = self.output(known, frames[:, :-1]).log_prob(frames[:, 1:])
         return FrameTerms.exact(zero_unscored(log_likelihood, scored), state, hidden)
+
+    def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
+        """Nothing: the model looks back only; see `FrameModel.future_states`."""
+        return [() for _ in range(len(chunks))]
 
     def step(
         self,

@@ -5,6 +5,8 @@
 It is the floor for models of frames: what it scores needs no memory beyond a few milliseconds.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from zfaudio.config import SampleARConfig
@@ -44,12 +46,17 @@ class SampleAR(FrameModel):
         state: RecurrentState | None = None,
         noise: Tensor | None = None,
         ablation: Ablation = "none",
+        future_state: RecurrentState | None = None,
     ) -> FrameTerms:
         """The exact log-likelihood; see `FrameModel.forward`. There is nothing to leave out."""
         frames = self.output.observe(frames)
         scored = scored_steps(lengths, frames.shape[1] - 1)
         log_likelihood = self._predict(frames[:, :-1]).log_prob(frames[:, 1:])
         return FrameTerms.exact(zero_unscored(log_likelihood, scored), state=())
+
+    def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
+        """Nothing: the model looks back only; see `FrameModel.future_states`."""
+        return [() for _ in range(len(chunks))]
 
     def step(
         self,

@@ -10,6 +10,8 @@ Step t reads frame x_t and scores x_{t+1}; z_t explains x_{t+1}, and both enter 
 It uses the loop of Z-forcing, one step later: starting from h_1, draw z_t, then step the LSTM with x_{t+1} and z_t.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -63,6 +65,7 @@ class VRNN(FrameModel):
         state: RecurrentState | None = None,
         noise: Tensor | None = None,
         ablation: Ablation = "none",
+        future_state: RecurrentState | None = None,
     ) -> FrameTerms:
         """The terms of the bound, with one draw of z_1..z_{T-1} from the posterior; see `FrameModel.forward`."""
         batch, time, _ = frames.shape
@@ -102,10 +105,14 @@ class VRNN(FrameModel):
             hidden=hidden,
         )
 
-    def read_future(self, frames: Tensor, lengths: Tensor) -> Tensor:
+    def read_future(self, frames: Tensor, lengths: Tensor, future_state: RecurrentState | None = None) -> Tensor:
         """embed(x_{t+1}), [batch, time - 1, embedding]; see `FrameModel.read_future`."""
         embedded: Tensor = self.embed(frames[:, 1:])
         return embedded
+
+    def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
+        """Nothing: the posterior reads no frame beyond the next one; see `FrameModel.future_states`."""
+        return [() for _ in range(len(chunks))]
 
     def step(
         self,

@@ -11,7 +11,7 @@ Step t reads frame x_t and scores x_{t+1}:
     p(x_t | b_t)                                        backward reconstruction, optional
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -77,12 +77,13 @@ class ZForcing(FrameModel):
         state: RecurrentState | None = None,
         noise: Tensor | None = None,
         ablation: Ablation = "none",
+        future_state: RecurrentState | None = None,
     ) -> FrameTerms:
         """The terms of the bound, with one draw of z_1..z_{T-1} from the posterior; see `FrameModel.forward`."""
         batch, time, _ = frames.shape
         state = self.initial_state(batch) if state is None else State(*state)
         frames = self.output.observe(frames)
-        future = self.read_future(frames, lengths)  # [B, T-1, H]
+        future = self.read_future(frames, lengths, future_state)  # [B, T-1, H]
         path = latent_path(
             config=self.config,
             ablation=ablation,
@@ -115,10 +116,23 @@ class ZForcing(FrameModel):
             hidden=path.hidden,
         )
 
-    def read_future(self, frames: Tensor, lengths: Tensor) -> Tensor:
+    def read_future(self, frames: Tensor, lengths: Tensor, future_state: RecurrentState | None = None) -> Tensor:
         """b_t for each step, [batch, time - 1, hidden]; see `FrameModel.read_future`."""
+        if future_state is not None:
+            return self._run_backward(frames, lengths, State(*future_state))[0]
         # LSTM_b runs from the end of each sequence to its start.
         return reverse(self.backward_lstm.read(reverse(frames[:, 1:], lengths - 1), self.embed), lengths - 1)
+
+    def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
+        """The state of LSTM_b after each chunk; see `FrameModel.future_states`."""
+        state: State = self.initial_state(1)
+        states: list[RecurrentState] = []
+        for frames in reversed(chunks):
+            states.append(state)
+            lengths = torch.tensor([frames.shape[1]], device=frames.device)
+            _, state = self._run_backward(self.output.observe(frames), lengths, state)
+        return states[::-1]
+
 
     def step(
         self,
@@ -140,6 +154,12 @@ class ZForcing(FrameModel):
         if not isinstance(self.decoder_cell, LatentLSTMCell):
             return super().stepper()
         return latent_stepper(self.embed, self.prior, self.posterior, self.decoder_cell, packed(self.output))
+
+    def _run_backward(self, frames: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+        """b_t of each step of a chunk, and the state of LSTM_b before it, from the state after it."""
+        backwards = reverse(frames[:, 1:], lengths - 1)
+        hidden, state = self.backward_lstm.run(backwards, lengths - 1, state, self.embed)
+        return reverse(hidden, lengths - 1), state
 
     def _hidden_without_past(self, frames: Tensor, latents: Tensor) -> Tensor:
         """h_t of a decoder whose state is zero before every frame: x_t [B, S, F], z_t [B, S, Z] -> [B, S, H]."""
