@@ -9,7 +9,7 @@ from tiny_models import config_of
 from zfaudio.config import DataConfig, RunConfig, TrainConfig
 from zfaudio.data.manifest import read_manifest
 from zfaudio.distributions import Quantizer
-from zfaudio.experiment.checkpoint import mark_best, save_checkpoint
+from zfaudio.experiment.checkpoint import save_checkpoint
 from zfaudio.experiment.config_file import write_config
 from zfaudio.models import build_model
 
@@ -42,6 +42,5 @@ def make_experiment(folder: Path, bias: float = 0.0, shards: str = "", model: st
     exp = folder / "exp"
     exp.mkdir(parents=True)
     write_config(config, exp / "config.yaml")
-    checkpoint = save_checkpoint(exp, 500, built.state_dict(), config, manifest, training={})
-    mark_best(exp, checkpoint)
+    save_checkpoint(exp, 500, built.state_dict(), config, manifest, training={}, is_best=True)
     return exp

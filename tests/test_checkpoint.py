@@ -31,13 +31,13 @@ def test_a_save_that_is_cut_short_leaves_the_one_before(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space"):
         save_checkpoint(exp, 700, trained.model.state_dict(), trained.config, trained.manifest, {"step": 700})
     monkeypatch.undo()
-    assert (exp / "last").resolve().name == "step-00000600"
+    assert find_checkpoint(exp / "last").name == "step-00000600"
     assert load_training_state(find_checkpoint(exp / "last")) == {"step": 600}
 
 
 def test_weights_of_another_model_are_named_as_such(tmp_path):
     exp = make_experiment(tmp_path)
-    config = exp / "best" / "config.yaml"
+    config = find_checkpoint(exp / "best") / "config.yaml"
     config.write_text(config.read_text().replace("hidden_size: 8", "hidden_size: 9"))
     with pytest.raises(UserError, match=r"model\.safetensors: cannot be read as the model"):
         load_checkpoint(exp)
@@ -54,7 +54,7 @@ def test_weights_of_another_model_are_named_as_such(tmp_path):
 )
 def test_a_damaged_file_is_named(tmp_path, file, content, message):
     exp = make_experiment(tmp_path)
-    (exp / "best" / file).write_bytes(content)
+    (find_checkpoint(exp / "best") / file).write_bytes(content)
     with pytest.raises(UserError, match=message):
         load_checkpoint(exp)
 

@@ -204,7 +204,7 @@ def test_a_checkpoint_that_is_not_there(run: Run, tmp_path: Path, command: str) 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.yaml", "manifest.json"])
 def test_a_checkpoint_that_is_damaged(run: Run, tmp_path: Path, exp: Path, file: str) -> None:
-    shutil.copytree((exp / "best").resolve(), tmp_path / "step-00000500")
+    shutil.copytree(exp / "checkpoints" / "step-00000500", tmp_path / "step-00000500")
     damaged = tmp_path / "step-00000500" / file
     damaged.write_bytes(damaged.read_bytes()[:20])
     assert_one_line(run("evaluate", tmp_path / "step-00000500"), file)

@@ -41,7 +41,7 @@ def assert_complete(exp: Path) -> None:
     result = json.loads((exp / "results/test.json").read_text())
     assert result["split"] == "test"
     assert result["checkpoint_step"] in (2, 4)
-    assert (exp / "best/model.safetensors").is_file()
+    assert (exp / "checkpoints.json").is_file()
     made = [sample["kind"] for sample in json.loads((exp / "samples/samples.json").read_text())["samples"]]
     assert sorted(set(made)) == ["continuation", "reconstruction", "recording", "sample"]
     page = (exp / "report.html").read_text()
@@ -76,7 +76,7 @@ def test_timit_stage_by_stage(tmp_path: Path) -> None:
     left = {
         0: data / "test/wav.scp",
         1: data / "shards/manifest.json",
-        2: exp / "best/model.safetensors",
+        2: exp / "checkpoints.json",
         3: exp / "results/test.json",
         4: exp / "samples/samples.json",
         5: exp / "report.html",

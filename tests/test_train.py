@@ -16,6 +16,7 @@ from speech import make_shards
 from zfaudio.config import RunConfig
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import find_checkpoint, load_checkpoint, load_training_state
+from zfaudio.experiment.checkpoint_search import checkpoint_step, holds_checkpoints
 from zfaudio.experiment.config_file import write_config
 from zfaudio.training.run import Training
 from zfaudio.training.train import train
@@ -33,7 +34,7 @@ def environment() -> dict[str, str]:
 
 
 def last_step(exp: Path) -> int:
-    return int((exp / "last").resolve().name.removeprefix("step-")) if (exp / "last").exists() else 0
+    return checkpoint_step(find_checkpoint(exp / "last")) if holds_checkpoints(exp) else 0
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_killed_at_any_moment_and_resumed_the_weights_are_those_of_an_undisturbe
     exp, kills = tmp_path / "killed", 0
     rng = np.random.default_rng(int(carry_state))
     for _ in range(3):
-        options = ("--resume",) if (exp / "last").exists() else ()
+        options = ("--resume",) if holds_checkpoints(exp) else ()
         process = subprocess.Popen(command(config, exp, *options), env=environment(), stderr=subprocess.DEVNULL)
         started = last_step(exp)
         while process.poll() is None and last_step(exp) == started:
@@ -223,13 +224,13 @@ def test_digital_silence_trains_to_finite_numbers_under_both_protocols(tmp_path,
 def test_without_a_validation_part_the_last_checkpoint_is_the_best(tmp_path):
     location = make_shards(tmp_path / "shards", utterances={"train": 4}, frames=20, frame_size=FRAME_SIZE)
     run_here(small_run(location), tmp_path / "exp")
-    assert (tmp_path / "exp" / "best").resolve() == (tmp_path / "exp" / "last").resolve()
+    assert find_checkpoint(tmp_path / "exp" / "best") == find_checkpoint(tmp_path / "exp" / "last")
 
 
 def test_only_the_best_and_the_last_checkpoint_are_kept(shards, tmp_path):
     run_here(small_run(shards, train__max_steps=20, train__save_every=2), tmp_path / "exp")
     kept = {path.name for path in (tmp_path / "exp" / "checkpoints").iterdir()}
-    assert kept == {(tmp_path / "exp" / name).resolve().name for name in ("best", "last")}
+    assert kept == {find_checkpoint(tmp_path / "exp" / name).name for name in ("best", "last")}
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten_and_a_resumed_run_keeps_its_settings(shards, tmp_path):

@@ -232,6 +232,7 @@ class TrainConfig:
 
     Args:
         max_steps: number of optimizer steps.
+        init_from: an experiment or checkpoint whose weights the model starts from, where their names and shapes fit.
         batch_size: sequences per step, on each process.
         segment_frames: scored frames of each sequence in a step.
         learning_rate: learning rate of Adam at the start.
@@ -248,11 +249,13 @@ class TrainConfig:
         cuda_graph: launch the kernels of a step as one CUDA graph. For one process on a GPU; not yet tested on one.
         log_every: steps between lines of the log.
         validate_every: steps between validations on whole utterances.
-        save_every: steps between checkpoints.
+        save_every: steps between checkpoints. Only the best and the last one are kept.
+        keep_every: keep the checkpoint of every step that this divides, too; 0 keeps none.
         max_skipped: stop after this many consecutive steps whose loss or gradient is not finite.
     """
 
     max_steps: int = setting(50_000, least=1)
+    init_from: str = ""
     batch_size: int = setting(32, least=1)
     segment_frames: int = setting(40, least=1)
     learning_rate: float = setting(1e-3, above=0)
@@ -268,6 +271,7 @@ class TrainConfig:
     log_every: int = setting(20, least=1)
     validate_every: int = setting(1000, least=1)
     save_every: int = setting(1000, least=1)
+    keep_every: int = setting(0, least=0)
     max_skipped: int = setting(50, least=1)
 
     def __post_init__(self) -> None:

@@ -26,7 +26,8 @@ fi
 if at_stage 2 "training"; then
     require_conf
     require "$shards/manifest.json" 1
-    run zfaudio train --config "$conf" --data.shards "$shards" --exp "$exp" $(resume_option) "${training_options[@]}"
+    run zfaudio train --config "$conf" --data.shards "$shards" --exp "$exp" \
+        $(resume_option "$exp" "${training_options[*]}") "${training_options[@]}"
 fi
 
 if at_stage 3 "evaluation"; then

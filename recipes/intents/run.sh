@@ -17,8 +17,8 @@ source "$here/../utils/recipe.sh"
 runs=$(for row in $rows; do for seed in $seeds; do echo "$row $seed"; done; done)
 
 for_each_run() { # for_each_run FUNCTION: calls FUNCTION ROW SEED for each run, $jobs at the same time
-    export here exp shards conf
-    export -f "$1" run quoted
+    export here repo python exp shards conf
+    export -f "$1" run quoted resume_option holds_checkpoint
     xargs -P "$jobs" -L 1 bash -c 'set -euo pipefail; '"$1"' "$@"' "$1" <<<"$runs" ||
         die "a run failed; see its log.txt under $exp"
 }
@@ -38,11 +38,10 @@ if at_stage 1 "shards"; then
 fi
 
 train_run() { # train_run ROW SEED: continues a stopped run; does nothing if the run is complete
-    local folder=$exp/$1-$2 resume=()
+    local folder=$exp/$1-$2
     mkdir -p "$folder"
-    [ ! -e "$folder/last" ] || resume=(--resume)
     run zfaudio train --config "$conf" --config "$here/conf/$1.yaml" --data.shards "$shards" \
-        --train.seed "$2" --exp "$folder" "${resume[@]}" $training >>"$folder/log.txt" 2>&1
+        --train.seed "$2" --exp "$folder" $(resume_option "$folder" "$training") $training >>"$folder/log.txt" 2>&1
     echo "$1, seed $2: $(grep validation "$folder/log.txt" | tail -n 1)"
 }
 

@@ -25,6 +25,7 @@ usage: $0 [OPTIONS] [-- TRAINING OPTIONS]
   --nj N                     number of processes that prepare data (default: one per core)
 ${extra_help-}
 Training options are those of \`zfaudio train\`, for example: -- --train.max_steps 1000 --model.hidden_size 256
+A run that was stopped is continued. To start over, which deletes its checkpoints: -- --overwrite
 END
 }
 
@@ -51,8 +52,12 @@ require() { # require PATH STAGE: exits if a path is missing that an earlier sta
     [ -e "$1" ] || die "$1 is missing; stage $2 makes it (--stage $2)"
 }
 
+holds_checkpoint() { # holds_checkpoint EXP: succeeds if there is a checkpoint in an experiment
+    "$python" "$repo/recipes/utils/holds_checkpoint.py" "$1"
+}
+
 require_model() { # exits if there is no checkpoint
-    [ -e "$exp/best" ] || [ -e "$exp/last" ] || die "$exp holds no checkpoint; stage 2 trains one (--stage 2)"
+    holds_checkpoint "$exp" || die "$exp holds no checkpoint; stage 2 trains one (--stage 2)"
 }
 
 require_corpus() { # require_corpus DESCRIPTION: exits if --corpus is not a folder
@@ -64,8 +69,8 @@ require_conf() { # exits if --conf is not a file
     [ -f "$conf" ] || die "--conf $conf: no such file; $here/conf has $(cd "$here/conf" && echo *.yaml)"
 }
 
-resume_option() { # prints --resume if training was started before
-    [ ! -e "$exp/last" ] || echo --resume
+resume_option() { # resume_option EXP OPTIONS: prints --resume if training was started before, unless it is to start over
+    [[ " $2 " == *" --overwrite"* ]] || ! holds_checkpoint "$1" || echo --resume
 }
 
 stage=0 stop_stage=5 corpus='' data=$here/data exp=$here/exp conf=$here/conf/default.yaml nj=$(nproc)

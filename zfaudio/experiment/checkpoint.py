@@ -1,11 +1,11 @@
-"""Checkpoints: folders in EXP/checkpoints that appear whole or not at all. EXP/best and EXP/last link to two of them.
+"""Checkpoints: folders in EXP/checkpoints that appear whole or not at all, each with a model and its settings.
 
 Scoring and generation need model.safetensors, config.yaml and manifest.json (of the shards), resuming training.pt too.
 """
 
 import os
-import pickle
-import shutil
+import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,29 @@ from zfaudio.config import RunConfig
 from zfaudio.data.manifest import Manifest, read_manifest
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
+from zfaudio.experiment.checkpoint_record import (
+    CONFIG,
+    LABEL,
+    MANIFEST,
+    TRAINING,
+    WEIGHTS,
+    CheckpointLabel,
+    CheckpointRecord,
+    delete_checkpoint,
+    delete_superseded,
+    free_folder,
+    new_run,
+    partial_folder,
+    read_record,
+    write_record,
+)
+from zfaudio.experiment.checkpoint_search import checkpoint_step, find_checkpoint
 from zfaudio.experiment.config_file import read_config, write_config
 from zfaudio.models import FrameModel, build_model
+from zfaudio.text import printable
+from zfaudio.typed_json import write_json
+
+__all__ = ["Checkpoint", "find_checkpoint", "load_checkpoint", "load_training_state", "load_weights", "save_checkpoint"]
 
 
 @dataclass
@@ -41,10 +62,14 @@ def save_checkpoint(
     config: RunConfig,
     manifest: Manifest,
     training: dict[str, Any],
+    best: float | None = None,
+    is_best: bool = False,
+    keep: bool = False,
 ) -> Path:
-    """Write EXP/checkpoints/step-XXXXXXXX and link EXP/last to it.
+    """Write a checkpoint to EXP/checkpoints, and make it the last one, and the best one if it is.
 
-    If the process is killed at any moment, EXP/last still is a whole checkpoint: the new one or the previous one.
+    If the process is killed at any moment, EXP/checkpoints.json names whole checkpoints: the new or the previous ones.
+    Those of this run that are neither the best, nor the last, nor to be kept are deleted.
 
     Args:
         exp: folder of the experiment.
@@ -53,56 +78,46 @@ def save_checkpoint(
         config: settings of the run.
         manifest: manifest of the training shards.
         training: what resuming needs: tensors, numbers, strings, and lists and dicts of them.
+        best: best validation score up to this step, in nats per frame.
+        is_best: whether this checkpoint becomes the best one.
+        keep: whether it is never deleted by later ones.
 
     Returns:
         The folder of the checkpoint.
 
     Raises:
-        UserError: it cannot be written; the previous checkpoint is kept.
+        UserError: it cannot be written; the previous checkpoints are kept.
     """
-    final = exp / "checkpoints" / f"step-{step:08d}"
-    partial = final.with_name(final.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    record = read_record(exp)
+    run = record.run if record is not None else new_run()
     try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-            partial / "model.safetensors",
-        )
-        write_config(config, partial / "config.yaml")
-        (partial / "manifest.json").write_text(manifest.to_json())
-        torch.save(training, partial / "training.pt")
-    except (OSError, SafetensorError, RuntimeError) as error:
+        partial, final = partial_folder(exp), free_folder(exp, run, step)
+    except OSError as error:
+        raise UserError(f"{exp / 'checkpoints'}: cannot be written ({error.strerror})") from None
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, partial / WEIGHTS)
+        write_config(config, partial / CONFIG)
+        (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        torch.save(training, partial / TRAINING)
+        write_json(partial / LABEL, CheckpointLabel(run=run, folder=final.name, step=step, best=best, kept=keep))
+        for path in partial.iterdir():
+            flush_to_disk(path)
+        partial.rename(final)
+    except (OSError, SafetensorError, RuntimeError, UserError) as error:
         # safetensors and torch raise exceptions of their own when the disk is full.
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"{final}: cannot be written ({str(error).splitlines()[0]}); is the disk full?") from None
-    if final.exists():
-        # A run that was killed after this step and resumed from an earlier one writes the same checkpoint again.
-        shutil.rmtree(final)
-    partial.rename(final)
-    replace_link(exp / "last", final)
+        delete_checkpoint(partial)
+        raise UserError(f"{final}: cannot be written ({first_line(error)}); is the disk full?") from None
+    previous_best = record.best if record is not None else None
+    record = CheckpointRecord(run=run, last=step, best=step if is_best else previous_best)
+    write_record(exp, record)
+    delete_superseded(exp, record)
     return final
 
 
-def mark_best(exp: Path, checkpoint: Path) -> None:
-    """Link EXP/best to a checkpoint."""
-    replace_link(exp / "best", checkpoint)
-
-
-def replace_link(link: Path, target: Path) -> None:
-    """Make `link` a relative symbolic link to `target`. It is replaced atomically."""
-    fresh = link.with_name(link.name + ".new")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(os.path.relpath(target, link.parent))
-    fresh.replace(link)
-
-
-def remove_old_checkpoints(exp: Path) -> None:
-    """Delete the checkpoints that neither EXP/best nor EXP/last links to."""
-    kept = {(exp / name).resolve() for name in ("best", "last")}
-    for path in (exp / "checkpoints").iterdir():
-        if path.resolve() not in kept:
-            shutil.rmtree(path)
+def flush_to_disk(path: Path) -> None:
+    """Return when a file is on the disk, where it survives a crash of the machine."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoint:
@@ -116,42 +131,109 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
         UserError: there is no checkpoint, or its files do not fit together.
     """
     path = find_checkpoint(path)
-    config = read_config(path / "config.yaml")
+    config, step = read_config(path / CONFIG), checkpoint_step(path)
     manifest = read_manifest(str(path))
-    model = build_model(config.model, manifest.frame_size, Quantizer(manifest.mean, manifest.deviation))
-    load_weights(model, path)
-    return Checkpoint(path, model.to(device).eval(), config, manifest, step=int(path.name.removeprefix("step-")))
+    model = build_for_weights(path, config, manifest, read_weights(path))
+    return Checkpoint(path, model.to(device).eval(), config, manifest, step)
+
+
+def build_for_weights(path: Path, config: RunConfig, manifest: Manifest, weights: dict[str, Tensor]) -> FrameModel:
+    """Build the model of a checkpoint and fill it with the checkpoint's weights.
+
+    Raises:
+        UserError: the settings cannot be those of a model, or the weights are of another model.
+    """
+    quantizer = Quantizer(manifest.mean, manifest.deviation)
+    try:
+        # A model without memory for its weights, so that sizes of which the file has no weights are never allocated.
+        # A model of another package may need real tensors, though.
+        with suppress(ArithmeticError, RuntimeError, TypeError, ValueError), torch.device("meta"):
+            check_weights(build_model(config.model, manifest.frame_size, quantizer), weights, path)
+        model = build_model(config.model, manifest.frame_size, quantizer)
+    except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{path / CONFIG}: its model cannot be built ({first_line(error)})") from None
+    check_weights(model, weights, path)
+    model.load_state_dict(weights)
+    return model
 
 
 def load_weights(model: FrameModel, checkpoint: Path) -> None:
     """Fill a model with the weights of a checkpoint. Raises UserError if they are of another model."""
-    path = checkpoint / "model.safetensors"
+    weights = read_weights(checkpoint)
+    check_weights(model, weights, checkpoint)
+    model.load_state_dict(weights)
+
+
+def read_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """The tensors in a checkpoint's model.safetensors, on the CPU. Raises UserError if the file is damaged."""
+    path = checkpoint / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     try:
-        model.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be read as the model of its config.yaml ({reason})") from None
+        return load_file(path)
+    except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        raise unreadable_weights(checkpoint, first_line(error)) from None
 
 
-def find_checkpoint(path: Path) -> Path:
-    """The folder of the checkpoint that `path` means, with links resolved. Raises UserError if there is none."""
-    for candidate in (path, path / "best", path / "last"):
-        if (candidate / "model.safetensors").is_file():
-            return candidate.resolve()
-    raise UserError(
-        f"{path}: no checkpoint there (a folder with model.safetensors, or an experiment with best/ or last/)"
-    )
+def check_weights(model: FrameModel, weights: dict[str, Tensor], checkpoint: Path) -> None:
+    """Raises UserError that names the first tensor that is missing, unknown, or of another shape or type."""
+    wanted = model.state_dict()
+    for name, tensor in wanted.items():
+        if name not in weights:
+            raise unreadable_weights(checkpoint, f"tensor {name} is missing")
+        if fault := tensor_fault(weights[name], tensor):
+            raise unreadable_weights(checkpoint, f"tensor {name} {fault}")
+    for name in weights:
+        if name not in wanted:
+            raise unreadable_weights(checkpoint, f"tensor {printable(name)} is unknown")
+
+
+def tensor_fault(value: object, wanted: Tensor) -> str:
+    """What keeps a value from standing in for the tensor `wanted`; empty if it can.
+
+    Kernels take shapes, types and memory layout on trust, so nothing from a file may reach them unchecked.
+    """
+    if type(value) is not Tensor:
+        return f"is not a tensor but {type(value).__name__}"
+    if value.layout != torch.strided or value.device.type != "cpu":
+        return "is not an ordinary tensor"
+    if value.shape != wanted.shape:
+        return f"has shape {list(value.shape)}, not {list(wanted.shape)}"
+    if value.dtype != wanted.dtype:
+        return f"is of {value.dtype}, not {wanted.dtype}"
+    return ""
+
+
+def unreadable_weights(checkpoint: Path, reason: str) -> UserError:
+    """The error for weights that do not fit the settings beside them."""
+    return UserError(f"{checkpoint / WEIGHTS}: cannot be read as the model of its {CONFIG} ({reason})")
 
 
 def load_training_state(checkpoint: Path) -> dict[str, Any]:
     """What `save_checkpoint` was given as `training`, with tensors on the CPU. It reads data only, never code.
 
+    The values are as unchecked as the file. Tensors stay in the file until they are used.
+
     Raises:
         UserError: training.pt is missing or damaged.
     """
-    path = checkpoint / "training.pt"
+    path = checkpoint / TRAINING
     try:
-        training: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not path.is_file():
+            raise UserError(f"{path}: cannot be resumed from (no such file)")
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("compressed, which could unpack to any size")
+        training = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(training, dict):
+            raise ValueError(f"holds {type(training).__name__}, not dict")
         return training
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: cannot be resumed from ({str(error).splitlines()[0]})") from None
+    except UserError:
+        raise
+    except Exception as error:  # torch's unpickler and tensors raise whatever the bytes of a damaged file lead to
+        raise UserError(f"{path}: cannot be resumed from ({first_line(error)})") from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message, or its name if it has none."""
+    return printable((str(error).splitlines() or [type(error).__name__])[0])

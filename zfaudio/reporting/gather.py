@@ -15,6 +15,7 @@ from zfaudio.evaluation.comparison import compare_experiments
 from zfaudio.evaluation.latents import LATENTS_FILE, read_latents
 from zfaudio.evaluation.quality import QUALITY_FILE, read_quality, tabulate_quality
 from zfaudio.experiment.checkpoint import find_checkpoint
+from zfaudio.experiment.checkpoint_search import checkpoint_step
 from zfaudio.experiment.config_file import read_settings
 from zfaudio.experiment.metrics import read_metrics
 from zfaudio.experiment.results import read_result
@@ -109,7 +110,7 @@ def read_checkpoint_facts(exp: Path) -> CheckpointFacts:
             parameters = sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}/model.safetensors: cannot be read ({error})") from None
-    return CheckpointFacts(int(path.name.removeprefix("step-")), parameters, read_manifest(str(path)))
+    return CheckpointFacts(checkpoint_step(path), parameters, read_manifest(str(path)))
 
 
 def find_results(exp: Path) -> list[Path]:

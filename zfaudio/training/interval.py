@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,27 @@ TERMS = ("nats_per_frame", "log_likelihood", "kl", "log_auxiliary", "log_backwar
 Activity = Literal["data_wait", "computing", "not_training"]
 
 
+@dataclass
+class IntervalSums:
+    """What an interval of training has added up on one process, as a checkpoint keeps it."""
+
+    terms: list[float]  # nats, in the order of TERMS
+    frames: float
+    loss: float
+    norm: float
+    steps: int
+    seconds: float  # since the interval began
+    data_wait: float  # seconds of each activity
+    computing: float
+    not_training: float
+
+    def __post_init__(self) -> None:
+        if len(self.terms) != len(TERMS):
+            raise ValueError(f"terms has {len(self.terms)} numbers, not {len(TERMS)}")
+        if not 0 <= self.steps < 2**63:
+            raise ValueError("steps is out of range")
+
+
 class Interval:
     """Sums over the steps since the last line of the log. They stay on the device, so that nothing waits for them."""
 
@@ -33,6 +55,32 @@ class Interval:
         self.steps = 0
         self.seconds: dict[Activity, float] = {"data_wait": 0.0, "computing": 0.0, "not_training": 0.0}
         self.started = time.perf_counter()
+
+    def sums(self) -> IntervalSums:
+        """What has been added up so far, to continue from with `restore`."""
+        return IntervalSums(
+            self.term_sums.tolist(),
+            self.frames.item(),
+            self.loss.item(),
+            self.norm.item(),
+            self.steps,
+            time.perf_counter() - self.started,
+            **self.seconds,
+        )
+
+    def restore(self, sums: IntervalSums) -> None:
+        """Continue an interval in which a run was stopped. The time in between does not count."""
+        self.term_sums.copy_(torch.tensor(sums.terms, dtype=torch.float64))
+        self.frames.fill_(sums.frames)
+        self.loss.fill_(sums.loss)
+        self.norm.fill_(sums.norm)
+        self.steps = sums.steps
+        self.started = time.perf_counter() - sums.seconds
+        self.seconds = {
+            "data_wait": sums.data_wait,
+            "computing": sums.computing,
+            "not_training": sums.not_training,
+        }
 
     @contextmanager
     def timed(self, activity: Activity) -> Iterator[None]:

@@ -1,5 +1,7 @@
 """A training run: the loop over steps, with validation and checkpoints in between."""
 
+import contextlib
+import os
 import signal
 import sys
 import time
@@ -17,15 +19,19 @@ from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.evaluation.collapse import collapse_warning, has_collapsed
 from zfaudio.experiment.checkpoint import find_checkpoint
-from zfaudio.experiment.folder import begin_experiment, check_experiment
+from zfaudio.experiment.checkpoint_record import read_record
+from zfaudio.experiment.folder import begin_experiment, check_experiment, prepare_to_resume
 from zfaudio.experiment.metrics import MetricsLog
+from zfaudio.folder_lock import locked_folder
 from zfaudio.models.registry import build_model
 from zfaudio.training.gradients import Gradients, clipped_gradients, recorded
+from zfaudio.training.initialize import initialize_from
 from zfaudio.training.interval import Interval
 from zfaudio.training.log import TrainingLog, in_short, progress_bar
 from zfaudio.training.objective import weights_at
-from zfaudio.training.saving import Progress, load_training, save_training
+from zfaudio.training.saving import load_training, save_training
 from zfaudio.training.setup import build_optimizer, build_schedule, start_accelerator
+from zfaudio.training.state import Progress
 from zfaudio.training.steps import decayed_learning_rate, restart, seed_step
 from zfaudio.training.validation import has_validation, validate
 
@@ -33,22 +39,42 @@ from zfaudio.training.validation import has_validation, validate
 class Training:
     """A run: the model, its optimizer, its position in the data, and the state its sequences carry along.
 
+    It holds the lock of its folder until `close`.
+
     Args:
         config: settings of the run.
         exp: folder of the experiment.
         resume: continue from the last checkpoint in it.
+        overwrite: start over if the folder holds checkpoints, and delete them.
+        allow_changes: resume also with another learning rate, batch size or number of processes.
 
     Raises:
         UserError: the shards, the folder or the settings cannot be used.
     """
 
-    def __init__(self, config: RunConfig, exp: Path, resume: bool) -> None:
+    def __init__(
+        self, config: RunConfig, exp: Path, resume: bool, overwrite: bool = False, allow_changes: bool = False
+    ) -> None:
         self.config, self.exp = config, exp
         self.manifest = read_manifest(config.data.shards)
-        check_experiment(exp, config, resume)
+        if resume and not exp.is_dir():
+            raise UserError(f"{exp}: no checkpoint to resume from; start without --resume")
+        self.accelerator = start_accelerator(config.train, exp)
+        self.lock = contextlib.ExitStack()
+        if self.accelerator.is_main_process:
+            self.lock.enter_context(locked_folder(exp, "a training run"))
+        try:
+            self._prepare(resume, overwrite, allow_changes)
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self, resume: bool, overwrite: bool, allow_changes: bool) -> None:
+        """Build everything that a run needs, and continue from the last checkpoint if asked to."""
+        config, exp = self.config, self.exp
+        changes = check_experiment(exp, config, resume, overwrite, allow_changes)
         if Path(config.data.shards).is_dir():  # over a network the check would cost as much as an epoch
             check_shards(config.data.shards, self.manifest)
-        self.accelerator = start_accelerator(config.train, exp)
 
         torch.manual_seed(config.train.seed)
         quantizer = Quantizer(self.manifest.mean, self.manifest.deviation)
@@ -70,18 +96,42 @@ class Training:
         )
         self.state = self.model.initial_state(config.train.batch_size)
         self.progress = Progress()
-        self.stop_requested = False
-        if resume:
-            self._load(find_checkpoint(exp / "last"))
-        self.log = self._start_log()
         self.interval = Interval(self.accelerator.device)
+        self.stop_signal: signal.Signals | None = None
+        notes: list[str] = []
+        if resume:
+            notes = self._load(changes, allow_changes)
+        elif config.train.init_from:
+            notes = [initialize_from(self.model, Path(config.train.init_from))]
+        self.log = self._start_log(resume)
+        for note in notes:
+            self.log.say(note)
 
-    def request_stop(self, *_: Any) -> None:
-        """Signal handler: finish the current step, save and leave."""
-        self.stop_requested = True
+    def request_stop(self, number: int, *_: Any) -> None:
+        """Signal handler: finish the current step, save and leave. The same signal again leaves at once."""
+        self.stop_signal = signal.Signals(number)
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        if number == signal.SIGINT and self.accelerator.is_main_process:
+            # Not by print, which a signal may interrupt and which then must not be called again.
+            os.write(2, b"\nsaving after this step; press Ctrl-C again to leave at once\n")
 
     def run(self) -> None:
-        """Train to the last step, or until asked to stop, which exits with the status of a terminated process."""
+        """Train to the last step, or until a signal asks to stop.
+
+        Raises:
+            SystemExit: stopped by SIGTERM.
+            KeyboardInterrupt: stopped by SIGINT.
+        """
+        try:
+            self._run()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Release the folder."""
+        self.lock.close()
+
+    def _run(self) -> None:
         options = self.config.train
         with self.log.bar:
             while self.progress.step < options.max_steps:
@@ -94,15 +144,22 @@ class Training:
                 if (last or self._is_due(options.validate_every)) and has_validation(self.manifest):
                     with self.interval.timed("not_training"):
                         improved = self.validate()
-                stop = self._any_process(self.stop_requested)
-                if last or improved or stop or self._is_due(options.save_every):
+                stop = self._any_process(self.stop_signal is not None)
+                due = self._is_due(options.save_every) or (options.keep_every and self._is_due(options.keep_every))
+                if last or improved or stop or due:
                     with self.interval.timed("not_training"):
                         self.save(improved)
                 if stop:
-                    self.log.say(f"stopped by SIGTERM after step {self.progress.step}; --resume continues")
-                    self._end()
-                    sys.exit(128 + signal.SIGTERM)
+                    self._stop(self.stop_signal or signal.SIGTERM)
         self._end()
+
+    def _stop(self, stopped_by: signal.Signals) -> None:
+        """Leave after a signal, with its exit status."""
+        self.log.say(f"stopped by {stopped_by.name} after step {self.progress.step}; --resume continues")
+        self._end()
+        if stopped_by == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + stopped_by)
 
     def train_step(self) -> None:
         """One step of the optimizer on the next batch."""
@@ -162,19 +219,40 @@ class Training:
             self.schedule,
             self.stream,
             self.state,
+            self.interval,
             self.accelerator,
             is_best,
         )
 
-    def _load(self, checkpoint: Path) -> None:
-        self.progress, self.state = load_training(
-            checkpoint, self.model, self.optimizer, self.schedule, self.stream, self.accelerator
+    def _load(self, changes: dict[str, str], allow_changes: bool) -> list[str]:
+        """Continue from the last checkpoint; returns lines that say where this is not exactly the stopped run."""
+        warning = prepare_to_resume(self.exp) if self.accelerator.is_main_process else ""
+        self.accelerator.wait_for_everyone()
+        self.progress, self.state, notes = load_training(
+            find_checkpoint(self.exp / "last"),
+            self.model,
+            self.optimizer,
+            self.schedule,
+            self.stream,
+            self.interval,
+            self.accelerator,
+            allow_changes,
         )
+        record = read_record(self.exp)
+        if record is not None and record.best is None:
+            self.progress.best = None
+        if "train.learning_rate" in changes:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.train.learning_rate
+        if changes:
+            what = ", ".join(f"{name} {change}" for name, change in changes.items())
+            notes.insert(0, f"step {self.progress.step}: continues with {what}")
+        return [warning, *notes] if warning else notes
 
-    def _start_log(self) -> TrainingLog:
+    def _start_log(self, resume: bool) -> TrainingLog:
         metrics, step = None, self.progress.step
         if self.accelerator.is_main_process:
-            begin_experiment(self.exp, self.config)
+            begin_experiment(self.exp, self.config, resume)
             metrics = MetricsLog(self.exp / "metrics.csv", step)
         self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})
         return TrainingLog(self.accelerator, metrics, progress_bar(self.accelerator, step, self.config.train.max_steps))

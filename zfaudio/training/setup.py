@@ -25,7 +25,7 @@ def start_accelerator(options: TrainConfig, exp: Path) -> Accelerator:
 
 def build_optimizer(model: nn.Module, options: TrainConfig) -> torch.optim.Adam:
     """Adam over all parameters of a model."""
-    return torch.optim.Adam(model.parameters(), lr=options.learning_rate, eps=options.adam_eps, fused=True)
+    return torch.optim.Adam(model.parameters(), lr=float(options.learning_rate), eps=options.adam_eps, fused=True)
 
 
 def build_schedule(optimizer: torch.optim.Adam, options: TrainConfig) -> ReduceLROnPlateau:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zfaudio.config import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, TrainConfig
+from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import find_checkpoint
 from zfaudio.training.run import Training
 
@@ -27,6 +28,8 @@ def train(
     train: TrainConfig,
     exp: Path = Path("exp"),
     resume: bool = False,
+    overwrite: bool = False,
+    allow_changes: bool = False,
 ) -> TrainingResult:
     """Train a model. Settings come from --config FILE; options such as --train.max_steps 1000 win over the file.
 
@@ -40,15 +43,21 @@ def train(
         train: how to train.
         exp: folder of the experiment, for checkpoints, metrics.csv and TensorBoard.
         resume: continue the run in that folder from its last checkpoint.
+        overwrite: start over in a folder that holds a run, and delete its checkpoints.
+        allow_changes: with --resume, go on with another learning rate, schedule, objective, batch size or number of
+            processes than before. The run is then no longer what it would have been without a stop.
     """
+    if not data.shards:
+        raise UserError("--data.shards is missing; give the folder that `zfaudio shard` made")
     config = RunConfig(model=model, objective=objective, data=data, train=train)
-    training = Training(config, Path(exp), resume)
+    training = Training(config, Path(exp), resume, overwrite, allow_changes)
     if threading.current_thread() is threading.main_thread():
-        before = signal.signal(signal.SIGTERM, training.request_stop)
+        handlers = {number: signal.signal(number, training.request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             training.run()
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     else:
         training.run()
     return TrainingResult(Path(exp), find_checkpoint(Path(exp)), training.progress.step, training.progress.best)
