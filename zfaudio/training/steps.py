@@ -20,6 +20,5 @@ def decayed_learning_rate(options: TrainConfig, step: int) -> float:
 
 
 def restart(state: RecurrentState, starts: Tensor) -> RecurrentState:
-    """The state with zeros for the sequences that start a recording, bool `starts` [batch]."""
-    kept = ~starts.unsqueeze(1)
-    return tuple(part * kept for part in state)
+    """The state [batch, ...] with zeros for the sequences that start a recording, bool `starts` [batch]."""
+    return tuple(part * ~starts.view(-1, *(1 for _ in part.shape[1:])) for part in state)
