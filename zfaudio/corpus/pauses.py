@@ -1,10 +1,9 @@
 """Cut long recordings into pieces, in their pauses or at a fixed length."""
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from zfaudio.corpus.audio import read_samples
+from zfaudio.corpus.audio import AudioFile, read_samples
 
 # (start, end) of each piece of a recording, in seconds.
 Pieces = list[tuple[float, float]]
@@ -14,7 +13,7 @@ STEP_SECONDS = 0.01
 WINDOW_STEPS = 20
 
 
-def measure_energy(sound: soundfile.SoundFile) -> tuple[NDArray[np.float64], float]:
+def measure_energy(sound: AudioFile) -> tuple[NDArray[np.float64], float]:
     """Measure the mean square of all channels in steps of about 10 ms.
 
     Returns:
