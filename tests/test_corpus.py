@@ -1,3 +1,5 @@
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,11 +122,20 @@ def test_missing_id_is_refused(data_dir: Path, name: str) -> None:
     assert validate_data_dir(data_dir)
 
 
-@pytest.mark.parametrize("name", ["wav.scp", "utt2spk", "spk2utt"])
+@pytest.mark.parametrize("name", ["wav.scp", "utt2spk"])
 def test_missing_table_is_named(data_dir: Path, name: str) -> None:
     (data_dir / name).unlink()
     with pytest.raises(UserError, match=f"no file {name}"):
         read_data_dir(data_dir)
+
+
+def test_without_spk2utt_it_is_not_kaldis_but_can_be_read(data_dir: Path) -> None:
+    expected = read_data_dir(data_dir)
+    (data_dir / "spk2utt").unlink()
+    assert validate_data_dir(data_dir) == ["no file spk2utt"]
+    assert read_data_dir(data_dir) == expected
+    replace_in(data_dir / "utt2spk", "ann-1 ann\n", "ann-1 zoe\n")  # no order of speakers to keep
+    assert [utterance.speaker for utterance in read_data_dir(data_dir)] == ["zoe", "ann", "bob"]
 
 
 @pytest.mark.parametrize(
@@ -133,11 +144,6 @@ def test_missing_table_is_named(data_dir: Path, name: str) -> None:
         ("spk2utt", "ann ann-1 ann-2", "ann ann-1", "spk2utt"),
         ("utt2spk", "ann-1 ann\n", "ann-1 zoe\n", "by speaker"),
         ("utt2spk", "ann-1 ann\n", "ann-1\n", "exactly one speaker"),
-        ("segments", "0.500000 2.000000", "0.500000 2.500000", "its recording rec1 ends at 2.000 s"),
-        ("segments", "0.500000 2.000000", "0.500000 0.500000", "before it starts"),
-        ("segments", "0.500000 2.000000", "-0.5 2.0", "not RECORDING START END"),
-        ("segments", "0.500000 2.000000", "0.5 nan", "not RECORDING START END"),
-        ("segments", "ann-2 rec1", "ann-2 rec7", "rec7, which is not in wav.scp"),
         ("utt2dur", "1.500000", "-1", "not a duration"),
         ("text", "first half", "first #0", "reserved symbol"),
         ("text", "whole\n", "whole", "without newline"),
@@ -150,9 +156,139 @@ def test_inconsistent_tables_are_refused(data_dir: Path, name: str, old: str, ne
         read_data_dir(data_dir)
 
 
-def test_segment_rounded_past_the_end_is_accepted_and_clipped(data_dir: Path) -> None:
-    replace_in(data_dir / "segments", "0.500000 2.000000", "0.5 2.01")
-    assert len(load_utterance(read_data_dir(data_dir)[1], RATE)) == 1.5 * RATE
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("0.500000 2.000000", "0.500000 2.500100", "ends at 2.5001 s, but its recording ends at 2.000 s"),
+        ("0.500000 2.000000", "2.100000 2.200000", "starts at 2.1 s, but its recording ends at 2.000 s"),
+        ("0.500000 2.000000", "0.500000 0.500000", "before it starts"),
+        ("0.500000 2.000000", "-0.5 2.0", "not RECORDING START END"),
+        ("0.500000 2.000000", "0.5 -2", "not RECORDING START END"),
+        ("0.500000 2.000000", "0.5 nan", "not RECORDING START END"),
+        ("0.500000 2.000000", "0.5 2.0 left", "channel left is not a number"),
+        ("0.500000 2.000000", "0.5 2.0 1", "no channel 1"),
+        ("0.500000 2.000000", "0.5", "not RECORDING START END"),
+        ("ann-2 rec1", "ann-2 rec7", "rec7, which is not in wav.scp"),
+    ],
+)
+def test_a_wrong_segment_is_rejected_and_all_others_are_read(data_dir: Path, old: str, new: str, problem: str) -> None:
+    replace_in(data_dir / "segments", old, new)
+    first, second, third = (result for _, result in load_utterances(read_data_dir(data_dir), RATE))
+    assert isinstance(second, RejectedRecording)
+    assert problem in second.reason
+    assert isinstance(first, np.ndarray)
+    assert isinstance(third, np.ndarray)
+
+
+@pytest.mark.parametrize("end", ["2.01", "2.3", "2.5", "-1", "-1.0"])
+def test_segment_that_ends_past_the_end_or_at_it_is_cut(data_dir: Path, tmp_path: Path, end: str) -> None:
+    replace_in(data_dir / "segments", "0.500000 2.000000", f"0.5 {end}")
+    samples, _ = soundfile.read(tmp_path / "long.wav", dtype="int16")
+    np.testing.assert_array_equal(load_utterance(read_data_dir(data_dir)[1], RATE), samples[RATE // 2 :])
+
+
+def test_end_of_minus_one_gets_its_length_from_reco2dur(data_dir: Path) -> None:
+    replace_in(data_dir / "segments", "0.500000 2.000000", "0.5 -1")
+    (data_dir / "utt2dur").unlink()
+    assert read_data_dir(data_dir)[1].duration is None
+    (data_dir / "reco2dur").write_text("bob-1 1.0\nrec1 2.0\n")
+    assert read_data_dir(data_dir)[1].duration == 1.5
+
+
+def test_channel_column_of_segments_counts_from_0(tmp_path: Path) -> None:
+    path = recording(tmp_path / "call.wav", channels=2)
+    left_and_right, _ = soundfile.read(path, dtype="int16")
+    write_data_dir(tmp_path / "data", [Utterance(id, id, str(path), 0.0, 0.5, None, "call") for id in ("a", "b")])
+    (tmp_path / "data" / "segments").write_text("a call 0 0.5 0\nb call 0 0.5 1\n")
+    for channel, utterance in enumerate(read_data_dir(tmp_path / "data")):
+        np.testing.assert_array_equal(load_utterance(utterance, RATE), left_and_right[: RATE // 2, channel])
+
+
+def test_reco2file_and_channel_chooses_the_side_of_a_recording_with_two(tmp_path: Path) -> None:
+    call, side = recording(tmp_path / "call.wav", channels=2), recording(tmp_path / "side.wav")
+    write_data_dir(
+        tmp_path / "data",
+        [Utterance("x-A", "x", str(call)), Utterance("x-B", "x", str(call)), Utterance("y-B", "y", str(side))],
+    )
+    (tmp_path / "data" / "reco2file_and_channel").write_text("x-A x A\nx-B x B\ny-B y B\n")
+    loaded = [load_utterance(utterance, RATE) for utterance in read_data_dir(tmp_path / "data")]
+    left_and_right, _ = soundfile.read(call, dtype="int16")
+    np.testing.assert_array_equal(loaded[0], left_and_right[:, 0])
+    np.testing.assert_array_equal(loaded[1], left_and_right[:, 1])
+    np.testing.assert_array_equal(loaded[2], soundfile.read(side, dtype="int16")[0])
+
+
+def test_chosen_channel_is_used_where_the_data_directory_chooses_none(tmp_path: Path) -> None:
+    path = recording(tmp_path / "call.wav", channels=2)
+    left_and_right, _ = soundfile.read(path, dtype="int16")
+    plain = Utterance("a", "a", str(path))
+    for utterance, channel, expected in ((plain, 0, 0), (plain, 1, 1), (replace(plain, channel=0), 1, 0)):
+        ((_, waveform),) = load_utterances([utterance], RATE, channel=channel)
+        np.testing.assert_array_equal(waveform, left_and_right[:, expected])
+    ((_, rejection),) = load_utterances([plain], RATE, channel=2)
+    assert isinstance(rejection, RejectedRecording)
+    assert rejection.reason == "no channel 2 (counted from 0): it has 2"
+
+
+def test_channels_that_cancel_each_other_out_are_noted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    speech, other = rng.integers(-9000, 9000, (2, RATE))
+    signals = {
+        "opposite": (speech, -speech),
+        "same": (speech, speech),
+        "unlike": (speech, other),
+        "silent": (0 * speech,) * 2,
+    }
+    signals["nearly"] = (speech, np.rint(-0.8 * speech))
+    for name, channels in signals.items():
+        soundfile.write(tmp_path / f"{name}.wav", np.stack(channels, axis=1).astype(np.int16), RATE)
+    noted: list[str] = []
+    utterances = [Utterance(name, name, str(tmp_path / f"{name}.wav")) for name in signals]
+    list(load_utterances(utterances, RATE, note_weak_mix=lambda utterance: noted.append(utterance.id)))
+    assert noted == ["opposite", "nearly"]
+
+
+def test_recordings_inside_an_archive_are_read_at_their_offset(tmp_path: Path) -> None:
+    paths = [recording(tmp_path / f"{name}.wav", seconds) for name, seconds in (("a", 0.3), ("b", 0.5), ("c", 0.4))]
+    content, entries = b"", {}
+    for path in paths:
+        content += f"{path.stem} ".encode()
+        entries[path.stem] = f"{tmp_path / 'wav.ark'}:{len(content)}"
+        content += path.read_bytes()
+    (tmp_path / "wav.ark").write_bytes(content)
+    write_data_dir(tmp_path / "data", [Utterance(name, name, entry) for name, entry in entries.items()])
+    for path, utterance in zip(paths, read_data_dir(tmp_path / "data"), strict=True):
+        np.testing.assert_array_equal(load_utterance(utterance, RATE), soundfile.read(path, dtype="int16")[0])
+    for wrong, reason in (
+        ("nowhere.ark:4", "no such file"),
+        ("wav.ark:5", "not readable"),
+        ("wav.ark:99999999", "empty"),
+    ):
+        with pytest.raises(RejectedRecording, match=reason):
+            load_utterance(Utterance("a", "a", str(tmp_path / wrong)), RATE)
+    (tmp_path / "a:4").write_bytes(paths[1].read_bytes())  # a file of that name comes first
+    assert len(load_utterance(Utterance("a", "a", str(tmp_path / "a:4")), RATE)) == RATE // 2
+
+
+def test_byte_order_mark_and_line_ends_of_windows_are_read(data_dir: Path) -> None:
+    expected = read_data_dir(data_dir)
+    for path in data_dir.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_data_dir(data_dir) == expected
+
+
+def test_names_that_are_not_utf_8_are_read_and_written(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    recording(tmp_path / "a.wav").rename(path)
+    write_data_dir(tmp_path / "data", [Utterance("a-1", "a", str(path))])
+    (utterance,) = read_data_dir(tmp_path / "data")
+    assert utterance.recording == str(path)
+    assert len(load_utterance(utterance, RATE)) == RATE
+    for table in ("wav.scp", "utt2spk", "spk2utt"):
+        (tmp_path / "data" / table).write_bytes((tmp_path / "data" / table).read_bytes().replace(b"a-1", b"a-\xe9"))
+    (utterance,) = read_data_dir(tmp_path / "data")
+    assert utterance.id == r"a-\xe9"
+    assert len(load_utterance(utterance, RATE)) == RATE
 
 
 def test_table_that_is_not_text_is_refused(data_dir: Path) -> None:
@@ -215,9 +351,20 @@ def test_commands_are_refused_unless_allowed(tmp_path: Path) -> None:
     assert witness.exists()
 
 
-def test_failing_command_is_rejected() -> None:
+def test_failing_command_is_rejected_with_what_it_says() -> None:
     with pytest.raises(RejectedRecording, match="status 3"):
         load_utterance(Utterance("a", "a", "exit 3 |"), RATE, allow_pipes=True)
+    with pytest.raises(RejectedRecording, match="status 8: no option map_channel"):
+        load_utterance(Utterance("a", "a", "echo no option map_channel >&2; exit 8 |"), RATE, allow_pipes=True)
+
+
+def test_command_may_write_flac_without_its_length(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", np.arange(RATE, dtype=np.int16), RATE)
+    streamed = bytearray((tmp_path / "a.flac").read_bytes())
+    streamed[21:26] = bytes([streamed[21] & 0xF0, 0, 0, 0, 0])  # the number of samples, 36 bits
+    (tmp_path / "streamed.flac").write_bytes(streamed)
+    command = f"cat '{tmp_path / 'streamed.flac'}' |"
+    np.testing.assert_array_equal(load_utterance(Utterance("a", "a", command), RATE, True), np.arange(RATE))
 
 
 def test_whole_recording_of_unknown_length_cannot_stand_beside_parts(tmp_path: Path) -> None:
@@ -230,3 +377,15 @@ def test_whole_recording_of_unknown_length_cannot_stand_beside_parts(tmp_path: P
 def test_rejects_are_listed_sorted(tmp_path: Path) -> None:
     write_rejects(tmp_path / "rejects.txt", [Reject("b", "/x.wav", "empty file"), Reject("a", "/y.wav", "no samples")])
     assert (tmp_path / "rejects.txt").read_text() == "a\tno samples\t/y.wav\nb\tempty file\t/x.wav\n"
+
+
+def test_rejects_of_any_name_are_one_line_each(tmp_path: Path) -> None:
+    names = [b"/caf\xe9.wav", b"/line\nbreak\ttab.wav", b"/\x1b[31mred.wav", "/\u00e9t\u00e9.wav".encode()]
+    write_rejects(tmp_path / "rejects.txt", [Reject(str(i), os.fsdecode(name), "bad") for i, name in enumerate(names)])
+    assert (tmp_path / "rejects.txt").read_text(encoding="utf-8").split("\n") == [
+        r"0	bad	/caf\xe9.wav",
+        r"1	bad	/line\nbreak\ttab.wav",
+        r"2	bad	/\x1b[31mred.wav",
+        "3	bad	/\u00e9t\u00e9.wav",
+        "",
+    ]
