@@ -84,11 +84,11 @@ def test_split_does_not_depend_on_directory_order(tmp_path: Path, monkeypatch: p
     config = FolderConfig(valid_fraction=0.25, test_fraction=0.25)
     first, _ = prepare_folder(tmp_path, config)
 
-    def shuffled_walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    def shuffled_walk(folder: str, onerror: object) -> Iterator[tuple[str, list[str], list[str]]]:
         yield str(folder), [], random.Random(1).sample(names, len(names))
 
     names = [path.name for path in tmp_path.iterdir()]
-    monkeypatch.setattr("zfaudio.corpus.folder.os.walk", shuffled_walk)
+    monkeypatch.setattr("zfaudio.corpus.search.os.walk", shuffled_walk)
     second, _ = prepare_folder(tmp_path, config)
     other, _ = prepare_folder(tmp_path, FolderConfig(valid_fraction=0.25, test_fraction=0.25, seed=1))
     assert ids(first) == ids(second)

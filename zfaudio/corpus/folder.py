@@ -1,23 +1,21 @@
 """Turn any folder of audio into utterances of a training, a validation and a test split."""
 
-import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from zfaudio.config import SHORTEST_SECONDS, FolderConfig
-from zfaudio.corpus.audio import AUDIO_SUFFIXES, duration, open_audio, read_blocks
+from zfaudio.corpus.audio import duration, open_audio, read_blocks
+from zfaudio.corpus.converters import ffmpeg_command
 from zfaudio.corpus.kaldi import Reject, Utterance
 from zfaudio.corpus.parallel import check_recordings, path_problem
 from zfaudio.corpus.pauses import Pieces, cut_at_fixed_length, cut_at_pauses, measure_energy
-from zfaudio.corpus.splits import SPLITS, split_at_random, split_in_order
+from zfaudio.corpus.search import FOREIGN_SUFFIXES, HEADERLESS_SUFFIXES, FoundFiles, find_files, suffix_of
+from zfaudio.corpus.splits import SPLITS, named_parts, split_at_random, split_in_order
 from zfaudio.errors import UserError
-
-# Audio that libsndfile cannot read. Such files are listed as rejects instead of being ignored.
-UNSUPPORTED_SUFFIXES = frozenset({".aac", ".amr", ".m4a", ".mp4", ".opus", ".webm", ".wma", ".wv"}) - AUDIO_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,15 @@ class RecordingInfo:
 
 
 def prepare_folder(
-    folder: str | Path, config: FolderConfig, nj: int = 1, dask: str = "", strict: bool = False, decode: bool = True
+    folder: str | Path,
+    config: FolderConfig,
+    nj: int = 1,
+    dask: str = "",
+    strict: bool = False,
+    decode: bool = True,
+    parts: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, list[Utterance]], list[Reject]]:
-    """Find the utterances of a folder of audio.
+    """Find the utterances of a folder of audio, and print which files are left aside because they are no audio.
 
     Args:
         folder: folder of audio, searched with its subfolders.
@@ -41,6 +45,7 @@ def prepare_folder(
         strict: stop at the first recording that cannot be used.
         decode: decode each recording to its end to check it. If false, only the headers of recordings that are not cut
             are read, and errors after the header are found when the recordings are decoded later.
+        parts: subfolders that are the splits, by the name of the split. If none is given, the recordings are split.
 
     Returns:
         The utterances of each split (train, valid, test), and the recordings that were left out.
@@ -50,20 +55,32 @@ def prepare_folder(
             recording cannot be used.
     """
     folder = Path(folder).absolute()
-    files, unsupported = find_audio(folder)
-    listed = read_lists(Path(config.lists), files) if config.lists else None
+    found = find_files(folder)
+    files, reasons = usable_files(found)
+    listed = None
+    if config.lists:
+        listed = read_lists(Path(config.lists), files)
+    elif parts:
+        listed = files_of_parts(folder, files, parts)
+    else:
+        warn_of_parts(files)
+    for line in found.describe_rest():
+        print(line)
     if listed is not None:
+        unused = set(files).difference(*listed.values())
+        if unused:
+            print(f"not in any split: {len(unused)} recordings")
         files = sorted(file for names in listed.values() for file in names)
     if not files:
-        raise UserError(f"{folder}: no audio files in it")
+        least = min(reasons.items(), default=None)
+        raise UserError(f"{folder}: no audio files in it" + (f" that can be read; {': '.join(least)}" if least else ""))
     speakers = find_speakers(files, config.speaker_pattern, folder.name)
     ids = utterance_ids(files, speakers)
-    reasons = {file: reason for file in files if (reason := path_problem(str(folder / file)))}
+    reasons |= {file: reason for file in files if (reason := path_problem(str(folder / file)))}
     paths = {str(folder / file): file for file in files if file not in reasons}
     inspect = partial(inspect_recording, config=config, decode=decode)
     recordings, rejected = check_recordings(inspect, list(paths), nj, dask, strict)
     reasons |= {paths[path]: reason for path, reason in rejected.items()}
-    reasons |= {file: f"libsndfile cannot read {Path(file).suffix}; convert it to FLAC" for file in unsupported}
     rejects = [Reject(ids.get(file, "-"), str(folder / file), reason) for file, reason in sorted(reasons.items())]
     if not recordings:
         raise UserError(f"{folder}: none of {len(files)} recordings is usable; {files[0]}: {reasons[files[0]]}")
@@ -76,24 +93,46 @@ def prepare_folder(
     return split_utterances(utterances, speakers, config), rejects
 
 
-def find_audio(folder: Path) -> tuple[list[str], list[str]]:
-    """Find the audio files in a folder and its subfolders. Hidden files are ignored.
+def usable_files(found: FoundFiles) -> tuple[list[str], dict[str, str]]:
+    """Return the recordings to open, and the reasons why others are not opened, by file.
 
-    Returns:
-        Sorted paths below the folder: of the files that libsndfile reads, and of those in formats it cannot read.
+    Formats that libsndfile cannot read are opened if ffmpeg is installed.
+    """
+    reasons = dict.fromkeys(found.misnamed, "audio under the suffix of something else; rename it to use it")
+    reasons |= found.unreadable
+    converted = []
+    for file in found.foreign:
+        suffix = suffix_of(file)
+        if suffix in HEADERLESS_SUFFIXES:
+            reasons[file] = f"samples without a header ({suffix}): nothing says their rate; convert it to FLAC"
+        elif suffix in FOREIGN_SUFFIXES and ffmpeg_command(file) is None:
+            reasons[file] = f"libsndfile cannot read {suffix}; install ffmpeg, or convert it to FLAC"
+        else:
+            converted.append(file)
+    return sorted(found.audio + converted), reasons
+
+
+def files_of_parts(folder: Path, files: Sequence[str], parts: Mapping[str, str]) -> dict[str, list[str]]:
+    """Find the files of each split in the subfolder that is this split.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no recording in a subfolder.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    names = []
-    for parent, _, files in os.walk(folder):
-        prefix = "" if parent == str(folder) else os.path.relpath(parent, folder) + "/"
-        names += [prefix + name for name in files if not name.startswith(".")]
-    suffixes = {name: os.path.splitext(name)[1].lower() for name in sorted(names)}
-    audio = [name for name, suffix in suffixes.items() if suffix in AUDIO_SUFFIXES]
-    return audio, [name for name, suffix in suffixes.items() if suffix in UNSUPPORTED_SUFFIXES]
+    listed: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for split, name in parts.items():
+        inside = name.strip("/") + "/"
+        listed[split] = [file for file in files if file.startswith(inside)]
+        if not listed[split]:
+            raise UserError(f"--{split} {name}: no audio files in {folder / name}")
+    return listed
+
+
+def warn_of_parts(files: Sequence[str]) -> None:
+    """Print how to keep subfolders apart that are named like splits, because all recordings are split anew."""
+    parts = named_parts({file.split("/")[0] for file in files if "/" in file})
+    if "train" in parts and len(parts) > 1:
+        options = " ".join(f"--{split} {name}" for split, name in parts.items())
+        print(f"the folders {', '.join(parts.values())} are mixed and split anew; {options} keeps them as splits")
 
 
 def read_lists(lists: Path, files: Sequence[str]) -> dict[str, list[str]]:
@@ -108,7 +147,8 @@ def read_lists(lists: Path, files: Sequence[str]) -> dict[str, list[str]]:
         path = lists / f"{split}.txt"
         if not path.is_file():
             continue
-        names = [line.strip().removeprefix("./") for line in path.read_text(encoding="utf-8").splitlines()]
+        content = path.read_bytes().decode("utf-8-sig", "surrogateescape")  # names of files may be any bytes
+        names = [line.strip().removeprefix("./") for line in content.split("\n")]
         for name in filter(None, names):
             if name not in present:
                 raise UserError(f"{path}: {name} is not an audio file of the folder")

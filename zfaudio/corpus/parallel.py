@@ -1,7 +1,6 @@
 """Run a function on each recording of a corpus, in several processes or on a Dask cluster."""
 
 import importlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -97,8 +96,4 @@ def path_problem(path: str) -> str | None:
     """Return the reason why a path cannot be written to wav.scp, None if it can."""
     if "\n" in path or "\r" in path:
         return "line break in the file's name"
-    try:
-        os.fspath(path).encode("utf-8")
-    except UnicodeEncodeError:
-        return "file name is not UTF-8"
     return None

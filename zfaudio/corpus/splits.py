@@ -1,7 +1,7 @@
 """Split a corpus into training, validation and test utterances, and write their data directories."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +11,20 @@ from zfaudio.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 
+# Names that the data directories of each split usually have.
+SPLIT_NAMES = {
+    "train": ("train",),
+    "valid": ("valid", "dev", "cv", "validation", "val"),
+    "test": ("test", "eval", "evaluation"),
+}
+
 Item = TypeVar("Item")
+
+
+def named_parts(names: Collection[str]) -> dict[str, str]:
+    """Find the folder of each split by its usual names, of which the first has priority."""
+    found = {split: next((name for name in usual if name in names), None) for split, usual in SPLIT_NAMES.items()}
+    return {split: name for split, name in found.items() if name is not None}
 
 
 def split_in_order(items: Sequence[Item], valid_fraction: float, test_fraction: float) -> dict[str, list[Item]]:
