@@ -41,7 +41,7 @@ from zfaudio.models import FrameModel, build_model
 from zfaudio.text import printable
 from zfaudio.typed_json import write_json
 
-__all__ = ["Checkpoint", "find_checkpoint", "load_checkpoint", "load_training_state", "load_weights", "save_checkpoint"]
+__all__ = ["Checkpoint", "find_checkpoint", "load_checkpoint", "load_training_state", "save_checkpoint"]
 
 
 @dataclass
@@ -212,7 +212,7 @@ def unreadable_weights(checkpoint: Path, reason: str) -> UserError:
 def load_training_state(checkpoint: Path) -> dict[str, Any]:
     """What `save_checkpoint` was given as `training`, with tensors on the CPU. It reads data only, never code.
 
-    The values are as unchecked as the file. Tensors stay in the file until they are used.
+    The values are as unchecked as the file.
 
     Raises:
         UserError: training.pt is missing or damaged.
@@ -224,7 +224,7 @@ def load_training_state(checkpoint: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("compressed, which could unpack to any size")
-        training = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        training = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(training, dict):
             raise ValueError(f"holds {type(training).__name__}, not dict")
         return training

@@ -10,9 +10,15 @@ from zfaudio.config import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, 
 from zfaudio.errors import UserError
 from zfaudio.files import write_text
 from zfaudio.models.registry import find_model
+from zfaudio.text import printable
 from zfaudio.typed_json import parse_dataclass
 
 FORMAT_VERSION = 2
+
+# Of a configuration file; those of the recipes have some 50 values.
+LARGEST_FILE = 1_000_000  # bytes
+MOST_VALUES = 10_000
+KINDS_OF_VALUES = {"str", "int", "float", "bool", "null", "seq", "map", "merge"}
 
 # Version 1 held these settings for every model, whether the model had them or not.
 SETTINGS_OF_VERSION_1 = {
@@ -32,12 +38,12 @@ def write_config(config: RunConfig, path: Path) -> None:
 
 
 def read_config(path: Path) -> RunConfig:
-    """The configuration of a checkpoint or experiment.
+    """The configuration of a checkpoint or experiment, which has no base.
 
     Raises:
         UserError: the file is missing, is not YAML, or holds settings that this version does not know.
     """
-    settings = read_settings(path)
+    settings = read_settings(path, may_have_base=False)
     try:
         return RunConfig(
             model=parse_dataclass(find_model(model_name(settings)).config_class, settings["model"], "model"),
@@ -53,12 +59,14 @@ def read_config(path: Path) -> RunConfig:
         raise UserError(f"{path}: {error}") from None
 
 
-def read_settings(path: Path, above: tuple[Path, ...] = ()) -> Settings:
+def read_settings(path: Path, above: tuple[Path, ...] = (), may_have_base: bool = True) -> Settings:
     """The settings in a file, on top of those of the file that its `base` names (relative to its folder).
 
     Args:
         path: the file.
         above: the files that have this one as their base.
+        may_have_base: whether a base is read. Files that a run wrote have none, and one from a stranger must not
+            choose what is opened.
 
     Raises:
         UserError: the file or its base is missing or malformed, or sets what its model does not have.
@@ -67,28 +75,65 @@ def read_settings(path: Path, above: tuple[Path, ...] = ()) -> Settings:
         raise UserError(f"{above[-1]}: its base leads back to itself")
     content = read_yaml(path)
     version = content.pop("format_version", 1)
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise UserError(f"{path}: format_version {version} is of a newer zfaudio; update it")
+    if type(version) is not int or version < 1:
+        raise UserError(f"{path}: format_version is {str(version)[:40]!r}, not a version")
+    if version > FORMAT_VERSION:
+        raise UserError(f"{path}: format_version {str(version)[:40]} is of a newer zfaudio; update it")
     base = content.pop("base", None)
-    if not isinstance(content, dict) or not all(isinstance(section, dict) for section in content.values()):
+    if base is not None and type(base) is not str:
+        raise UserError(f"{path}: base is {str(base)[:40]!r}, not the path of a file")
+    if base is not None and not may_have_base:
+        raise UserError(f"{path}: not a configuration that a run wrote: it has a base, {base[:40]!r}")
+    if not all(isinstance(section, dict) for section in content.values()):
         raise UserError(f"{path}: not a configuration; it holds sections such as model, train and data")
+    if type(content.get("model", {}).get("name", "")) is not str:
+        raise UserError(f"{path}: model.name is {str(content['model']['name'])[:40]!r}; it must be a text")
     own = of_this_version(content)
-    settings = own if base is None else overlay(read_settings(path.parent / str(base), (*above, path.resolve())), own)
+    settings = own if base is None else overlay(read_settings(path.parent / base, (*above, path.resolve())), own)
     check_settings(settings, str(path))
     return settings
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The content of a YAML file. Raises UserError if it is missing, or not YAML."""
+    """The content of a YAML file. Raises UserError if it is missing, not YAML, or too large for a configuration."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a file")  # a pipe would never end
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"larger than {LARGEST_FILE} bytes")
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        check_values(node)
+        content = loader.construct_document(node) if node is not None else {}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a configuration: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
+    except (OSError, OverflowError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
+        reason = printable(" ".join(str(error).split()))[:200]
+        raise UserError(f"{path}: not a configuration: not YAML ({reason})") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"{path}: not a configuration; it holds sections such as model, train and data")
     return content
+
+
+def check_values(root: yaml.Node | None) -> None:
+    """Check a YAML document before it is turned into Python values.
+
+    Raises:
+        ValueError: it has too many values when its references are followed, as YAML bombs have, or values of types that
+            no setting has, such as dates.
+    """
+    waiting, count = [root], 0
+    while waiting:
+        node, count = waiting.pop(), count + 1
+        if count > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES} values")
+        kind = node.tag.rpartition(":")[2] if node is not None else "null"
+        if kind not in KINDS_OF_VALUES:
+            raise ValueError(f"a value of type {kind}")
+        if isinstance(node, yaml.MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
 
 
 def of_this_version(settings: Settings) -> Settings:

@@ -1,12 +1,14 @@
 """What a run tells: metrics.csv, TensorBoard, lines on the terminal, and the progress bar. Only one process speaks."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from tqdm import tqdm
 
 from zfaudio.experiment.metrics import MetricsLog
+from zfaudio.files import explain_write_error
 
 
 class TrainingLog:
@@ -25,7 +27,10 @@ class TrainingLog:
         """Write one row to metrics.csv and to TensorBoard."""
         if self.metrics is not None:
             self.metrics.append({"step": step, "split": split, **row})
-        self.accelerator.log({f"{split}/{name}": value for name, value in row.items()}, step=step)
+        try:
+            self.accelerator.log({f"{split}/{name}": value for name, value in row.items()}, step=step)
+        except OSError as error:
+            raise explain_write_error(Path(str(self.accelerator.project_dir)) / "tensorboard", error) from None
 
     def say(self, line: str) -> None:
         """Print a line above the progress bar."""

@@ -2,10 +2,11 @@
 
 import functools
 import inspect
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from zfaudio.errors import UserError
 from zfaudio.experiment.config_file import (
@@ -48,7 +49,12 @@ def with_model_settings(command: Command, arguments: list[str]) -> tuple[Command
             check_settings({"model": {"name": name, setting: None}}, option.partition("=")[0])
     settings = overlay(settings, {"model": {"name": name}})
     specialized = with_annotation(command, "model", find_model(name).config_class)
-    return specialized, ["--config", json.dumps(settings), *options]
+    return specialized, ["--config", as_yaml(settings), *options]
+
+
+def as_yaml(settings: Settings) -> str:
+    """Settings on one line of YAML, which has infinity, unlike JSON."""
+    return yaml.safe_dump(settings, default_flow_style=True, width=float("inf")).strip()
 
 
 def take_option(arguments: list[str], name: str) -> tuple[list[str], list[str]]:

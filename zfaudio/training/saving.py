@@ -13,7 +13,7 @@ from zfaudio.config import RunConfig
 from zfaudio.data.loader import TrainingStream
 from zfaudio.data.manifest import Manifest
 from zfaudio.errors import UserError
-from zfaudio.experiment.checkpoint import load_training_state, load_weights, save_checkpoint
+from zfaudio.experiment.checkpoint import first_line, load_training_state, load_weights, save_checkpoint
 from zfaudio.experiment.checkpoint_record import TRAINING
 from zfaudio.models.base import FrameModel, RecurrentState
 from zfaudio.training.interval import Interval
@@ -105,12 +105,11 @@ def load_training(
     Raises:
         UserError: the checkpoint is damaged, does not fit, or was saved by another number of processes.
     """
-    path = checkpoint / TRAINING
     load_weights(model, checkpoint)
     try:
         training = parse_training(load_training_state(checkpoint), model)
     except ValueError as error:
-        raise UserError(f"{path}: cannot be resumed from ({error})") from None
+        raise UserError(f"{checkpoint / TRAINING}: cannot be resumed from ({first_line(error)})") from None
     saved_by, processes = len(training.processes), accelerator.num_processes
     if saved_by != processes and not allow_changes:
         raise UserError(
@@ -119,16 +118,19 @@ def load_training(
         )
     restore_optimizer(optimizer, schedule, training)
     rows = len(stream.state_dict()["lanes"])
-    if saved_by != processes:
-        epoch, state = start_next_epoch(stream, training), model.initial_state(rows)
-        notes = [f"saved by {saved_by} processes, resumed by {processes}: the data go on with epoch {epoch + 1}"]
-    else:
-        own = training.processes[accelerator.process_index]
-        state, notes = restore_stream(stream, own.stream, own.state, rows if allow_changes else None)
-        if own.interval is None:
-            notes.append("the next line of metrics.csv averages over the steps from here on")
+    try:
+        if saved_by != processes:
+            epoch, state = start_next_epoch(stream, training), model.initial_state(rows)
+            notes = [f"saved by {saved_by} processes, resumed by {processes}: the data go on with epoch {epoch + 1}"]
         else:
-            interval.restore(own.interval)
+            own = training.processes[accelerator.process_index]
+            state, notes = restore_stream(stream, own.stream, own.state, rows if allow_changes else None)
+            if own.interval is None:
+                notes.append("the next line of metrics.csv averages over the steps from here on")
+            else:
+                interval.restore(own.interval)
+    except UserError as error:
+        raise UserError(f"{checkpoint}: {error}") from None
     return training.progress, tuple(part.to(accelerator.device) for part in state), notes
 
 
@@ -183,5 +185,4 @@ def start_next_epoch(stream: TrainingStream, training: TrainingState) -> int:
 
 def with_settings(position: dict[str, Any], **changed: object) -> dict[str, Any]:
     """A position in the data with some of its settings changed."""
-    settings = position.get("settings")
-    return {**position, "settings": {**settings, **changed} if isinstance(settings, dict) else settings}
+    return {**position, "settings": {**position["settings"], **changed}}

@@ -131,6 +131,9 @@ def parse_process(process: object, name: str, model: FrameModel) -> ProcessState
     if not isinstance(process, dict):
         raise ValueError(f"field {name} is {type(process).__name__}, not dict")
     stream: dict[str, Any] = entry(process, "stream", dict, f"{name}.")
+    for key, value in entry(stream, "settings", dict, f"{name}.stream.").items():
+        if type(value) not in (int, bool, float, str):
+            raise ValueError(f"field {name}.stream.settings.{key} is {type(value).__name__}, not one of the settings")
     rows = len(entry(stream, "lanes", list, f"{name}.stream."))
     wanted = [part.detach().cpu() for part in model.initial_state(rows)]
     found = entry(process, "state", list, f"{name}.")
