@@ -5,18 +5,18 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from zfaudio.config import FolderConfig
-from zfaudio.corpus.folder import prepare_folder, split_utterances
-from zfaudio.corpus.kaldi import Reject, Utterance, read_data_dir, write_rejects
-from zfaudio.corpus.kaldi_tables import is_pipe
+from zfaudio.corpus.kaldi import Reject, Utterance, write_rejects
+from zfaudio.corpus.kaldi_tables import is_pipe, split_offset
 from zfaudio.corpus.parallel import run_parallel
 from zfaudio.corpus.splits import SPLITS
 from zfaudio.data.frames import Moments
 from zfaudio.data.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest, read_manifest
+from zfaudio.data.shard_source import list_utterances
+from zfaudio.data.shard_summary import find_duplicates, summarize, write_duplicates
 from zfaudio.data.shard_writer import (
     FrameSettings,
     ShardPlan,
@@ -42,16 +42,21 @@ def shard(
     strict: bool = False,
     allow_pipes: bool = False,
     seed: int = 0,
+    channel: int | None = None,
+    train: str = "",
+    valid: str = "",
+    test: str = "",
     folder: FolderConfig = DEFAULT_FOLDER,
 ) -> Manifest:
     """Cut recordings into frames and write them as WebDataset shards with a manifest.
 
     If a run is stopped, the same command continues it. If the shards are finished already, nothing is done. Recordings
-    that cannot be used are left out and listed in OUT/rejects.txt.
+    that cannot be used are left out and listed in OUT/rejects.txt. Utterances with the same audio are used, and listed
+    in OUT/duplicates.txt.
 
     Args:
-        source: folder with train, valid and test Kaldi data directories; or a single Kaldi data directory; or any
-            folder of audio. The latter two are split into train, valid and test by speaker.
+        source: folder with train, valid (or dev, cv) and test (or eval) Kaldi data directories; or a single Kaldi data
+            directory; or any folder of audio. The latter two are split into train, valid and test by speaker.
         out: folder for the shards, manifest.json and rejects.txt.
         sample_rate: rate in Hz to which recordings are resampled.
         frame_size: number of samples per frame.
@@ -61,6 +66,11 @@ def shard(
         strict: stop at the first recording that cannot be used.
         allow_pipes: run entries of wav.scp that are commands.
         seed: seed of the order in which training utterances are put into shards.
+        channel: channel to use of recordings with several, counted from 0, where the data directory does not choose
+            one. By default it is the mean of all channels.
+        train: name of the data directory, or the folder of audio, inside SOURCE that is the training split.
+        valid: the same for the validation split.
+        test: the same for the test split.
         folder: how to split a folder of audio and cut its long recordings.
 
     Returns:
@@ -77,17 +87,21 @@ def shard(
     ):
         if value < 1:
             raise UserError(f"{option} {value}: must be at least 1")
+    if channel is not None and channel < 0:
+        raise UserError(f"--channel {channel}: channels are counted from 0")
     source, out = Path(source), Path(out).absolute()
-    splits, rejects = list_utterances(source, folder, nj, dask, strict, allow_pipes)
+    parts = {split: name for split, name in zip(SPLITS, (train, valid, test), strict=True) if name}
+    splits, rejects = list_utterances(source, folder, parts, nj, dask, strict, allow_pipes)
     if not splits["train"]:
-        raise UserError(f"{source}: no training utterances")
-    fingerprint = compute_fingerprint([FORMAT_VERSION, sample_rate, frame_size, utterances_per_shard, seed], splits)
+        raise UserError(f"{source}: no training utterances; --train names the folder that holds them")
+    options = [FORMAT_VERSION, sample_rate, frame_size, utterances_per_shard, seed]
+    fingerprint = compute_fingerprint(options if channel is None else [*options, channel], splits)
     finished = read_finished_manifest(out, fingerprint)
     if finished is not None:
         print(f"{out}: already finished")
         return finished
     plans = plan_shards(splits, utterances_per_shard, seed)
-    settings = FrameSettings(sample_rate, frame_size, allow_pipes, strict)
+    settings = FrameSettings(sample_rate, frame_size, allow_pipes, strict, channel)
     try:
         unfinished = prepare_output(out, fingerprint)
         make = partial(make_shard, out=out, unfinished=unfinished, settings=settings)
@@ -95,52 +109,13 @@ def shard(
         rejects = rejects + [reject for record in records for reject in record.rejects]
         if strict and rejects:  # an earlier run without --strict may have left them out
             raise UserError(f"{rejects[0].file}: {rejects[0].id}: {rejects[0].reason} (--strict)")
+        duplicates = find_duplicates(records)
+        write_duplicates(out / "duplicates.txt", duplicates)
         manifest = write_manifest(out, unfinished, records, rejects, settings, fingerprint)
     except OSError as error:
         raise explain_full_disk(out, error) from None
-    print(summarize(out, manifest, len(rejects)))
+    print(summarize(out, manifest, records, len(rejects), duplicates))
     return manifest
-
-
-def list_utterances(
-    source: Path, folder: FolderConfig, nj: int, dask: str, strict: bool, allow_pipes: bool
-) -> tuple[dict[str, list[Utterance]], list[Reject]]:
-    """List the utterances of each split, and the recordings that are already known to be unusable.
-
-    The arguments are those of `shard`.
-
-    Raises:
-        UserError: there is nothing usable at `source`.
-    """
-    if not source.is_dir():
-        raise UserError(f"{source}: no such folder")
-    rejects: list[Reject] = []
-    if any((source / split / "wav.scp").is_file() for split in SPLITS):
-        present = [split for split in SPLITS if (source / split / "wav.scp").is_file()]
-        splits = {split: read_data_dir(source / split, allow_pipes) for split in present}
-    elif (source / "wav.scp").is_file():
-        splits = split_data_dir(read_data_dir(source, allow_pipes), folder)
-    else:
-        splits, rejects = prepare_folder(source, folder, nj, dask, strict, decode=False)
-    return {split: [with_absolute_path(u) for u in splits.get(split, [])] for split in SPLITS}, rejects
-
-
-def split_data_dir(utterances: Sequence[Utterance], folder: FolderConfig) -> dict[str, list[Utterance]]:
-    """Split the utterances of a single data directory in the same way as those of a folder."""
-    utterances_of_recordings: dict[str, list[Utterance]] = {}
-    speakers: dict[str, str] = {}
-    for utterance in utterances:
-        key = f"{utterance.speaker} {utterance.recording}"
-        utterances_of_recordings.setdefault(key, []).append(utterance)
-        speakers[key] = utterance.speaker
-    return split_utterances(utterances_of_recordings, speakers, folder)
-
-
-def with_absolute_path(utterance: Utterance) -> Utterance:
-    """Make the path of an utterance's recording absolute, so that a process may have any working directory."""
-    if is_pipe(utterance.recording):
-        return utterance
-    return replace(utterance, recording=os.path.abspath(utterance.recording))
 
 
 def compute_fingerprint(settings: Sequence[int], splits: Mapping[str, Sequence[Utterance]]) -> str:
@@ -149,15 +124,16 @@ def compute_fingerprint(settings: Sequence[int], splits: Mapping[str, Sequence[U
 
     def size(recording: str) -> int | None:
         if recording not in sizes:
-            is_file = not is_pipe(recording) and os.path.isfile(recording)
-            sizes[recording] = os.path.getsize(recording) if is_file else None
+            path = split_offset(recording)[0]
+            is_file = not is_pipe(recording) and os.path.isfile(path)
+            sizes[recording] = os.path.getsize(path) if is_file else None
         return sizes[recording]
 
     digest = hashlib.sha256(json.dumps(list(settings)).encode())
     for split, utterances in splits.items():
         for utterance in utterances:
             name = os.path.basename(utterance.recording)
-            row = (
+            row: tuple[str | float | None, ...] = (
                 split,
                 utterance.id,
                 utterance.speaker,
@@ -166,6 +142,8 @@ def compute_fingerprint(settings: Sequence[int], splits: Mapping[str, Sequence[U
                 name,
                 size(utterance.recording),
             )
+            if utterance.channel is not None or utterance.side is not None:
+                row = (*row, utterance.channel, utterance.side)
             digest.update(json.dumps(row).encode())
     return digest.hexdigest()
 
@@ -283,18 +261,3 @@ def summarize_split(records: Sequence[ShardRecord]) -> SplitManifest:
         dropped_samples=sum(record.dropped_samples for record in records),
         speakers=len({speaker for record in records for speaker in record.speakers}),
     )
-
-
-def summarize(out: Path, manifest: Manifest, rejected: int) -> str:
-    """Describe in a few lines what was made."""
-    lines = []
-    for name, split in manifest.splits.items():
-        minutes = split.frames * manifest.frame_size / manifest.sample_rate / 60
-        lines.append(
-            f"{name}: {split.utterances} utterances, {split.speakers} speakers, {split.frames} frames, "
-            f"{minutes:.1f} minutes, {len(split.shards)} shards"
-        )
-    lines.append(f"training samples: mean {manifest.mean:.4g}, deviation {manifest.deviation:.4g}")
-    lines.append(f"rejected: {rejected}" + (f", listed in {out / 'rejects.txt'}" if rejected else ""))
-    lines.append(f"written: {out / 'manifest.json'}")
-    return "\n".join(lines)

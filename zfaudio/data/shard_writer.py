@@ -6,11 +6,14 @@ each finished shard, and makes the other shards again with the same bytes.
 """
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from zfaudio.corpus.audio import RejectedRecording
 from zfaudio.corpus.kaldi import Reject, Utterance, load_utterances
@@ -19,6 +22,7 @@ from zfaudio.data.manifest import sha256
 from zfaudio.data.shard_format import FramedUtterance, write_shard
 from zfaudio.errors import UserError
 from zfaudio.files import write_text
+from zfaudio.typed_json import parse_dataclass
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class FrameSettings:
     frame_size: int  # samples
     allow_pipes: bool
     strict: bool
+    channel: int | None = None  # counted from 0; None for the mean of all
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,13 @@ class ShardPlan:
 
 @dataclass
 class ShardRecord:
-    """What a shard holds and which utterances were left out of it."""
+    """What a shard holds and which utterances were left out of it.
+
+    Attributes:
+        clipped_samples: number of samples at full scale.
+        weak_mixes: ids of the utterances whose channels cancel each other out in their mean.
+        digests: hash of the samples of each utterance, by id, but not of digital silence.
+    """
 
     split: str
     name: str
@@ -53,18 +64,22 @@ class ShardRecord:
     speakers: list[str] = field(default_factory=list)
     moments: Moments = field(default_factory=Moments)
     rejects: list[Reject] = field(default_factory=list)
+    clipped_samples: int = 0
+    weak_mixes: list[str] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return a text that `from_json` reads without any loss."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        """Return a text that `from_json` reads without any loss, in ASCII, because names of files may be any bytes."""
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "ShardRecord":
-        """Read what `to_json` returned."""
+        """Read what `to_json` returned. Raises ValueError if it is something else."""
         fields = json.loads(text)
-        fields["moments"] = Moments(**fields["moments"])
-        fields["rejects"] = [Reject(**reject) for reject in fields["rejects"]]
-        return cls(**fields)
+        if not isinstance(fields, dict):
+            raise ValueError("not a JSON object")
+        record: ShardRecord = parse_dataclass(cls, fields)
+        return record
 
 
 def make_shard(plan: ShardPlan, out: Path, unfinished: Path, settings: FrameSettings) -> ShardRecord:
@@ -111,7 +126,14 @@ def frame_utterances(
         UserError: with `settings.strict`, for the first utterance that cannot be used.
     """
     speakers = set()
-    for utterance, waveform in load_utterances(utterances, settings.sample_rate, settings.allow_pipes):
+    loaded = load_utterances(
+        utterances,
+        settings.sample_rate,
+        settings.allow_pipes,
+        settings.channel,
+        note_weak_mix=lambda utterance: record.weak_mixes.append(utterance.id),
+    )
+    for utterance, waveform in loaded:
         if not isinstance(waveform, RejectedRecording) and len(waveform) < settings.frame_size:
             waveform = RejectedRecording(f"{len(waveform)} samples, shorter than one frame")
         if isinstance(waveform, RejectedRecording):
@@ -124,6 +146,10 @@ def frame_utterances(
         record.frames += len(frames)
         record.dropped_samples += len(waveform) - frames.size
         record.moments = record.moments.merge(moments(frames))
+        record.clipped_samples += int(np.count_nonzero((frames == 32767) | (frames == -32768)))
+        if waveform.min() < waveform.max():
+            digest = hashlib.blake2b(np.ascontiguousarray(waveform).data, digest_size=16)
+            record.digests[utterance.id] = digest.hexdigest()
         speakers.add(utterance.speaker)
         yield FramedUtterance(utterance.id, utterance.speaker, utterance.start or 0.0, len(waveform), frames)
     record.speakers = sorted(speakers)
@@ -133,7 +159,10 @@ def read_finished_record(record_path: Path, shard: Path) -> ShardRecord | None:
     """Read the record of a shard that an earlier run finished. None if the shard has to be made."""
     if not record_path.exists():
         return None
-    record = ShardRecord.from_json(record_path.read_text(encoding="utf-8"))
+    try:
+        record = ShardRecord.from_json(record_path.read_text(encoding="utf-8"))
+    except ValueError:  # damaged, or of another version
+        return None
     if record.utterances:
         # The record is written before the shard gets its name, so a file of that name may be an older one.
         if not shard.exists():
