@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,6 +21,10 @@ class Batch:
     lengths: Tensor  # int64 [batch], number of frames of each sequence, including frame 0
     starts: Tensor  # bool [batch], true where the recurrent state is reset
     utterances: list[str]  # id of each sequence's utterance
+
+    def part(self, first: int, last: int) -> Tensor:
+        """Frames first..last-1 of each sequence."""
+        return self.frames[:, first:last]
 
 
 @dataclass(frozen=True)
@@ -67,3 +72,26 @@ class FrameWriter:
         else:
             standardize(frames, self.mean, self.deviation, out)
         return length
+
+
+class LongUtterance:
+    """A batch of one utterance whose frames are made part by part: all of them at once would take much memory.
+
+    Args:
+        utterance: the utterance.
+        writer: makes its frames.
+        frame_size: samples per frame.
+        noise_seed: seed of its dequantization noise.
+    """
+
+    def __init__(self, utterance: FramedUtterance, writer: FrameWriter, frame_size: int, noise_seed: int) -> None:
+        self._sequence = FrameSequence(utterance, 0, writer.length(utterance), noise_seed)
+        self._writer, self._frame_size = writer, frame_size
+        self.lengths = torch.tensor([self._sequence.length])
+        self.utterances = [utterance.id]
+
+    def part(self, first: int, last: int) -> Tensor:
+        """Frames first..last-1, float32 [1, last - first, frame_size]."""
+        frames = np.empty((1, last - first, self._frame_size), np.float32)
+        self._writer.write(self._sequence, first, frames[0])
+        return torch.from_numpy(frames)

@@ -154,6 +154,20 @@ def whole_utterances(
         UserError: there is no such split, or a shard is damaged.
     """
     writer = FrameWriter(manifest, config)
+    for utterances in utterances_of_batches(location, manifest, split, writer, frames_per_batch, rank, world):
+        yield batch_of_utterances(utterances, writer, manifest.frame_size, seed)
+
+
+def utterances_of_batches(
+    location: str | Path,
+    manifest: Manifest,
+    split: str,
+    writer: FrameWriter,
+    frames_per_batch: int,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[list[FramedUtterance]]:
+    """Yield the utterances of each batch of `whole_utterances`, the longest first."""
     utterances = read_shards(location, manifest.split(split).shards)
     scorable = (utterance for utterance in utterances if writer.length(utterance) >= 2)
     own = itertools.islice(scorable, rank, None, world)
@@ -161,7 +175,7 @@ def whole_utterances(
         group.sort(key=writer.length, reverse=True)
         while group:
             size = max(1, frames_per_batch // writer.length(group[0]))
-            yield batch_of_utterances(group[:size], writer, manifest.frame_size, seed)
+            yield group[:size]
             del group[:size]
 
 

@@ -14,6 +14,7 @@ A loss is given in nats, and as a fraction of what the model gains over the i.i.
 itself would mean nothing, because its value depends on the unit of the samples.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,12 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zfaudio.data.batches import Batch
+from zfaudio.data.batches import Batch, LongUtterance
 from zfaudio.distributions import DiagonalGaussian, gaussian_kl
+from zfaudio.evaluation.chunks import ChunkedUtterance, is_long
 from zfaudio.evaluation.collapse import has_collapsed
-from zfaudio.evaluation.scoring import first_latent_noise
+from zfaudio.evaluation.scoring import first_latent_noise, latent_generator
 from zfaudio.evaluation.units import Interval, average_per_frame, bootstrap_interval
-from zfaudio.models.base import FrameModel, Latents, scored_steps
+from zfaudio.models.base import Ablation, FrameModel, FrameTerms, Latents, scored_steps
 from zfaudio.text import format_number
 
 ACTIVE_VARIANCE = 0.01  # variance over frames of a unit's posterior mean (Burda et al., 2016, section 5.2)
@@ -116,15 +118,26 @@ class LatentTotals:
 
 
 @torch.inference_mode()
-def run_passes(model: FrameModel, batch: Batch, seed: int) -> tuple[list[UtteranceTerms], LatentTotals | None]:
+def run_passes(
+    model: FrameModel, batch: Batch | LongUtterance, seed: int, frames_at_once: int = 32_768
+) -> tuple[list[UtteranceTerms], LatentTotals | None]:
     """Score a batch in the three passes.
 
     A model without a state (`FrameTerms.hidden` is None) has no pass without it; a model without latents has no pass
     with latents drawn from the prior.
 
+    Args:
+        model: the model, in evaluation mode.
+        batch: whole utterances, or one that is read in chunks.
+        seed: seed of the latents.
+        frames_at_once: number of frames above which a single utterance is read in chunks.
+
     Returns:
         The terms of each utterance, and the totals of the latents, None without latents.
     """
+    if isinstance(batch, LongUtterance) or is_long(batch, frames_at_once):
+        terms_of_long, totals = _run_passes_in_chunks(model, batch, seed, frames_at_once)
+        return [terms_of_long], totals
     device = next(model.parameters()).device
     frames, lengths = batch.frames.to(device), batch.lengths.to(device)
     noise = first_latent_noise(model, batch, seed).to(device)
@@ -147,8 +160,42 @@ def run_passes(model: FrameModel, batch: Batch, seed: int) -> tuple[list[Utteran
     return terms, totals
 
 
+def _run_passes_in_chunks(
+    model: FrameModel, source: Batch | LongUtterance, seed: int, frames_at_once: int
+) -> tuple[UtteranceTerms, LatentTotals | None]:
+    """Score a long utterance in the three passes; the arguments are those of `run_passes`."""
+    utterance = ChunkedUtterance(model, source, frames_at_once)
+
+    def run_pass(ablation: Ablation) -> Iterator[FrameTerms]:
+        return (terms for terms, _ in utterance.terms(latent_generator(seed, source.utterances[0]), ablation))
+
+    def log_likelihood(ablation: Ablation) -> np.ndarray:
+        return np.concatenate([_values(terms.log_likelihood[0]) for terms in run_pass(ablation)])
+
+    full, kl = [], []
+    totals: LatentTotals | None = None
+    for terms in run_pass("none"):
+        full.append(_values(terms.log_likelihood[0]))
+        kl.append(_values(terms.kl[0]))
+        if terms.latents is not None:
+            chunk_totals = total_latents(terms.latents, torch.ones_like(terms.kl, dtype=torch.bool))
+            totals = chunk_totals if totals is None else totals + chunk_totals
+        has_state = terms.hidden is not None
+    return UtteranceTerms(
+        log_likelihood=np.concatenate(full),
+        kl=np.concatenate(kl),
+        prior_drawn=None if totals is None else log_likelihood("posterior"),
+        state_cut=log_likelihood("state") if has_state else None,
+    ), totals
+
+
 def _scored_values(values: Tensor, row: int, steps: int) -> np.ndarray:
-    return values[row, :steps].double().cpu().numpy()
+    return _values(values[row, :steps])
+
+
+def _values(values: Tensor) -> np.ndarray:
+    array: np.ndarray = values.double().cpu().numpy()
+    return array
 
 
 def total_latents(latents: Latents, scored: Tensor) -> LatentTotals:

@@ -102,7 +102,7 @@ def latents(
     if phones is not None:
         result.probe = probe_phones(trained, location, Path(phones), split, frames_per_batch, seed)
     print(describe(result))
-    if json is None and trained.path != exp.resolve():
+    if json is None and exp.is_dir() and trained.path != exp.resolve():
         json = exp / LATENTS_FILE
     if json is not None:
         write_json(Path(json), result)
@@ -124,7 +124,7 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
     totals: LatentTotals | None = None
     with tqdm(total=read_manifest(location).split(split).utterances, unit="utt", desc=split, disable=None) as bar:
         for batch in utterance_batches(trained, location, split, frames_per_batch, seed):
-            batch_terms, batch_totals = run_passes(trained.model, batch, seed)
+            batch_terms, batch_totals = run_passes(trained.model, batch, seed, frames_per_batch)
             if batch_totals is None and batch_terms[0].state_cut is None:
                 name = trained.config.model.name
                 raise UserError(

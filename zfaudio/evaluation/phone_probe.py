@@ -7,6 +7,7 @@ the model (h_t of zforcing is computed from z_t, the states of vrnn and srnn are
 
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +15,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from zfaudio.data.batches import Batch, LongUtterance
 from zfaudio.data.manifest import read_manifest
 from zfaudio.errors import UserError
-from zfaudio.evaluation.scoring import first_latent_noise, utterance_batches
+from zfaudio.evaluation.chunks import ChunkedUtterance, is_long
+from zfaudio.evaluation.scoring import first_latent_noise, latent_generator, utterance_batches
 from zfaudio.experiment.checkpoint import Checkpoint
-from zfaudio.models.base import FrameTerms
+from zfaudio.models.base import FrameModel, FrameTerms
 from zfaudio.seeds import derive_seed
 
 ALIGNMENT = "phones.ctm"
@@ -175,7 +178,6 @@ def collect_frames(
         UserError: no utterance has a phone at a scored frame.
     """
     model, manifest, data = trained.model, trained.manifest, trained.config.data
-    device = next(model.parameters()).device
     utterances = read_manifest(location).split(split).utterances
     every = math.ceil(utterances / MOST_UTTERANCES)
     frames_per_utterance = math.ceil(MOST_FRAMES / min(math.ceil(utterances / every), len(alignment)))
@@ -186,10 +188,7 @@ def collect_frames(
     for batch in tqdm(batches, unit="batch", desc=f"reading {split}", disable=None):
         if len(phones) >= MOST_FRAMES or not any(utterance in alignment for utterance in batch.utterances):
             continue
-        terms = model(
-            batch.frames.to(device), batch.lengths.to(device), noise=first_latent_noise(model, batch, seed).to(device)
-        )
-        batch_features = step_features(terms)
+        steps_of_rows = []
         for row, utterance in enumerate(batch.utterances):
             # Step s scores frame s + 1 of the row. If the first frame of the utterance is scored too, the row starts
             # with a zero frame, and step s scores frame s of the utterance.
@@ -203,11 +202,11 @@ def collect_frames(
             wanted = min(frames_per_utterance, MOST_FRAMES - len(phones))
             rng = np.random.default_rng(derive_seed(seed, utterance))
             steps = np.sort(rng.permutation(labeled)[:wanted]).astype(np.int64)
-            if len(steps):
-                for kind, values in batch_features.items():
-                    features.setdefault(kind, []).append(values[row, steps].float().cpu().numpy())
-                phones += [str(labels[step]) for step in steps]
-                used_utterances += 1
+            steps_of_rows.append(steps)
+            phones += [str(labels[step]) for step in steps]
+            used_utterances += len(steps) > 0
+        for kind, values in features_at(model, batch, steps_of_rows, seed, frames_per_batch):
+            features.setdefault(kind, []).append(values)
     if not phones:
         raise UserError(
             f"--phones: none of the {len(alignment)} aligned utterances is in the split {split!r} of the shards; "
@@ -219,6 +218,38 @@ def collect_frames(
         phones=np.array(phones),
         features={kind: np.concatenate(parts) for kind, parts in features.items()},
     )
+
+
+def features_at(
+    model: FrameModel, batch: Batch | LongUtterance, steps: list[np.ndarray], seed: int, frames_at_once: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The features at some steps of the utterances of a batch.
+
+    Args:
+        model: the model, in evaluation mode.
+        batch: whole utterances, or one that is read in chunks.
+        steps: the steps of each utterance, in order.
+        seed: seed of the latents.
+        frames_at_once: number of frames above which a single utterance is read in chunks.
+
+    Yields:
+        Kinds of features, and their values, float32 [steps, size].
+    """
+    if isinstance(batch, LongUtterance) or is_long(batch, frames_at_once):
+        first = 0
+        utterance = ChunkedUtterance(model, batch, frames_at_once)
+        for terms, count in utterance.terms(latent_generator(seed, batch.utterances[0])):
+            inside = steps[0][(steps[0] >= first) & (steps[0] < first + count)] - first
+            for kind, values in step_features(terms).items():
+                yield kind, values[0, inside].float().cpu().numpy()
+            first += count
+        return
+    device = next(model.parameters()).device
+    noise = first_latent_noise(model, batch, seed).to(device)
+    features = step_features(model(batch.frames.to(device), batch.lengths.to(device), noise=noise))
+    for row, steps_of_row in enumerate(steps):
+        for kind, values in features.items():
+            yield kind, values[row, steps_of_row].float().cpu().numpy()
 
 
 def step_features(terms: FrameTerms) -> dict[str, torch.Tensor]:

@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -75,7 +76,7 @@ def measure_scored_audio(
         total = total.merge(moments(waveform))
         constant += count_constant(frames)
         longest = max(longest, len(frames))
-        digests.append(hashlib.sha256(waveform.astype("<i2").tobytes()).hexdigest())
+        digests.append(hashlib.sha256(np.ascontiguousarray(waveform, "<i2")).hexdigest())
         flac_bytes += flac_size(waveform, sample_rate)
     noise_variance = 1 / 12 if dequantized else 0.0
     gaussian = gaussian_nats_per_frame(
@@ -98,6 +99,25 @@ def measure_scored_audio(
 
 def flac_size(waveform: np.ndarray, sample_rate: int) -> int:
     """Size in bytes of int16 samples [n] as a FLAC file at the strongest compression, including the header."""
-    file = io.BytesIO()
+    file = _Size()
     soundfile.write(file, waveform, sample_rate, format="FLAC", subtype="PCM_16", compression_level=1.0)
-    return len(file.getvalue())
+    return file.size
+
+
+class _Size(io.RawIOBase):
+    """A file of which only the size is kept."""
+
+    def __init__(self) -> None:
+        self.size = self.position = 0
+
+    def write(self, data: Any) -> int:
+        self.position += len(data)
+        self.size = max(self.size, self.position)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        return self.position
+
+    def tell(self) -> int:
+        return self.position

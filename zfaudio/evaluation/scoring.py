@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zfaudio.data.batches import Batch
-from zfaudio.data.loader import whole_utterances
+from zfaudio.data.batches import Batch, FrameWriter, LongUtterance
+from zfaudio.data.loader import batch_of_utterances, utterances_of_batches
 from zfaudio.data.manifest import read_manifest
 from zfaudio.errors import UserError
+from zfaudio.evaluation.chunks import BLOCK_STEPS, ChunkedUtterance, Chunks, chunk_borders, is_long
 from zfaudio.experiment.checkpoint import Checkpoint
-from zfaudio.models.base import FrameModel, scored_steps
-from zfaudio.seeds import cpu_generator
+from zfaudio.models.base import FrameModel, FrameTerms, scored_steps
+from zfaudio.seeds import cpu_generator, derive_seed
 
 
 @dataclass
@@ -62,21 +63,26 @@ def check_shards_fit(trained: Checkpoint, location: str, split: str) -> None:
 
 def utterance_batches(
     trained: Checkpoint, location: str, split: str, frames_per_batch: int, seed: int, every: int = 1
-) -> Iterator[Batch]:
-    """Whole utterances of a split, standardized as in training.
+) -> Iterator[Batch | LongUtterance]:
+    """Whole utterances of a split, standardized as in training. The frames of long ones are made part by part.
 
     Args:
         trained: the checkpoint whose standardization and data settings apply.
         location: folder or address of the shards.
         split: train, valid or test.
-        frames_per_batch: largest batch x time of a batch, unless a single utterance is longer.
+        frames_per_batch: largest batch x time of a batch; a longer utterance comes as a `LongUtterance`.
         seed: seed of the dequantization noise.
         every: read only every n-th utterance.
     """
     manifest = dataclasses.replace(
         read_manifest(location), mean=trained.manifest.mean, deviation=trained.manifest.deviation
     )
-    return whole_utterances(location, manifest, split, trained.config.data, frames_per_batch, seed, world=every)
+    writer, size = FrameWriter(manifest, trained.config.data), manifest.frame_size
+    for utterances in utterances_of_batches(location, manifest, split, writer, frames_per_batch, world=every):
+        if writer.length(utterances[0]) > frames_per_batch:
+            yield LongUtterance(utterances[0], writer, size, derive_seed(seed, utterances[0].id))
+        else:
+            yield batch_of_utterances(utterances, writer, size, seed)
 
 
 # Latent noise
@@ -109,7 +115,7 @@ def _pad_steps(values: Tensor, steps: int) -> Tensor:
 @torch.inference_mode()
 def score_utterances(
     model: FrameModel,
-    batches: Iterable[Batch],
+    batches: Iterable[Batch | LongUtterance],
     device: torch.device,
     draws: int = 1,
     importance_weighted: bool = False,
@@ -128,10 +134,14 @@ def score_utterances(
             al., 2016, equation 8), instead of averaging the ELBO over them.
         seed: seed of the draws.
         frames_per_pass: largest number of frames that go through the model at once, which bounds the memory. Draws are
-            computed in as many passes as this needs.
+            computed in as many passes as this needs. A longer utterance is scored in chunks, if the model can read
+            chunks (`FrameModel.future_states`).
         segments: score segments as the published evaluation does, instead of whole utterances.
     """
     for batch in batches:
+        if is_long(batch, frames_per_pass) or isinstance(batch, LongUtterance):
+            yield _score_long(model, batch, device, draws, importance_weighted, seed, frames_per_pass, segments)
+            continue
         generators = [latent_generator(seed, utterance) for utterance in batch.utterances]
         draws_per_pass = max(1, frames_per_pass // batch.frames[..., 0].numel())
         frame_nats = torch.zeros(batch.frames.shape[0], batch.frames.shape[1] - 1, dtype=torch.float64)
@@ -197,7 +207,57 @@ def _score_draws(
     )
 
 
+def _score_long(
+    model: FrameModel,
+    source: Batch | LongUtterance,
+    device: torch.device,
+    draws: int,
+    importance_weighted: bool,
+    seed: int,
+    frames_per_pass: int,
+    segments: Segments | None,
+) -> UtteranceScore:
+    """Score a long utterance chunk by chunk; the arguments are those of `score_utterances`."""
+    name, steps = source.utterances[0], int(source.lengths[0]) - 1
+    generator = latent_generator(seed, name)
+    if segments is None:
+        utterance = ChunkedUtterance(model, source, frames_per_pass)
+    else:
+        borders = chunk_borders(steps, frames_per_pass, math.lcm(BLOCK_STEPS, segments.steps))
+        chunks = Chunks(source, borders, device)
+    frame_nats, kl = torch.zeros(steps, dtype=torch.float64), 0.0
+    log_weights = torch.zeros(draws, dtype=torch.float64)
+    for draw in range(draws):
+        first = 0
+        passes = utterance.terms(generator) if segments is None else _segment_terms(model, chunks, generator, segments)
+        for terms, scored in passes:
+            last = first + scored
+            frame_nats[first:last] += _first_steps(terms.elbo, scored) / draws
+            kl += float(_first_steps(terms.kl, scored).sum()) / draws
+            log_weights[draw] += _first_steps(terms.log_likelihood + terms.log_latent_ratio, scored).sum()
+            first = last
+    nats = torch.logsumexp(log_weights, 0) - math.log(draws) if importance_weighted else frame_nats.sum()
+    return UtteranceScore(name, steps, float(nats), kl, frame_nats.numpy())
+
+
+def _first_steps(values: Tensor, steps: int) -> Tensor:
+    """The terms of the first steps of an utterance, from [1, steps] or from its segments: float64 on the CPU."""
+    return values.flatten()[:steps].double().cpu()
+
+
 # Segments of the published evaluation
+
+
+def _segment_terms(
+    model: FrameModel, chunks: Chunks, generator: torch.Generator, segments: Segments
+) -> Iterator[tuple[FrameTerms, int]]:
+    """The terms of the segments in each chunk of an utterance, and the number of its steps."""
+    for first, frames in zip(chunks.borders, chunks, strict=False):
+        steps = frames.shape[1] - 1
+        noise = model.latent_noise(steps, generator).unsqueeze(0).to(frames.device)
+        in_chunk = dataclasses.replace(segments, longest=segments.longest - first)
+        segment_frames, segment_lengths = cut_frames(frames, in_chunk)
+        yield model(segment_frames, segment_lengths, noise=_cut_noise(noise, segments)), steps
 
 
 def cut_frames(frames: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:

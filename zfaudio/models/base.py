@@ -226,6 +226,11 @@ def scored_steps(lengths: Tensor, steps: int) -> Tensor:
     return torch.arange(steps, device=lengths.device) < (lengths - 1).unsqueeze(1)
 
 
+def steps_of(frames: Tensor) -> Tensor:
+    """The number of steps in each sequence of unpadded frames [batch, time, frame_size]: int64 [batch]."""
+    return torch.full((len(frames),), frames.shape[1] - 1, device=frames.device)
+
+
 def zero_unscored(terms: Tensor, scored: Tensor) -> Tensor:
     """Terms [batch, steps], set to zero where `scored` is false."""
     # torch.where instead of a product, because terms on padding may be infinite.

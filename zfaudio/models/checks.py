@@ -120,6 +120,27 @@ def check_state(model: FrameModel) -> None:
         assert_close(ours, theirs, "a sequence in pieces leaves another state")
 
 
+def check_chunks(model: FrameModel) -> None:
+    """A model that reads chunks scores them as the whole sequence."""
+    frames, lengths, noise = random_batch(model, 9)
+    borders = ((0, 3), (3, 4), (4, 8))
+    chunks = [frames[:, first : last + 1] for first, last in borders]
+    future_states = model.future_states(chunks)
+    if future_states is None:
+        return
+    whole = terms_of(model(frames, lengths, noise=noise))
+    state: RecurrentState | None = None
+    parts: dict[str, list[Tensor]] = {name: [] for name in whole}
+    for (first, last), chunk, future_state in zip(borders, chunks, future_states, strict=True):
+        length = torch.tensor([chunk.shape[1]])
+        terms = model(chunk, length, state=state, noise=noise[:, first:last], future_state=future_state)
+        state = terms.state
+        for name, values in terms_of(terms).items():
+            parts[name].append(values)
+    for name, values in whole.items():
+        assert_close(torch.cat(parts[name], 1), values, f"{name} differs if a sequence is read in chunks")
+
+
 def check_ablation(model: FrameModel) -> None:
     """Leaving the state out changes the densities of a model that has one."""
     frames, lengths, noise = random_batch(model, 6)
@@ -179,6 +200,7 @@ CHECKS: tuple[Callable[[FrameModel], None], ...] = (
     check_padding_in_gradients,
     check_steps,
     check_state,
+    check_chunks,
     check_ablation,
     check_causality,
     check_draws,

@@ -26,6 +26,7 @@ from zfaudio.models.base import (
     latent_terms,
     reverse,
     scored_steps,
+    steps_of,
     zero_unscored,
 )
 from zfaudio.models.frame_likelihoods import FrameDistribution
@@ -77,7 +78,7 @@ class SRNN(FrameModel):
         state = self.initial_state(batch) if state is None else LatentState(*state)
         lstm_state = State(state.hidden, state.cell)
         hidden, lstm_state = self.lstm.run(frames[:, :-1], lengths - 1, lstm_state, self.embed)  # [B, T-1, H]
-        future, _ = self._future_of(hidden, frames, lengths - 1, future_state)
+        future = self._future_of(hidden, self.embed(frames[:, 1:]), lengths - 1, future_state)
         known_future = None if ablation == "posterior" else future
         latents = self._latent_chain(hidden, known_future, state.latents, self.noise_or_new(frames, noise))
 
@@ -95,29 +96,30 @@ class SRNN(FrameModel):
         )
 
     def read_future(self, frames: Tensor, lengths: Tensor, future_state: RecurrentState | None = None) -> Tensor:
-        """a_t from a zero state of d_t, [batch, time - 1, size]; see `FrameModel.read_future`."""
+        """a_t, for d_t that begins with a zero state, [batch, time - 1, size]; see `FrameModel.read_future`."""
         if future_state is None:
             hidden = self.lstm.read(frames[:, :-1], self.embed)
         else:
             hidden, _ = self.lstm.run(frames[:, :-1], lengths - 1, State(*future_state[:2]), self.embed)
-        return self._future_of(hidden, frames, lengths - 1, future_state)[0]
+        return self._future_of(hidden, self.embed(frames[:, 1:]), lengths - 1, future_state)
 
     def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
-        """The states of LSTM before and of LSTM_b after each chunk; see `FrameModel.future_states`."""
+        """The state of d_t before each chunk, and that of LSTM_b after it; see `FrameModel.future_states`."""
         zeros = zero_state(self.embed.weight, 1, self.config.hidden_size)
-        before, after = [zeros], [zeros]
+        before = [zeros]
         for frames in chunks:
-            lengths = torch.tensor([frames.shape[1]], device=frames.device)
-            observed = self.output.observe(frames)
-            before.append(self.lstm.run(observed[:, :-1], lengths - 1, before[-1], self.embed)[1])
+            before.append(self._read_chunk(frames, before[-1])[1])
+        del before[-1]
         if self.backward_lstm is None:
-            return [(*state, *zeros) for state in before[:-1]]
-        for frames, state in zip(reversed(chunks), before[-2::-1], strict=True):
-            lengths = torch.tensor([frames.shape[1]], device=frames.device)
-            observed = self.output.observe(frames)
-            hidden, _ = self.lstm.run(observed[:, :-1], lengths - 1, state, self.embed)
-            after.append(self._future_of(hidden, observed, lengths - 1, (*state, *after[-1]))[1])
-        return [(*state, *future) for state, future in zip(before[:-1], after[-2::-1], strict=True)]
+            return [(*state, *zeros) for state in before]
+        states: list[RecurrentState] = []
+        after = zeros
+        for state, frames in zip(reversed(before), reversed(chunks), strict=True):
+            states.append((*state, *after))
+            hidden, _ = self._read_chunk(frames, state)
+            both = torch.cat([hidden, self.embed(self.output.observe(frames[:, 1:]))], dim=-1)
+            _, after = self.backward_lstm.run(both.flip(1), steps_of(frames), after)
+        return states[::-1]
 
     def step(
         self,
@@ -136,20 +138,21 @@ class SRNN(FrameModel):
         latents = drawn_from.sample(latent_temperature) if noise is None else drawn_from.at(noise, latent_temperature)
         return self._predict(latents, hidden, frame), LatentState(hidden, cell, latents)
 
-    def _future_of(
-        self, hidden: Tensor, frames: Tensor, lengths: Tensor, future_state: RecurrentState | None
-    ) -> tuple[Tensor, State]:
-        """a_t, and the state of LSTM_b before the frames.
+    def _read_chunk(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        """d_t of a chunk, and the state after it."""
+        return self.lstm.run(self.output.observe(frames[:, :-1]), steps_of(frames), state, self.embed)
 
-        Args:
-            hidden: d_t, [B, S, H].
-            frames: x_t, [B, S + 1, F].
-            lengths: number of steps of each sequence, [B].
-            future_state: of a chunk, see `future_states`.
-        """
-        both = torch.cat([hidden, self.embed(frames[:, 1:])], dim=-1)
+    def _future_of(
+        self, hidden: Tensor, embedded: Tensor, lengths: Tensor, future_state: RecurrentState | None
+    ) -> Tensor:
+        """a_t, [B, S, size], from d_t [B, S, H] and embed(x_{t+1}) [B, S, E]; `lengths` are the steps, [B]."""
+        both = torch.cat([hidden, embedded], dim=-1)
         if self.backward_lstm is None:
             return both
+        backwards = reverse(both, lengths)
+        if future_state is None:
+            return reverse(self.backward_lstm.read(backwards), lengths)
+        return reverse(self.backward_lstm.run(backwards, lengths, State(*future_state[2:]))[0], lengths)
 
     def _latent_chain(self, hidden: Tensor, future: Tensor | None, latents: Tensor, noise: Tensor) -> Latents:
         """Draw z_t step by step, from the posterior, or from the prior if `future` is None.

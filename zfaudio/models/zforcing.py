@@ -28,6 +28,7 @@ from zfaudio.models.base import (
     latent_terms,
     reverse,
     scored_steps,
+    steps_of,
     zero_unscored,
 )
 from zfaudio.models.frame_likelihoods import FrameDistribution
@@ -118,21 +119,21 @@ class ZForcing(FrameModel):
 
     def read_future(self, frames: Tensor, lengths: Tensor, future_state: RecurrentState | None = None) -> Tensor:
         """b_t for each step, [batch, time - 1, hidden]; see `FrameModel.read_future`."""
-        if future_state is not None:
-            return self._run_backward(frames, lengths, State(*future_state))[0]
-        # LSTM_b runs from the end of each sequence to its start.
-        return reverse(self.backward_lstm.read(reverse(frames[:, 1:], lengths - 1), self.embed), lengths - 1)
+        backwards = reverse(frames[:, 1:], lengths - 1)  # LSTM_b runs from the end of each sequence to its start
+        if future_state is None:
+            return reverse(self.backward_lstm.read(backwards, self.embed), lengths - 1)
+        future, _ = self.backward_lstm.run(backwards, lengths - 1, State(*future_state), self.embed)
+        return reverse(future, lengths - 1)
 
     def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
         """The state of LSTM_b after each chunk; see `FrameModel.future_states`."""
-        state: State = self.initial_state(1)
+        state = self.initial_state(1)
         states: list[RecurrentState] = []
         for frames in reversed(chunks):
             states.append(state)
-            lengths = torch.tensor([frames.shape[1]], device=frames.device)
-            _, state = self._run_backward(self.output.observe(frames), lengths, state)
+            backwards = self.output.observe(frames[:, 1:]).flip(1)
+            _, state = self.backward_lstm.run(backwards, steps_of(frames), state, self.embed)
         return states[::-1]
-
 
     def step(
         self,
@@ -154,12 +155,6 @@ class ZForcing(FrameModel):
         if not isinstance(self.decoder_cell, LatentLSTMCell):
             return super().stepper()
         return latent_stepper(self.embed, self.prior, self.posterior, self.decoder_cell, packed(self.output))
-
-    def _run_backward(self, frames: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-        """b_t of each step of a chunk, and the state of LSTM_b before it, from the state after it."""
-        backwards = reverse(frames[:, 1:], lengths - 1)
-        hidden, state = self.backward_lstm.run(backwards, lengths - 1, state, self.embed)
-        return reverse(hidden, lengths - 1), state
 
     def _hidden_without_past(self, frames: Tensor, latents: Tensor) -> Tensor:
         """h_t of a decoder whose state is zero before every frame: x_t [B, S, F], z_t [B, S, Z] -> [B, S, H]."""
