@@ -44,8 +44,8 @@ def small_run(shards: str, model__name: str = "zforcing", **options: object) -> 
     return config
 
 
-def run_here(config: RunConfig, exp: Path, resume: bool = False) -> Training:
-    training = Training(config, exp, resume)
+def run_here(config: RunConfig, exp: Path, resume: bool = False, **options: bool) -> Training:
+    training = Training(config, exp, resume, **options)
     training.run()
     return training
 

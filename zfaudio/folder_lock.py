@@ -30,8 +30,7 @@ def locked_folder(folder: Path, what: str) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        lock.acquire(timeout=0)
+        lock = FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout:
         raise UserError(f"{folder}: in use by {holder(folder)}; wait until it ends, or choose another folder") from None
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -40,12 +39,12 @@ def locked_folder(folder: Path, what: str) -> Iterator[None]:
         print(f"warning: {folder}: cannot be locked ({error}); start nothing else in it", file=sys.stderr)
         yield
         return
-    try:
-        write_text(folder / HOLDER, f"{what}, process {os.getpid()} on {socket.gethostname()}\n")
-        yield
-    finally:
-        (folder / HOLDER).unlink(missing_ok=True)
-        lock.release()
+    with lock:
+        try:
+            write_text(folder / HOLDER, f"{what}, process {os.getpid()} on {socket.gethostname()}\n")
+            yield
+        finally:
+            (folder / HOLDER).unlink(missing_ok=True)
 
 
 def holder(folder: Path) -> str:

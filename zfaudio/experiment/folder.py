@@ -7,7 +7,14 @@ from typing import Any
 from zfaudio.command import command_line
 from zfaudio.config import RunConfig
 from zfaudio.errors import UserError
-from zfaudio.experiment.checkpoint_record import CONFIG, delete_run, find_step, read_record, write_record
+from zfaudio.experiment.checkpoint_record import (
+    CONFIG,
+    delete_run,
+    delete_superseded,
+    find_step,
+    read_record,
+    write_record,
+)
 from zfaudio.experiment.checkpoint_search import adopt_checkpoints, find_checkpoint, holds_checkpoints
 from zfaudio.experiment.config_file import read_config, write_config
 from zfaudio.files import explain_write_error
@@ -80,11 +87,16 @@ def begin_experiment(exp: Path, config: RunConfig, resume: bool) -> None:
 def prepare_to_resume(exp: Path) -> str:
     """Make sure that an experiment has a record of its checkpoints; returns a line to tell the user, or nothing.
 
-    If the best checkpoint is gone, the next validation makes a new one.
+    Checkpoints that a killed run had no time to delete are deleted. If the best checkpoint is gone, the next validation
+    makes a new one.
     """
     adopt_checkpoints(exp)
     record = read_record(exp)
-    if record is None or record.best is None or find_step(exp, record.run, record.best) is not None:
+    if record is None:
+        return ""
+    find_checkpoint(exp / "last")  # before anything is deleted, see that it is there
+    if record.best is None or find_step(exp, record.run, record.best) is not None:
+        delete_superseded(exp, record)
         return ""
     write_record(exp, dataclasses.replace(record, best=None))
     return f"warning: {exp}: the best checkpoint, of step {record.best}, is gone; the next validation makes a new one"
