@@ -15,6 +15,7 @@ from zfaudio.corpus.audio import check_audio
 from zfaudio.corpus.kaldi import Reject, Utterance
 from zfaudio.corpus.parallel import check_recordings
 from zfaudio.corpus.pauses import cut_at_fixed_length
+from zfaudio.corpus.search import find_files, suffix_of
 from zfaudio.corpus.splits import split_in_order, write_splits
 from zfaudio.errors import UserError
 
@@ -78,13 +79,13 @@ def find_recordings(corpus: Path, layout: str) -> list[Path]:
     Raises:
         UserError: there is no such folder, or no recording of the layout in it.
     """
-    if not corpus.is_dir():
-        raise UserError(f"{corpus}: no such folder")
-    files = [path for path in corpus.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    files = find_files(corpus)
     for name in SUFFIXES if layout == "auto" else (layout,):
-        found = [path for path in files if path.suffix.lower() == SUFFIXES[name]]
+        found = [file for file in files.audio if suffix_of(file) == SUFFIXES[name]]
         if found:
-            return sorted(found, key=lambda path: natural_key(path.relative_to(corpus).as_posix()))
+            for line in files.describe_rest():
+                print(line)
+            return [corpus / file for file in sorted(found, key=natural_key)]
     raise UserError(f"{corpus}: no {' or '.join(SUFFIXES[n] for n in SUFFIXES if layout in ('auto', n))} files in it")
 
 

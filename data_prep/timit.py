@@ -16,6 +16,7 @@ from zfaudio.command import run_command
 from zfaudio.corpus.audio import check_audio
 from zfaudio.corpus.kaldi import Reject, Utterance
 from zfaudio.corpus.parallel import check_recordings
+from zfaudio.corpus.search import FoundFiles, walk
 from zfaudio.corpus.splits import write_splits
 from zfaudio.errors import UserError
 
@@ -117,7 +118,8 @@ def find_sentences(root: Path) -> list[Sentence]:
     sentences: dict[str, Sentence] = {}
     for part in ("TRAIN", "TEST"):
         folder = find_child(root, part)
-        speakers = sorted({path.parent for path in folder.rglob("*") if path.is_file()}) if folder else []
+        files = walk(folder, FoundFiles()) if folder else []
+        speakers = sorted({(folder / file).parent for file in files}) if folder else []
         for speaker in speakers:
             for sentence in sentences_of_speaker(part, speaker):
                 sentences.setdefault(sentence.id, sentence)

@@ -68,3 +68,16 @@ def test_folder_without_recordings_is_named(tmp_path: Path) -> None:
         blizzard(str(tmp_path), str(tmp_path / "out"))
     with pytest.raises(UserError, match=r"no .mp3 files"):
         blizzard(str(tmp_path), str(tmp_path / "out"), layout="unsegmented")
+
+
+def test_hidden_folders_are_skipped_and_links_followed(tmp_path: Path) -> None:
+    record(tmp_path / "in" / "book" / "chapter_1.mp3", 10.0)
+    record(tmp_path / "in" / ".Trash-1000" / "chapter_2.mp3", 10.0)
+    record(tmp_path / "elsewhere" / "chapter_3.mp3", 10.0)
+    (tmp_path / "in" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "book" / "up").symlink_to(tmp_path / "in")
+    record(tmp_path / "in" / "book" / "line\nbreak.mp3", 1.0)
+    blizzard(str(tmp_path / "in"), str(tmp_path / "out"))
+    found = [utterance for split in SPLITS for utterance in read_data_dir(tmp_path / "out" / split)]
+    assert {Path(u.recording).stem for u in found} == {"chapter_1", "chapter_3"}
+    assert "line break in the file's name" in (tmp_path / "out" / "rejects.txt").read_text()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from speech import speech, write_corpus
@@ -125,6 +126,23 @@ def test_demo_in_one_go(tmp_path: Path) -> None:
     finished = run("demo", *options, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert_complete(tmp_path / "exp")
+
+
+def test_folders_of_the_corpus_are_the_splits_and_a_channel_is_chosen(tmp_path: Path) -> None:
+    for path in write_corpus(tmp_path / "in", speakers=6, recordings=1):
+        part = {"0": "eval", "1": "dev"}.get(path.stem[3], "train")
+        (tmp_path / "corpus" / part).mkdir(parents=True, exist_ok=True)
+        samples, rate = soundfile.read(path, dtype="int16")
+        soundfile.write(tmp_path / "corpus" / part / path.name, np.stack([samples, -samples], axis=1), rate)
+    options = ("--corpus", tmp_path / "corpus", "--data", tmp_path / "data", "--exp", tmp_path / "exp")
+    parts = ("--train", "train", "--valid", "dev", "--test", "eval", "--channel", 1, "--allow-pipes")
+    finished = run("custom", *options, *parts, "--stop-stage", 1, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "cancel" not in finished.stdout
+    splits = json.loads((tmp_path / "data/shards/manifest.json").read_text())["splits"]
+    assert {name: split["utterances"] for name, split in splits.items()} == {"train": 4, "valid": 1, "test": 1}
+    finished = run("custom", *options, *parts, "--stage", 1, "--stop-stage", 1, cwd=tmp_path)
+    assert "already finished" in finished.stdout, finished.stderr
 
 
 # Mistakes

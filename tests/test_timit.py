@@ -186,3 +186,15 @@ def test_dask_that_is_not_installed_is_named(corpus: Path, tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match=r"zfaudio\[cluster\]"):
         timit(str(corpus), str(tmp_path / "out"), dask="tcp://127.0.0.1:1")
+
+
+def test_copies_in_hidden_folders_are_no_speakers(corpus: Path, tmp_path: Path) -> None:
+    timit(str(corpus), str(tmp_path / "out"))
+    speaker = corpus / "TIMIT" / "TRAIN" / "DR1" / "FABC0"
+    (speaker / ".ipynb_checkpoints").mkdir()
+    for path in speaker.glob("SX*"):
+        (speaker / ".ipynb_checkpoints" / path.name).write_bytes(path.read_bytes())
+    (speaker.parent / "MGHI1").rename(tmp_path / "elsewhere")
+    (speaker.parent / "MGHI1").symlink_to(tmp_path / "elsewhere")
+    timit(str(corpus), str(tmp_path / "again"))
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")

@@ -1,7 +1,7 @@
 # Shared by the run.sh of all recipes: options, stages and error messages.
 #
-# A run.sh sets `here` (its folder), extra_options and extra_help (for the options that only it has) and the defaults of
-# these options. Then it sources this file, which parses the command line.
+# A run.sh sets `here` (its folder), extra_options, extra_switches (options without a value) and extra_help (for the
+# options that only it has) and the defaults of these options. Then it sources this file, which parses the command line.
 
 repo=$(cd "$here/../.." && pwd)
 
@@ -75,6 +75,7 @@ resume_option() { # resume_option EXP OPTIONS: prints --resume if training was s
 
 stage=0 stop_stage=5 corpus='' data=$here/data exp=$here/exp conf=$here/conf/default.yaml nj=$(nproc)
 options=" stage stop_stage corpus data exp conf nj ${extra_options-} "
+switches=" ${extra_switches-} "
 command_line=$(quoted "recipes/$(basename "$here")/run.sh" "$@")
 training_options=()
 while (($#)); do
@@ -84,6 +85,11 @@ while (($#)); do
         --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
     esac
     name=${1#--} name=${name//-/_}
+    if [[ $1 == --* && $switches == *" $name "* ]]; then
+        printf -v "$name" %s true
+        shift
+        continue
+    fi
     [[ $1 == --* && $options == *" $name "* ]] || die "no option $1; --help lists the options"
     (($# > 1)) || die "$1 needs a value"
     printf -v "$name" %s "$2"

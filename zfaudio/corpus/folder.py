@@ -11,7 +11,7 @@ from zfaudio.config import SHORTEST_SECONDS, FolderConfig
 from zfaudio.corpus.audio import duration, open_audio, read_blocks
 from zfaudio.corpus.converters import ffmpeg_command
 from zfaudio.corpus.kaldi import Reject, Utterance
-from zfaudio.corpus.parallel import check_recordings, path_problem
+from zfaudio.corpus.parallel import check_recordings
 from zfaudio.corpus.pauses import Pieces, cut_at_fixed_length, cut_at_pauses, measure_energy
 from zfaudio.corpus.search import FOREIGN_SUFFIXES, HEADERLESS_SUFFIXES, FoundFiles, find_files, suffix_of
 from zfaudio.corpus.splits import SPLITS, named_parts, split_at_random, split_in_order
@@ -76,8 +76,7 @@ def prepare_folder(
         raise UserError(f"{folder}: no audio files in it" + (f" that can be read; {': '.join(least)}" if least else ""))
     speakers = find_speakers(files, config.speaker_pattern, folder.name)
     ids = utterance_ids(files, speakers)
-    reasons |= {file: reason for file in files if (reason := path_problem(str(folder / file)))}
-    paths = {str(folder / file): file for file in files if file not in reasons}
+    paths = {str(folder / file): file for file in files}
     inspect = partial(inspect_recording, config=config, decode=decode)
     recordings, rejected = check_recordings(inspect, list(paths), nj, dask, strict)
     reasons |= {paths[path]: reason for path, reason in rejected.items()}

@@ -52,6 +52,9 @@ def check_recordings(
 
 def result_or_reason(check: Callable[[str], Result], path: str) -> tuple[Result | None, str]:
     """Return what `check` returns, or None and the reason if it rejects the recording."""
+    problem = path_problem(path)
+    if problem is not None:
+        return None, problem
     try:
         return check(path), ""
     except RejectedRecording as rejection:
