@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import os
 
 import pytest
 import yaml
@@ -174,6 +175,81 @@ def test_a_setting_that_the_model_does_not_have_is_named(tmp_path):
         read_settings(path)
 
 
+BOMB = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
+    f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
+)
+MERGE_BOMB = "a0: &a0 {k: 1}\n" + "".join(
+    f"a{i}: &a{i} {{<<: [{','.join([f'*a{i - 1}'] * 10)}]}}\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "more than 10000 values"),
+        (MERGE_BOMB, "more than 10000 values"),
+        ("train: &t [*t]", "more than 10000 values"),
+        ("[" * 100_000, "recursion"),
+        ("train: {seed: 2001-01-01}", "a value of type timestamp"),
+        ("train: !!python/name:os.system {}", "a value of type python/name:os.system"),
+        ("train: {seed: !!int x}", "not YAML"),
+        ("train: {seed: " + "9" * 5000 + "}", "not YAML"),
+        ("train: 1\n---\ntrain: 2", "not YAML"),
+        ("? [1]\n: 2", "not YAML"),
+        ("3: {a: 1}", "not a configuration"),
+        ("x: {}", "no section x"),
+        ("format_version: [1]", "format_version is '[1]', not a version"),
+        ("format_version: 0", "format_version is '0', not a version"),
+        ("base: [1]", "base is '[1]', not the path of a file"),
+        ("model: {name: [1]}", "model.name is '[1]'; it must be a text"),
+        ("#" * 1_000_001, "larger than 1000000 bytes"),
+    ],
+)
+def test_hostile_yaml_is_refused_at_once(tmp_path, text, message):
+    (tmp_path / "row.yaml").write_text(text)
+    with pytest.raises(UserError) as raised:
+        read_settings(tmp_path / "row.yaml")
+    assert str(raised.value).startswith(f"{tmp_path / 'row.yaml'}: ")
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_pipe_or_folder_is_no_configuration(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(UserError, match=rf"{name}\.yaml: not a file"):
+            read_settings(tmp_path / f"{name}.yaml")
+
+
+def test_the_configuration_of_a_checkpoint_opens_no_other_file(tmp_path):
+    write_config(RunConfig(), tmp_path / "other.yaml")
+    (tmp_path / "config.yaml").write_text("base: other.yaml")
+    assert read_settings(tmp_path / "config.yaml")["train"]["seed"] == 0
+    with pytest.raises(UserError, match=r"config\.yaml: not a configuration that a run wrote: it has a base"):
+        read_config(tmp_path / "config.yaml")
+
+
+def test_any_value_of_a_configuration_may_be_of_another_type(tmp_path):
+    path = tmp_path / "config.yaml"
+    write_config(RunConfig(), path)
+    good = yaml.safe_load(path.read_text())
+    others = [None, -1, 2**70, float("nan"), "text", [], {}, True, [[1]], {"name": "x"}]
+    for section, settings in good.items():
+        for name in settings if isinstance(settings, dict) else [None]:
+            for value in others:
+                changed = {**good, section: value if name is None else {**settings, name: value}}
+                path.write_text(yaml.safe_dump(changed))
+                try:
+                    read_config(path)
+                except UserError as error:
+                    message = str(error)
+                else:
+                    message = f"{path}: "
+                assert message.startswith(f"{path}: ")
+                assert "\n" not in message
+
+
 # The command line of training
 
 
@@ -200,6 +276,19 @@ def test_options_win_over_files_and_later_files_over_earlier_ones(tmp_path):
 def test_a_model_on_the_command_line_keeps_those_settings_of_a_file_that_it_has(tmp_path):
     (tmp_path / "file.yaml").write_text("model: {hidden_size: 5, latent_size: 3}")
     assert options_of("--config", str(tmp_path / "file.yaml"), "--model.name=rnn") == RNNConfig(hidden_size=5)
+
+
+def test_a_file_may_say_that_the_gradient_is_not_clipped(tmp_path):
+    (tmp_path / "file.yaml").write_text("train: {clip_norm: .inf}")
+    settings = []
+
+    @functools.wraps(train)
+    def catch(data, model, objective, train, **others):
+        settings.append(train)
+
+    command, words = with_model_settings(catch, ["--config", str(tmp_path / "file.yaml")])
+    run_command(command, words, prog="zfaudio train")
+    assert settings[0].clip_norm == float("inf")
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,8 @@ def read_settings(path: Path, above: tuple[Path, ...] = (), may_have_base: bool 
         raise UserError(f"{path}: not a configuration that a run wrote: it has a base, {base[:40]!r}")
     if not all(isinstance(section, dict) for section in content.values()):
         raise UserError(f"{path}: not a configuration; it holds sections such as model, train and data")
-    if type(content.get("model", {}).get("name", "")) is not str:
-        raise UserError(f"{path}: model.name is {str(content['model']['name'])[:40]!r}; it must be a text")
+    if "name" in content.get("model", {}):
+        check_model_name(content["model"]["name"], path)
     own = of_this_version(content)
     settings = own if base is None else overlay(read_settings(path.parent / base, (*above, path.resolve())), own)
     check_settings(settings, str(path))
@@ -127,7 +127,7 @@ def check_values(root: yaml.Node | None) -> None:
         node, count = waiting.pop(), count + 1
         if count > MOST_VALUES:
             raise ValueError(f"more than {MOST_VALUES} values")
-        kind = node.tag.rpartition(":")[2] if node is not None else "null"
+        kind = node.tag.removeprefix("tag:yaml.org,2002:") if node is not None else "null"
         if kind not in KINDS_OF_VALUES:
             raise ValueError(f"a value of type {kind}")
         if isinstance(node, yaml.MappingNode):
@@ -167,6 +167,16 @@ def model_name(settings: Settings) -> str:
 def model_settings(name: str) -> set[str]:
     """The settings that a model has."""
     return {field.name for field in fields(find_model(name).config_class)}
+
+
+def check_model_name(name: Any, path: Path) -> None:
+    """Raises UserError that names the file if there is no such model."""
+    if type(name) is not str:
+        raise UserError(f"{path}: model.name is {str(name)[:40]!r}; it must be a text")
+    try:
+        find_model(name)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def check_settings(settings: Settings, source: str) -> None:
