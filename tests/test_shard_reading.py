@@ -59,7 +59,7 @@ def same(a: FramedUtterance, b: FramedUtterance) -> bool:
 def test_utterances_come_back_as_they_were_written(tmp_path):
     names = ["plain", "dots.in.name", "dots.in", "a.npy", "größe-Ω", "__meta__", "__a__/b", "UPPER", "x" * 300]
     written = [framed(name, 3 + i, 10, seed=i) for i, name in enumerate(names)]
-    found = list(read_shard(str(tmp_path), write(tmp_path, written)))
+    found = list(read_shard(str(tmp_path), write(tmp_path, written), 10))
     assert len(found) == len(written)
     assert all(map(same, found, written))
     assert {utterance.frames.dtype for utterance in found} == {np.dtype(np.int16)}
@@ -139,14 +139,14 @@ def test_arrays_of_objects_are_not_unpickled(tmp_path):
     with webdataset.TarWriter(str(tmp_path / "train-000000.tar"), encoder=False) as writer:
         writer.write({"__key__": "a", "json": b'{"utterance": "a"}', "npy": stream.getvalue()})
     with pytest.raises(UserError, match="damaged"):
-        list(read_shard(str(tmp_path), Shard("train-000000.tar", "", 1, 1)))
+        list(read_shard(str(tmp_path), Shard("train-000000.tar", "", 1, 1), 20))
 
 
 @pytest.mark.parametrize("array", [np.zeros((3, 20), np.int32), np.zeros(60, np.int16), np.zeros((3, 2, 10), np.int16)])
 def test_arrays_that_are_no_int16_frames_are_refused(tmp_path, array):
     utterance = replace(framed("a", 3, 20), frames=array)
     with pytest.raises(UserError, match="does not hold int16 frames"):
-        list(read_shard(str(tmp_path), write(tmp_path, [utterance])))
+        list(read_shard(str(tmp_path), write(tmp_path, [utterance]), 20))
 
 
 def test_several_threads_read_at_once(tmp_path):

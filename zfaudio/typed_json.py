@@ -1,5 +1,6 @@
 """Dataclasses as JSON files, with every field checked when a file is read back."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -10,6 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from zfaudio.errors import UserError
 from zfaudio.files import write_text
+from zfaudio.text import printable
 
 Content = TypeVar("Content")
 
@@ -42,21 +44,58 @@ def read_json(
         UserError: the file is missing, is not JSON, has a newer format version, or a field in it is missing, unknown
             or of another type; the message names the field.
     """
+    what = f"a result of this version of {command}"
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(fields, dict):
-            raise ValueError("not a JSON object")
-        version = _parse(int, fields.get("format_version", 1), "format_version")
-        if version > newest:
-            raise UserError(
-                f"{path}: format_version is {version}, but this zfaudio reads versions up to {newest}; update zfaudio"
-            )
-        upgrade(fields, version)
-        parsed: Content = _parse(kind, {**fields, "format_version": newest}, "")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a result of this version of {command} ({error}); {remedy}") from None
+        raise UserError(f"{path}: not {what} ({error}); {remedy}") from None
+    return parse_json(kind, text, path, what, newest, upgrade, remedy)
+
+
+def parse_json(
+    kind: type[Content],
+    text: str,
+    path: str | Path,
+    what: str,
+    newest: int,
+    upgrade: Callable[[dict[str, Any], int], None] = lambda fields, version: None,
+    remedy: str = "make it again",
+) -> Content:
+    """Parse the text of a file that `write_json` wrote.
+
+    Args:
+        kind: the dataclass, as in `read_json`. A ValueError that its `__post_init__` raises counts as a wrong field.
+        text: what the file holds.
+        path: the file or its address, for error messages.
+        what: what the file should be, for error messages.
+        newest: the newest format version that this zfaudio knows. A file that does not say has version 1.
+        upgrade: changes the fields of a file of an older version into those of the newest.
+        remedy: what to do about a file that cannot be read, for error messages.
+
+    Raises:
+        UserError: as in `read_json`.
+    """
+    try:
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError("not a JSON object")
+        version = _parse(int, fields.get("format_version", 1), "format_version")
+        if version < 1:
+            raise ValueError(f"field format_version is {_shortened(version)}, not 1 or more")
+        if version > newest:
+            raise UserError(
+                f"{path}: format_version is {_shortened(version)}, but this zfaudio reads versions up to {newest}; "
+                "update zfaudio"
+            )
+        try:
+            upgrade(fields, version)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise ValueError(f"cannot be read as format version {version}: {error!r}") from None
+        parsed: Content = _parse(kind, {**fields, "format_version": newest}, "")
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not {what} ({printable(str(error))}); {remedy}") from None
     return parsed
 
 
@@ -80,7 +119,8 @@ def _parse(kind: Any, value: Any, name: str) -> Any:
     if origin is dict and isinstance(value, dict):
         return {key: _parse(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        with contextlib.suppress(OverflowError):  # an integer beyond the range of floats
+            return float(value)
     if kind in (str, bool, int) and type(value) is kind:
         return value
     wanted = kind.__name__ if isinstance(kind, type) else str(kind)
@@ -107,7 +147,11 @@ def parse_dataclass(kind: Any, fields: dict[str, Any], name: str = "") -> Any:
     for key in fields:
         if key not in hints:
             raise ValueError(f"field {prefix}{key} is unknown")
-    return kind(**{key: _parse(hints[key], value, prefix + key) for key, value in fields.items()})
+    values = {key: _parse(hints[key], value, prefix + key) for key, value in fields.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"field {prefix}{error}") from None
 
 
 @functools.cache

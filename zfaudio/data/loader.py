@@ -84,6 +84,7 @@ class TrainingStream:
             "score_first_frame": config.score_first_frame,
             "shuffle_utterances": config.shuffle_utterances,
             "train_frames": split.frames,
+            "shards": manifest.identity("train"),
         }
         self._state = self._segments.initial_state()
         self._batches: Iterator[tuple[SegmentArrays, dict[str, Any]]] | None = None
@@ -115,12 +116,16 @@ class TrainingStream:
         """Continue exactly with the batch that follows a state from `state_dict`.
 
         Raises:
-            UserError: the state is from a stream with other settings.
+            UserError: the state is from a stream with other settings or shards, or is damaged.
         """
+        settings = state.get("settings")
+        if not isinstance(settings, dict):
+            raise UserError("cannot resume: the state of the training data has no settings")
         for name, value in self._settings.items():
-            stopped = state.get("settings", {}).get(name)
-            if stopped != value:
-                raise UserError(f"cannot resume: {name} was {stopped} in the stopped run and is {value} now")
+            # States of version 0.1.0 do not say which shards they are of.
+            if settings.get(name) != value and (name, name in settings) != ("shards", False):
+                raise UserError(f"cannot resume: {name} was {settings.get(name)} in the stopped run and is {value} now")
+        self._segments.check_state(state)
         self._state = copy.deepcopy({"next": state["next"], "lanes": state["lanes"]})
         self._batches = None
 
@@ -151,7 +156,7 @@ def whole_utterances(
         world: number of processes, among which the utterances are shared out.
 
     Raises:
-        UserError: there is no such split, or a shard is damaged.
+        UserError: there is no such split, it has nothing to score, or a shard is damaged.
     """
     writer = FrameWriter(manifest, config)
     for utterances in utterances_of_batches(location, manifest, split, writer, frames_per_batch, rank, world):
@@ -168,8 +173,7 @@ def utterances_of_batches(
     world: int = 1,
 ) -> Iterator[list[FramedUtterance]]:
     """Yield the utterances of each batch of `whole_utterances`, the longest first."""
-    utterances = read_shards(location, manifest.split(split).shards)
-    scorable = (utterance for utterance in utterances if writer.length(utterance) >= 2)
+    scorable = scorable_utterances(location, manifest, split, writer)
     own = itertools.islice(scorable, rank, None, world)
     for group in group_by_frames(own, writer, SORTED_BATCHES * frames_per_batch):
         group.sort(key=writer.length, reverse=True)
@@ -177,6 +181,44 @@ def utterances_of_batches(
             size = max(1, frames_per_batch // writer.length(group[0]))
             yield group[:size]
             del group[:size]
+
+
+def scorable_utterances(
+    location: str | Path, manifest: Manifest, split: str, writer: FrameWriter, least: int = 1
+) -> Iterator[FramedUtterance]:
+    """Yield the utterances of a split that have a frame to score. Raises UserError if there are fewer than `least`."""
+    count = 0
+    for utterance in read_shards(location, manifest.split(split).shards, manifest.frame_size):
+        if writer.length(utterance) >= 2:
+            count += 1
+            yield utterance
+    if count < least:
+        frames = 2 - writer.leading_zeros
+        raise UserError(
+            f"{location}: {count} {split} utterances have a frame to score (they need at least {frames} frames of "
+            f"{manifest.frame_size} samples), but {least} are needed; make shards with more or longer {split} "
+            f"recordings{'' if writer.leading_zeros else ', or set data.score_first_frame true'}"
+        )
+
+
+def check_scorable(config: DataConfig, manifest: Manifest, world: int = 1) -> None:
+    """See that training and validation have something to score, before the first step.
+
+    It reads only until it has found enough, which usually is the first utterance of each part.
+
+    Args:
+        config: the data to train on.
+        manifest: manifest of its shards.
+        world: number of processes, each of which needs an utterance to train on.
+
+    Raises:
+        UserError: there is too little to score, or a shard is damaged.
+    """
+    writer = FrameWriter(manifest, config)
+    for split, least in (("train", world), ("valid", 1)):
+        if split == "train" or split in manifest.splits:
+            for _ in itertools.islice(scorable_utterances(config.shards, manifest, split, writer, least), least):
+                pass
 
 
 def group_by_frames(

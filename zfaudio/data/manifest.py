@@ -1,17 +1,32 @@
-"""Read and check the manifest of a folder of shards, and open the folder's files, on disk or at a URL."""
+"""The manifest of a folder of shards: what the shards hold, and how they were made."""
 
-import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from zfaudio.data.storage import join_location, open_file
 from zfaudio.errors import UserError
+from zfaudio.typed_json import parse_json
 
 FORMAT_VERSION = 1
+
+# A file that declares more than these is damaged. The model's memory grows with the first, figures' with the second.
+LARGEST_FRAME_SIZE = 1 << 16
+HIGHEST_SAMPLE_RATE = 10_000_000
+
+FULL_SCALE = 32768  # largest 16-bit sample
+SMALLEST_DEVIATION = 1e-6  # that of one sample of 1 among 10**12 of 0
+
+# Bytes of manifest.json; a shard takes some 200.
+LARGEST_MANIFEST = 1 << 28
+
+# The manifest is the first file that a command reads: nothing is lost if it gives up on a dead server soon.
+RETRY_MANIFEST = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -23,6 +38,14 @@ class Shard:
     utterances: int
     frames: int
 
+    def __post_init__(self) -> None:
+        # The name is appended to the folder's address, so it must not lead out of the folder.
+        if not re.fullmatch(r"[\w.-]+\.tar", self.name):
+            raise ValueError(f"name is {self.name!r}, not the name of a shard")
+        if not re.fullmatch(r"([0-9a-f]{64})?", self.sha256):
+            raise ValueError(f"sha256 is {self.sha256!r}, not a SHA-256")
+        _require_counts(self, "utterances", "frames")
+
 
 @dataclass(frozen=True)
 class SplitManifest:
@@ -33,6 +56,13 @@ class SplitManifest:
     frames: int
     dropped_samples: int  # samples after the last whole frame of each utterance
     speakers: int
+
+    def __post_init__(self) -> None:
+        _require_counts(self, "utterances", "frames", "dropped_samples", "speakers")
+        for name in ("utterances", "frames"):
+            total = sum(getattr(shard, name) for shard in self.shards)
+            if getattr(self, name) != total:
+                raise ValueError(f"{name} is {getattr(self, name)}, but the shards have {total}")
 
 
 @dataclass(frozen=True)
@@ -47,6 +77,23 @@ class Manifest:
     splits: dict[str, SplitManifest] = field(default_factory=dict)  # by name, without empty splits
     fingerprint: str = ""  # hash of the settings and recordings that the shards were made from
 
+    def __post_init__(self) -> None:
+        for name, largest in (("frame_size", LARGEST_FRAME_SIZE), ("sample_rate", HIGHEST_SAMPLE_RATE)):
+            if not 1 <= getattr(self, name) <= largest:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and at most {largest}")
+        if not abs(self.mean) <= FULL_SCALE:
+            raise ValueError(f"mean is {self.mean}; no 16-bit samples have such a mean")
+        if not SMALLEST_DEVIATION <= self.deviation <= FULL_SCALE:
+            raise ValueError(f"deviation is {self.deviation}; it must be positive and at most {FULL_SCALE}")
+        if not re.fullmatch("[0-9a-f]*", self.fingerprint):
+            raise ValueError(f"fingerprint is {self.fingerprint!r}, not a hash")
+        for name in self.splits:
+            if not re.fullmatch(r"[\w-]+", name):
+                raise ValueError(f"splits has a split {name!r}, which is no name")
+        names = [shard.name for split in self.splits.values() for shard in split.shards]
+        if len(names) > len(set(names)):
+            raise ValueError("splits list a shard twice")
+
     def split(self, name: str) -> SplitManifest:
         """Return the split with a name.
 
@@ -56,6 +103,12 @@ class Manifest:
         if name not in self.splits:
             raise UserError(f"the shards hold no split {name!r}; they hold {', '.join(self.splits) or 'none'}")
         return self.splits[name]
+
+    def identity(self, *splits: str) -> str:
+        """Return a hash of all that defines the batches of some splits: the samples, their order and their scale."""
+        scale = [self.frame_size, self.sample_rate, self.mean, self.deviation]
+        shards = [[asdict(shard) for shard in self.splits[name].shards] for name in splits]
+        return hashlib.sha256(json.dumps([scale, shards]).encode()).hexdigest()
 
     def to_json(self) -> str:
         """Return the text of manifest.json."""
@@ -70,74 +123,18 @@ class Manifest:
             path: where it was read from, for error messages.
 
         Raises:
-            UserError: the text is not a manifest, has another format version, or names files outside its folder.
+            UserError: the text is not a manifest, has a newer format version, or a field in it is missing, unknown, of
+                another type, or has a value that no shards have; the message names the field.
         """
-        try:
-            fields = json.loads(text)
-            if fields["format_version"] != FORMAT_VERSION:
-                raise UserError(
-                    f"{path}: the shards have format version {fields['format_version']}, but this zfaudio reads "
-                    f"version {FORMAT_VERSION}; make the shards again with `zfaudio shard`"
-                )
-            splits = {name: _split_from_dict(split) for name, split in fields.pop("splits").items()}
-            manifest = cls(**fields, splits=splits)
-            positive = manifest.frame_size > 0 and manifest.sample_rate > 0 and manifest.deviation > 0
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: not a manifest of shards ({error})") from None
-        if not positive:
-            raise UserError(f"{path}: frame_size, sample_rate and deviation must be positive")
-        return manifest
+        remedy = "copy it again or make the shards again with `zfaudio shard`"
+        return parse_json(cls, text, path, "a manifest of shards", FORMAT_VERSION, remedy=remedy)
 
 
-def _split_from_dict(fields: dict[str, Any]) -> SplitManifest:
-    shards = [Shard(**shard) for shard in fields.pop("shards")]
-    for shard in shards:
-        # The name is appended to the folder's address, so it must not lead out of the folder.
-        if not re.fullmatch(r"[\w.-]+\.tar", shard.name):
-            raise ValueError(f"{shard.name!r} is not the name of a shard")
-    return SplitManifest(shards=shards, **fields)
-
-
-@contextlib.contextmanager
-def open_file(location: str | Path, name: str) -> Iterator[IO[bytes]]:
-    """Open a file of a folder of shards for reading.
-
-    Args:
-        location: path of the folder, or an address that fsspec knows (http://, s3://, ...).
-        name: name of the file inside it.
-
-    Raises:
-        UserError: the file does not exist or cannot be opened.
-    """
-    import fsspec  # here, because making shards does not need it
-    from fsspec.implementations.local import LocalFileSystem
-
-    url = join_location(location, name)
-    try:
-        filesystem, path = fsspec.url_to_fs(url)
-        if isinstance(filesystem, LocalFileSystem):
-            # Through fsspec's wrapper of a local file, tarfile's many short reads take 1.5 times as long.
-            stream = open(path, "rb", buffering=1 << 20)  # noqa: SIM115
-        else:
-            # Over HTTP, read the file in one request from start to end: not every server can send parts of a file.
-            options = {"block_size": 0} if "http" in filesystem.protocol else {}
-            stream = filesystem.open(path, "rb", **options)
-    except FileNotFoundError as error:
-        # fsspec raises the same error if a server does not answer, but with the reason as its cause.
-        cause = error.__cause__
-        if cause is None or isinstance(cause, FileNotFoundError):
-            raise UserError(f"{url}: no such file; `zfaudio shard` makes shards") from None
-        raise UserError(f"{url}: cannot be opened ({cause})") from None
-    except Exception as error:
-        # The errors of file systems (unknown protocol, host or bucket, no permission) have no common class.
-        raise UserError(f"{url}: cannot be opened ({error})") from None
-    with stream:
-        yield stream
-
-
-def join_location(location: str | Path, name: str) -> str:
-    """Return the path or address of a file in a folder of shards."""
-    return f"{str(location).rstrip('/')}/{name}"
+def _require_counts(counts: object, *names: str) -> None:
+    """Raises ValueError that names the first of these fields that is below 0."""
+    for name in names:
+        if getattr(counts, name) < 0:
+            raise ValueError(f"{name} is {getattr(counts, name)}; it must be 0 or more")
 
 
 def read_manifest(location: str | Path) -> Manifest:
@@ -150,12 +147,43 @@ def read_manifest(location: str | Path) -> Manifest:
         UserError: there is no manifest, or it is not valid.
     """
     path = join_location(location, "manifest.json")
-    with open_file(location, "manifest.json") as stream:
+    with open_file(location, "manifest.json", RETRY_MANIFEST) as stream:
         try:
-            text = stream.read().decode()
+            content = stream.read(LARGEST_MANIFEST + 1)
+            if len(content) > LARGEST_MANIFEST:
+                raise ValueError("too large for a manifest")
+            text = content.decode()
+        except UserError:
+            raise
         except Exception as error:
             raise UserError(f"{path}: cannot be read ({error})") from None
     return Manifest.from_json(text, path)
+
+
+def check_same_data(location: str | Path, manifest: Manifest, stopped: Manifest) -> None:
+    """Compare the shards of a run that is to be resumed with those that it was stopped on.
+
+    Args:
+        location: path or address of the folder of shards.
+        manifest: their manifest.
+        stopped: the manifest of the run's shards when it was stopped.
+
+    Raises:
+        UserError: training or validation would not go on with the same samples on the same scale.
+    """
+    remedy = "resume with the shards of the stopped run, or start another experiment"
+    for name in ("frame_size", "sample_rate", "mean", "deviation"):
+        before, now = getattr(stopped, name), getattr(manifest, name)
+        if before != now:
+            raise UserError(f"{location}: {name} was {before} in the stopped run and is {now} now; {remedy}")
+    for split in ("train", "valid"):
+        before, now = (found.splits[split].shards if split in found.splits else [] for found in (stopped, manifest))
+        changed = sum(old != new for old, new in zip_longest(before, now))
+        if changed:
+            raise UserError(
+                f"{location}: {changed} of {max(len(before), len(now))} {split} shards are not those of the stopped "
+                f"run; {remedy}"
+            )
 
 
 def sha256(stream: IO[bytes]) -> str:

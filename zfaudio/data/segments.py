@@ -81,11 +81,31 @@ class TrainingSegments:
         self.rank = rank
         self.world = world
         self.writer = FrameWriter(manifest, config)
+        self.longest = manifest.split("train").frames + 1  # no sequence has more frames
         self.too_short: set[str] = set()  # ids of the recordings read so far that are too short to be scored
 
     def initial_state(self) -> dict[str, Any]:
         """Return the state before the first batch."""
         return {"next": [0, 0], "lanes": [None] * self.batch_size}
+
+    def check_state(self, state: dict[str, Any]) -> None:
+        """See that a state from a file is one that this stream can have come to. Raises UserError if not."""
+        next_position, lanes = state.get("next"), state.get("lanes")
+        walking = [lane for lane in lanes if lane is not None] if isinstance(lanes, list) else []
+        if (
+            not (_are_counts(next_position, 2) and isinstance(lanes, list) and len(lanes) == self.batch_size)
+            or not all(_are_counts(lane, 3) and self._can_reach(next_position, *lane) for lane in walking)
+            or len({tuple(lane[:2]) for lane in walking}) < len(walking)
+        ):
+            raise UserError("cannot resume: the position in the training data is damaged")
+
+    def _can_reach(self, next_position: Any, epoch: int, index: int, offset: int) -> bool:
+        """Whether a lane can be in this sequence when `next_position` is the next to read."""
+        steps, rest = divmod(offset, self.segment_frames)
+        # In each step since the lane took its sequence, every lane took at most one, and every epoch has at least one.
+        epochs = steps * self.batch_size + 1
+        before = [epoch, index] < next_position and next_position[0] - epoch <= epochs
+        return before and not rest and 0 < offset <= self.longest
 
     def batches(self, state: dict[str, Any]) -> Iterator[tuple[SegmentArrays, dict[str, Any]]]:
         """Yield the batches after `state` without end, each with the state after it."""
@@ -123,13 +143,19 @@ class TrainingSegments:
         lanes: list[Lane | None] = [None] * self.batch_size
         first_epoch, _ = min([next_position, *unfinished])
         sequences = self._sequences(first_epoch)
+        previous: Position | None = None
         for position, sequence in sequences:
             if position >= next_position:
+                if unfinished or (position != next_position and previous != (next_position[0], next_position[1] - 1)):
+                    break
                 return lanes, itertools.chain([(position, sequence)], sequences)
             if position in unfinished:
-                i, offset = unfinished[position]
+                i, offset = unfinished.pop(position)
+                if offset >= sequence.length - 1:
+                    break
                 lanes[i] = Lane(position, sequence, offset)
-        raise AssertionError("the stream of sequences has no end")
+            previous = position
+        raise UserError(f"{self.location}: cannot resume: the stopped run was at a position that these shards lack")
 
     def _sequences(self, epoch: int) -> Iterator[tuple[Position, FrameSequence]]:
         """Yield the sequences of this process with their positions without end, from the start of an epoch."""
@@ -174,7 +200,7 @@ class TrainingSegments:
 
     def _read(self, shards: Iterable[Shard]) -> Iterator[FramedUtterance]:
         """Yield the utterances that have a frame to score, and note the ids of the others."""
-        for utterance in read_shards(self.location, shards):
+        for utterance in read_shards(self.location, shards, self.manifest.frame_size):
             if self.writer.length(utterance) >= 2:
                 yield utterance
             else:
@@ -182,6 +208,11 @@ class TrainingSegments:
 
     def _noise_seed(self, utterance: FramedUtterance, epoch: int) -> int:
         return derive_seed(self.seed, epoch, utterance.id)
+
+
+def _are_counts(values: object, length: int) -> bool:
+    """Whether `values` is a list of `length` integers, none of which is negative."""
+    return isinstance(values, list) and len(values) == length and all(type(v) is int and v >= 0 for v in values)
 
 
 def separate_shards(shards: list[Shard], world: int) -> tuple[list[Shard], list[Shard]]:

@@ -1,19 +1,21 @@
-"""Read utterances from shards, on disk or at a URL."""
+"""Read utterances from shards, on disk or at a URL. What a shard holds is checked before it is used."""
 
 import json
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeGuard
 
 import numpy as np
-from webdataset.tariterators import group_by_keys, tar_file_iterator
+from webdataset.tariterators import group_by_keys
 
 from zfaudio.data.frames import Frames
-from zfaudio.data.manifest import Manifest, Shard, join_location, open_file, read_manifest
+from zfaudio.data.manifest import Manifest, Shard, read_manifest
 from zfaudio.data.shard_format import FramedUtterance
+from zfaudio.data.storage import join_location, open_file
 from zfaudio.errors import UserError
+from zfaudio.text import printable
 
 # The header that np.save writes before int16 frames. np.load would parse it with `ast`, which sometimes fails in Python
 # 3.11 if two threads do so at once (python/cpython issue 106905). Shards are read in threads.
@@ -21,13 +23,37 @@ NPY_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '<i2', 'fortran_order': False, 'shape': \((\d+), (\d+)\), \} *\n", re.DOTALL
 )
 
+# Bytes of a tar header with a long name, of an .npy header, and of the description of an utterance. More is damage.
+LARGEST_TAR_HEADER = 1 << 13
+LARGEST_NPY_HEADER = 1 << 10
+LARGEST_DESCRIPTION = 1 << 20
 
-def read_shard(location: str | Path, shard: Shard) -> Iterator[FramedUtterance]:
+LONGEST_RECORDING = 1e9  # seconds
+
+
+class ShardMember(tarfile.TarInfo):
+    """A file in a shard. It refuses what `write_shard` never writes, and what makes tarfile slow or greedy."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        # tarfile calls this for every header, and names it as the method for subclasses to override.
+        if self.size < 0 or self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a sparse file or a size below 0")
+        names = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+        if self.type in (*names, tarfile.SOLARIS_XHDTYPE) and self.size > LARGEST_TAR_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        if member.issparse():
+            raise tarfile.ReadError("a sparse file")
+        return member
+
+
+def read_shard(location: str | Path, shard: Shard, frame_size: int) -> Iterator[FramedUtterance]:
     """Read the utterances of one shard in order, as a stream.
 
     Args:
         location: path of the folder of shards, or an address that fsspec knows.
         shard: the shard's entry in the manifest.
+        frame_size: number of samples per frame, according to the manifest.
 
     Raises:
         UserError: the shard is missing, damaged or truncated, or does not hold what the manifest says.
@@ -35,15 +61,17 @@ def read_shard(location: str | Path, shard: Shard) -> Iterator[FramedUtterance]:
     url = join_location(location, shard.name)
     utterances = frames = 0
     with open_file(location, shard.name) as stream:
-        # Without skip_meta=None, webdataset ignores ids that begin with two underscores.
-        files = ({**file, "__url__": url} for file in tar_file_iterator(stream, skip_meta=None))
         try:
-            for sample in group_by_keys(files, keys=_split_name):
-                utterance = _decode(sample)
+            for sample in group_by_keys(_read_files(stream, url, shard, frame_size), keys=_split_name):
+                utterance = _decode(sample, frame_size)
                 utterances += 1
                 frames += len(utterance.frames)
+                if utterances > shard.utterances or frames > shard.frames:
+                    raise ValueError(f"more than {shard.utterances} utterances of {shard.frames} frames")
                 yield utterance
-        except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        except UserError:
+            raise
+        except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise _damaged(url, error.args[0] if error.args else error) from None
         except Exception as error:
             # The errors of network file systems for a broken connection have no common class.
@@ -53,10 +81,10 @@ def read_shard(location: str | Path, shard: Shard) -> Iterator[FramedUtterance]:
         raise _damaged(url, f"{utterances} utterances of {frames} frames, not {shard.utterances} of {shard.frames}")
 
 
-def read_shards(location: str | Path, shards: Iterable[Shard]) -> Iterator[FramedUtterance]:
+def read_shards(location: str | Path, shards: Iterable[Shard], frame_size: int) -> Iterator[FramedUtterance]:
     """Read the utterances of several shards, one shard after another. Raises what `read_shard` raises."""
     for shard in shards:
-        yield from read_shard(location, shard)
+        yield from read_shard(location, shard, frame_size)
 
 
 def read_utterances(location: str | Path, split: str, manifest: Manifest | None = None) -> Iterator[FramedUtterance]:
@@ -71,7 +99,7 @@ def read_utterances(location: str | Path, split: str, manifest: Manifest | None 
         UserError: there is no such split, or a shard is missing or damaged.
     """
     manifest = read_manifest(location) if manifest is None else manifest
-    yield from read_shards(location, manifest.split(split).shards)
+    yield from read_shards(location, manifest.split(split).shards, manifest.frame_size)
 
 
 def _split_name(name: str) -> tuple[str, str]:
@@ -80,25 +108,66 @@ def _split_name(name: str) -> tuple[str, str]:
     return key, suffix
 
 
-def _decode(sample: dict[str, Any]) -> FramedUtterance:
-    description = json.loads(sample["json"])
-    return FramedUtterance(
-        id=description["utterance"],
-        speaker=description["speaker"],
-        start=description["start"],
-        samples=description["samples"],
-        frames=_decode_frames(sample["npy"]),
+def _read_files(stream: IO[bytes], url: str, shard: Shard, frame_size: int) -> Iterator[dict[str, Any]]:
+    """Yield the .json and .npy files of a shard as webdataset's tar_file_iterator does, which would also decompress."""
+    largest = {
+        ".json": LARGEST_DESCRIPTION,
+        ".npy": LARGEST_NPY_HEADER + shard.frames * frame_size * np.dtype(np.int16).itemsize,
+    }
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=ShardMember) as tar:
+        while (member := tar.next()) is not None:
+            tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every member
+            suffix = member.name[member.name.rfind(".") :].lower()
+            if not member.isreg() or suffix not in largest:
+                continue
+            if member.size > largest[suffix]:
+                raise ValueError(f"{member.name} has {member.size} bytes, more than the manifest allows")
+            content = tar.extractfile(member)
+            if content is not None:
+                yield {"fname": member.name, "data": content.read(), "__url__": url}
+
+
+def _decode(sample: dict[str, Any], frame_size: int) -> FramedUtterance:
+    key = sample["__key__"]
+    for suffix in ("json", "npy"):
+        if suffix not in sample:
+            raise ValueError(f"{key} has no .{suffix} file")
+    frames = _decode_frames(sample["npy"], frame_size)
+    description: Any = json.loads(sample["json"])
+    if not isinstance(description, dict):
+        raise ValueError(f"the description of {key} is not a JSON object")
+    utterance, speaker, start, samples = (
+        description.get(name) for name in ("utterance", "speaker", "start", "samples")
     )
+    if not (_is_text(utterance) and _is_text(speaker)):
+        raise ValueError(f"the utterance or speaker of {key} is not text")
+    if not isinstance(start, int | float) or not 0 <= start < LONGEST_RECORDING:
+        raise ValueError(f"the start of {key} is not a time")
+    if not isinstance(samples, int) or isinstance(samples, bool) or not 0 <= samples - frames.size < frame_size:
+        raise ValueError(f"the samples of {key} do not make {len(frames)} frames of {frame_size}")
+    return FramedUtterance(utterance, speaker, float(start), samples, frames)
 
 
-def _decode_frames(content: bytes) -> Frames:
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether a value is a string that a file in UTF-8 can hold. JSON can escape characters that are none."""
+    return isinstance(value, str) and value.encode(errors="ignore").decode() == value
+
+
+def _decode_frames(content: bytes, frame_size: int) -> Frames:
     """Return the array of an .npy file, which must be int16 [frames, frame_size]."""
     header = NPY_HEADER.match(content)
     if header is None:
         raise ValueError("an .npy file does not hold int16 frames")
-    frames = np.frombuffer(content, "<i2", offset=header.end())
-    return frames.reshape(int(header[1]), int(header[2])).astype(np.int16)
+    frames, width = int(header[1]), int(header[2])
+    if width != frame_size:
+        raise ValueError(f"an .npy file holds frames of {width} samples, not {frame_size}")
+    samples = np.frombuffer(content, "<i2", offset=header.end())
+    if samples.size != frames * width:
+        raise ValueError(f"an .npy file holds {samples.size} samples, not {frames} frames of {width}")
+    return samples.reshape(frames, frame_size).astype(np.int16)
 
 
 def _damaged(url: str, problem: object) -> UserError:
-    return UserError(f"{url}: damaged ({problem}); copy it again or make the shards again with `zfaudio shard`")
+    return UserError(
+        f"{url}: damaged ({printable(str(problem))}); copy it again or make the shards again with `zfaudio shard`"
+    )

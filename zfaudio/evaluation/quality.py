@@ -206,7 +206,7 @@ def real_pieces(location: str, manifest: Manifest, split: str, piece: int, wante
     pieces: list[np.ndarray] = []
     shards = manifest.split(split).shards
     for index in rng.permutation(len(shards)):
-        for utterance in read_shard(location, shards[index]):
+        for utterance in read_shard(location, shards[index], manifest.frame_size):
             waveform = from_frames(utterance.frames)
             pieces += [waveform[start : start + piece] for start in range(0, len(waveform), piece)]
         if total_samples(pieces) >= POOL_FACTOR * wanted:
