@@ -203,6 +203,8 @@ def test_what_a_run_did_not_write_survives_and_disturbs_nothing(shards, trained,
     shutil.copytree(checkpoints / "step-00000004", checkpoints / "step-00000004 backup")
     shutil.copytree(trained / "checkpoints" / "step-00000011", checkpoints / "step-00000011")  # of another run
     (checkpoints / "elsewhere").symlink_to(tmp_path)
+    (checkpoints / ".partial").mkdir()
+    (checkpoints / ".partial" / "notes.txt").write_text("mine")
     (checkpoints / "broken").mkdir()
     (checkpoints / "broken" / "checkpoint.json").write_text("{")
     ours = tree(checkpoints / "step-00000004")
@@ -288,26 +290,35 @@ def killed_after(calls: int) -> Iterator[None]:
             yield
 
 
-def test_killed_between_any_two_writes_of_a_save_nothing_is_lost(shards, tmp_path):
-    config = small_run(shards, train__max_steps=3, train__save_every=1, train__validate_every=1)
-    run_here(config, tmp_path / "whole")
-    exp, kills = tmp_path / "exp", 0
+def test_killed_between_any_two_writes_nothing_is_lost_or_left_behind(shards, tmp_path):
+    config = small_run(shards, train__max_steps=2, train__save_every=1, train__validate_every=1)
+    whole = run_here(config, tmp_path / "whole").exp
     for calls in itertools.count():
-        resume, finished = holds_checkpoints(exp), False
+        exp, killed = tmp_path / str(calls), True
         with killed_after(calls):
-            run_here(config, exp, resume=resume)
-            finished = True
-        if finished:
+            run_here(config, exp)
+            killed = False
+        if not killed:
             break
-        kills += 1
         if holds_checkpoints(exp):
             best, last = load_checkpoint(exp), load_checkpoint(exp / "last")
-            scores = {row["step"]: float(row["nats_per_frame"]) for row in log_rows(exp) if row["split"] == "valid"}
-            known = {int(step): score for step, score in scores.items() if int(step) <= last.step}
+            scores = {int(row["step"]): float(row["nats_per_frame"]) for row in validations(exp)}
+            known = {step: score for step, score in scores.items() if step <= last.step}
             assert best.step == max(known, key=lambda step: known[step])
             for checkpoint in (best, last):
                 assert load_training_state(checkpoint.path)["best"] == max(known.values())
-    assert kills > 20
-    assert_same_weights(exp, tmp_path / "whole")
-    assert step_of(exp, "best") == step_of(tmp_path / "whole", "best")
-    assert steps_there(exp) == {step_of(exp, "best"), 3}
+        run_here(config, exp, resume=holds_checkpoints(exp))
+        assert_same_weights(exp, whole)
+        assert [step_of(exp, role) for role in ("best", "last")] == [step_of(whole, role) for role in ("best", "last")]
+        assert names_below(exp) == names_below(whole)
+    assert calls > 30
+
+
+def validations(exp: Path) -> list[dict[str, str]]:
+    return [row for row in log_rows(exp) if row["split"] == "valid"]
+
+
+def names_below(exp: Path) -> set[str]:
+    """The files and folders of an experiment, without those of TensorBoard and files that are half written."""
+    paths = {str(path.relative_to(exp)) for path in exp.rglob("*")}
+    return {path for path in paths if not path.startswith("tensorboard") and "/." not in f"/{path}"}

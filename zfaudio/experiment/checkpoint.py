@@ -4,6 +4,7 @@ Scoring and generation need model.safetensors, config.yaml and manifest.json (of
 """
 
 import os
+import warnings
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from zfaudio.experiment.checkpoint_record import (
     WEIGHTS,
     CheckpointLabel,
     CheckpointRecord,
-    delete_checkpoint,
+    delete_files,
     delete_superseded,
     free_folder,
     new_run,
@@ -91,7 +92,8 @@ def save_checkpoint(
     record = read_record(exp)
     run = record.run if record is not None else new_run()
     try:
-        partial, final = partial_folder(exp), free_folder(exp, run, step)
+        final = free_folder(exp, run, step)
+        partial = partial_folder(exp / "checkpoints")
     except OSError as error:
         raise UserError(f"{exp / 'checkpoints'}: cannot be written ({error.strerror})") from None
     try:
@@ -105,7 +107,9 @@ def save_checkpoint(
         partial.rename(final)
     except (OSError, SafetensorError, RuntimeError, UserError) as error:
         # safetensors and torch raise exceptions of their own when the disk is full.
-        delete_checkpoint(partial)
+        delete_files(partial)
+        with suppress(OSError):
+            partial.rmdir()
         raise UserError(f"{final}: cannot be written ({first_line(error)}); is the disk full?") from None
     previous_best = record.best if record is not None else None
     record = CheckpointRecord(run=run, last=step, best=step if is_best else previous_best)
@@ -224,7 +228,9 @@ def load_training_state(checkpoint: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("compressed, which could unpack to any size")
-        training = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an error says enough of a damaged file
+            training = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(training, dict):
             raise ValueError(f"holds {type(training).__name__}, not dict")
         return training

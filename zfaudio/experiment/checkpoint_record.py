@@ -10,7 +10,7 @@ drop or turn into folders.
 import itertools
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,8 @@ FORMAT_VERSION = 1
 RECORD = "checkpoints.json"
 LABEL = "checkpoint.json"
 WEIGHTS, CONFIG, MANIFEST, TRAINING = "model.safetensors", "config.yaml", "manifest.json", "training.pt"
+
+PARTIAL = ".partial"  # folder of a checkpoint that is being written or deleted
 
 # In the order in which they are deleted: what identifies a checkpoint goes last.
 FILES = (WEIGHTS, TRAINING, CONFIG, MANIFEST, LABEL)
@@ -132,12 +134,16 @@ def checkpoint_folders(exp: Path) -> list[Path]:
 # Writing and deleting
 
 
-def partial_folder(exp: Path) -> Path:
-    """An empty folder in which to write a checkpoint before it gets its name."""
-    partial = exp / "checkpoints" / ".partial"
-    partial.mkdir(parents=True, exist_ok=True)
-    delete_files(partial)
-    return partial
+def partial_folder(checkpoints: Path) -> Path:
+    """An empty folder in EXP/checkpoints for a checkpoint that is being written or deleted."""
+    usual = checkpoints / PARTIAL
+    numbered = (usual.with_name(f"{PARTIAL}-{number}") for number in itertools.count(2))
+    for path in itertools.chain([usual], numbered):
+        path.mkdir(parents=True, exist_ok=True)
+        delete_files(path)
+        if not any(path.iterdir()):
+            return path
+    raise AssertionError("there is always another name")
 
 
 def free_folder(exp: Path, run: str, step: int) -> Path:
@@ -159,9 +165,9 @@ def was_written_here(path: Path, label: CheckpointLabel) -> bool:
     return label.folder == path.name and not path.is_symlink()
 
 
-def delete_files(path: Path) -> None:
-    """Delete the files of a checkpoint, also those half written. Other files in its folder stay."""
-    for name in FILES:
+def delete_files(path: Path, names: Sequence[str] = FILES) -> None:
+    """Delete files of a checkpoint, also those half written. Other files in its folder stay."""
+    for name in names:
         for half_written in path.glob(f".part-*-{name}"):
             half_written.unlink()
         (path / name).unlink(missing_ok=True)
@@ -169,9 +175,16 @@ def delete_files(path: Path) -> None:
 
 def delete_checkpoint(path: Path) -> None:
     """Delete the files of a checkpoint, and its folder unless it holds other files."""
-    delete_files(path)
-    if not any(path.iterdir()):
-        path.rmdir()
+    delete_files(path, FILES[:-1])
+    if any(entry.name != LABEL for entry in path.iterdir()):
+        delete_files(path)
+        return
+    # The folder goes in one step. A kill would otherwise leave one that nothing says whose it is.
+    partial = partial_folder(path.parent)
+    path.rename(partial)
+    delete_files(partial)
+    with suppress(OSError):  # on a network, the file system may not be done yet
+        partial.rmdir()
 
 
 def delete_superseded(exp: Path, record: CheckpointRecord) -> None:
@@ -179,7 +192,8 @@ def delete_superseded(exp: Path, record: CheckpointRecord) -> None:
     for path, label in list(own_checkpoints(exp, record.run)):
         needed = label.kept or label.step in (record.best, record.last)
         if not needed and was_written_here(path, label):
-            delete_checkpoint(path)
+            with suppress(OSError):  # such as a folder that its owner has made read-only, to keep it
+                delete_checkpoint(path)
 
 
 def delete_run(exp: Path) -> None:

@@ -190,7 +190,7 @@ def _adopt(exp: Path, checkpoint: Path, run: str) -> int:
         if path.resolve() == checkpoint or (_step_or_none(path) == step and (path / TRAINING).is_file()):
             write_json(path / LABEL, label)
             return step
-    partial, copy = partial_folder(exp), free_folder(exp, run, step)
+    partial, copy = partial_folder(exp / "checkpoints"), free_folder(exp, run, step)
     for name in FILES:
         if (checkpoint / name).is_file():
             shutil.copy2(checkpoint / name, partial / name)
