@@ -19,6 +19,7 @@ from zfaudio.corpus.kaldi import (
     write_data_dir,
     write_rejects,
 )
+from zfaudio.corpus.splice import Sound, Source
 from zfaudio.errors import UserError
 
 RATE = 16000
@@ -313,14 +314,14 @@ def test_parts_and_wholes_are_loaded_as_mono_at_the_rate(data_dir: Path, tmp_pat
 
 def test_many_parts_open_their_recording_once(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
-    original = soundfile.SoundFile
+    original = Source.open
 
-    def counting(source: object) -> soundfile.SoundFile:
+    def counting(source: Source) -> Sound:
         opened.append(source)
         return original(source)
 
     utterances = read_data_dir(data_dir)
-    monkeypatch.setattr("zfaudio.corpus.audio.soundfile.SoundFile", counting)
+    monkeypatch.setattr(Source, "open", counting)
     loaded = list(load_utterances(utterances, RATE))
     assert len(opened) == 2
     for utterance, waveform in loaded:

@@ -16,7 +16,7 @@ from speech import speech
 from zfaudio.corpus import converters
 from zfaudio.corpus.audio import RejectedRecording, check_audio, open_audio, read_audio, read_samples
 from zfaudio.corpus.mp3 import parse_frame
-from zfaudio.corpus.splice import InSequence, SplicedFile
+from zfaudio.corpus.splice import Sound, SplicedFile
 
 RATE = 16000
 
@@ -220,7 +220,8 @@ def test_ogg_without_its_last_page_is_truncated(tmp_path: Path, name: str) -> No
 )
 def test_encodings_that_cannot_be_sought_in_are_decoded_in_sequence(tmp_path: Path, name: str, subtype: str) -> None:
     record(tmp_path / "a.bin", format=name, subtype=subtype)
-    with InSequence(str(tmp_path / "a.bin")) as sound:
+    with Sound(str(tmp_path / "a.bin")) as sound:
+        sound.in_sequence = True
         expected = np.rint(sound.read(sound.frames) * 32768).clip(-32768, 32767)
     read, rate = read_audio(tmp_path / "a.bin")
     assert rate == RATE

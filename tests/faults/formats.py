@@ -29,6 +29,10 @@ AUDIO = (
     ("mp3", ".mp3", {"format": "MP3"}),
     ("sphere", ".sph", {"format": "NIST", "subtype": "PCM_16"}),
     ("aiff", ".aiff", {"format": "AIFF", "subtype": "PCM_16"}),
+    ("au", ".au", {"format": "AU", "subtype": "PCM_16"}),
+    ("w64", ".w64", {"format": "W64", "subtype": "PCM_16"}),
+    ("caf", ".caf", {"format": "CAF", "subtype": "ALAC_16"}),
+    ("gsm", ".wav", {"format": "WAV", "subtype": "GSM610"}),
 )
 
 
@@ -52,7 +56,7 @@ def make_formats(folder: Path) -> list[Format]:
     formats = []
     for name, suffix, options in AUDIO:
         path = folder / f"{name}{suffix}"
-        soundfile.write(path, speech(16000), 16000, **options)
+        soundfile.write(path, speech(16000) / 32768, 16000, **options)
         formats.append(Format(name, path, "", read_recording))
 
     shards = Path(make_shards(folder / "shards", frames=40, frame_size=20))

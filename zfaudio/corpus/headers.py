@@ -13,7 +13,7 @@ from typing import BinaryIO
 import soundfile
 
 from zfaudio.corpus.rejection import RejectedRecording
-from zfaudio.corpus.splice import FileKey, InSequence, Piece, Source
+from zfaudio.corpus.splice import FileKey, Piece, Sound, Source
 
 # A program that writes to a pipe does not know the length yet, and declares 2^31 or 2^32 bytes less a header.
 UNKNOWN_SIZE = 0x7FFF0000
@@ -112,7 +112,7 @@ def find_sample_data(source: Source) -> SampleData | None:
     offset, long_size = layout.first, None
     header = layout.id_bytes + struct.calcsize(layout.size)
     for _ in range(MOST_CHUNKS):
-        content = source.read_at(offset, header)
+        content = source.read_at(offset, header) if offset < end else b""
         if len(content) < header:
             return None
         (size,) = struct.unpack(layout.size, content[layout.id_bytes :])
@@ -148,7 +148,7 @@ def _find_voc_data(source: Source, offset: int, end: int) -> SampleData | None:
     if skipped is None:
         return None
     start, size = offset + 4 + skipped, int.from_bytes(block[1:], "little") - skipped
-    return SampleData(start, size, end - start, (offset + 1, "<I", 0))
+    return SampleData(start, size, max(0, end - start), (offset + 1, "<I", 0))
 
 
 def _sample_data(
@@ -208,7 +208,7 @@ def ogg_is_truncated(source: Source) -> bool:
     return len(page) < 27 + page[26] + sum(segments)
 
 
-def declared_frames(source: Source, sound: soundfile.SoundFile) -> int:
+def declared_frames(source: Source, sound: Sound) -> int:
     """Return the number of samples of each channel.
 
     libsndfile counts the bytes behind the samples of some formats as samples too.
@@ -252,7 +252,9 @@ def with_flac_length(source: Source) -> Sequence[Piece]:
         RejectedRecording: it cannot be decoded.
     """
     start = source.read_at(0, 1 << 16).find(b"fLaC")
-    count = _count_file(source.key) if source.key else count_in_sequence(source.open(in_sequence=True))
+    if start < 0:  # behind a long tag
+        raise RejectedRecording("its header declares no length")
+    count = _count_file(source.key) if source.key else count_in_sequence(source.open())
     # STREAMINFO comes first. Bytes 10 to 17 hold the rate, the channels, the bits and, in 36 bits, the samples.
     field = start + 8 + 10
     bits = int.from_bytes(source.read_at(field, 8), "big")
@@ -262,10 +264,10 @@ def with_flac_length(source: Source) -> Sequence[Piece]:
 
 @lru_cache(maxsize=1024)
 def _count_file(key: FileKey) -> int:
-    return count_in_sequence(InSequence(os.fsencode(key.path)))
+    return count_in_sequence(Sound(os.fsencode(key.path)))
 
 
-def count_in_sequence(sound: soundfile.SoundFile) -> int:
+def count_in_sequence(sound: Sound) -> int:
     """Count the samples of each channel by decoding to the end, and close the file.
 
     Raises:
@@ -273,6 +275,7 @@ def count_in_sequence(sound: soundfile.SoundFile) -> int:
     """
     block = 1 << 16
     count = 0
+    sound.in_sequence = True
     try:
         with sound:
             while True:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zfaudio.corpus import converters, headers, mp3
 from zfaudio.corpus.rejection import RejectedRecording
 from zfaudio.corpus.search import FOREIGN_SUFFIXES, HEADERLESS_SUFFIXES, looks_foreign, suffix_of
-from zfaudio.corpus.splice import FileKey, Source, SplicedFile
+from zfaudio.corpus.splice import FileKey, Sound, Source, SplicedFile
 
 # Encodings that libsndfile decodes to integers. Samples of all other encodings are scaled and rounded here.
 INTEGER_SUBTYPES = frozenset(
@@ -27,6 +27,9 @@ INTEGER_SUBTYPES = frozenset(
 SEQUENTIAL_SUBTYPES = frozenset({"DWVW_12", "DWVW_16", "DWVW_24", "DWVW_N"})
 
 BLOCK_SECONDS = 30
+
+# Samples of all channels that are decoded at once.
+BLOCK_SAMPLES = 1 << 19
 
 # Samples to decode and discard before an excerpt of an MP3 file: 16 MP3 frames.
 MP3_PREROLL = 16 * 1152
@@ -50,7 +53,7 @@ OPEN_ERRORS = (soundfile.LibsndfileError, OSError, TypeError, ValueError, Runtim
 class Part:
     """A part of a recording that is decoded by itself."""
 
-    open: Callable[[], soundfile.SoundFile]
+    open: Callable[[], Sound]
     frames: int
 
 
@@ -64,7 +67,7 @@ class AudioFile:
         format, subtype: libsndfile's names of the container and the encoding.
     """
 
-    def __init__(self, source: Source, sound: soundfile.SoundFile, parts: Sequence[Part]) -> None:
+    def __init__(self, source: Source, sound: Sound, parts: Sequence[Part]) -> None:
         self.samplerate: int = sound.samplerate
         self.channels: int = sound.channels
         self.format: str = sound.format
@@ -72,7 +75,7 @@ class AudioFile:
         self._source = source
         self._parts = parts
         self._starts = list(accumulate((part.frames for part in parts), initial=0))
-        self._open: tuple[int, soundfile.SoundFile] | None = (0, sound)
+        self._open: tuple[int, Sound] | None = (0, sound)
         self.frames: int = self._starts[-1]
 
     def read(self, start: int, stop: int) -> NDArray[np.int16]:
@@ -157,7 +160,7 @@ def open_source(source: Source) -> AudioFile:
         raise
 
 
-def check_opened(source: Source, sound: soundfile.SoundFile) -> AudioFile:
+def check_opened(source: Source, sound: Sound) -> AudioFile:
     """Check what libsndfile has opened, and open it in another way if its length or its encoding asks for that."""
     if sound.format == "RAW":  # guessed from the suffix alone
         raise RejectedRecording(HEADERLESS)
@@ -191,47 +194,42 @@ def check_opened(source: Source, sound: soundfile.SoundFile) -> AudioFile:
     return AudioFile(source, sound, [Part(partial(source.open, pieces), frames)])
 
 
-def open_mpeg(source: Source, stream: mp3.Mp3Stream, sound: soundfile.SoundFile | None) -> AudioFile:
+def open_mpeg(source: Source, stream: mp3.Mp3Stream, sound: Sound | None) -> AudioFile:
     """Open a recording in MP3 or MP2. If `sound` is given, libsndfile has opened it as it is."""
     if sound is not None and stream.as_it_is:
-        parts, first = [Part(source.open, headers.declared_frames(source, sound))], sound
+        openers: list[Callable[[], Sound]] = [source.open]
     else:
         if sound is not None:
             sound.close()
-        parts, first = [], None
-        for part in stream.parts:
-            opener = partial(source.open, part.pieces(stream.layer))
-            try:
-                opened = opener()
-            except OPEN_ERRORS as error:
-                raise RejectedRecording(f"not readable as audio: {headers.libsndfile_words(error)}") from None
-            if first is None:
-                first = opened
-            if opened.channels != first.channels:
+        openers = [partial(source.open, part.pieces(stream.layer)) for part in stream.parts]
+        sound = open_part(openers[0])
+    parts = [Part(openers[0], headers.declared_frames(source, sound))]
+    for opener in openers[1:]:
+        with open_part(opener) as following:
+            if following.channels != sound.channels:
                 raise RejectedRecording("its number of channels changes within the file")
-            parts.append(Part(opener, headers.declared_frames(source, opened)))
-            if opened is not first:
-                opened.close()
-        assert first is not None
+            parts.append(Part(opener, headers.declared_frames(source, following)))
     counted = sum(part.frames for part in stream.parts) * {1: 384, 2: 1152, 3: 0}[stream.layer]
     if sum(part.frames for part in parts) < counted - MP3_PREROLL:
         raise RejectedRecording("its length cannot be told (variable bit rate in a format without tags)")
     if not any(part.frames for part in parts):
         raise RejectedRecording("no samples")
-    return AudioFile(source, first, parts)
+    return AudioFile(source, sound, parts)
+
+
+def open_part(opener: Callable[[], Sound]) -> Sound:
+    """Open a part of a recording. Raises RejectedRecording."""
+    try:
+        return opener()
+    except OPEN_ERRORS as error:
+        raise RejectedRecording(f"not readable as audio: {headers.libsndfile_words(error)}") from None
 
 
 def decoded_in_memory(source: Source, frames: int) -> Source:
     """Decode what cannot be sought in from start to end, and return it as a WAV file in memory."""
-    samples = []
-    count = 0
-    with source.open(in_sequence=True) as sound:
-        while count < frames:
-            wanted = min(BLOCK_SECONDS * sound.samplerate, frames - count)
-            samples.append(decode(sound, count, count + wanted))
-            count += wanted
+    with source.open() as sound:
         wav = io.BytesIO()
-        soundfile.write(wav, np.concatenate(samples), sound.samplerate, subtype="PCM_16", format="WAV")
+        soundfile.write(wav, decode(sound, 0, frames), sound.samplerate, subtype="PCM_16", format="WAV")
     return Source(wav, opened=source.opened)
 
 
@@ -289,18 +287,19 @@ def unreadable_reason(source: Source, suffix: str, error: str) -> str:
 @lru_cache(maxsize=1024)
 def scale_of_file(key: FileKey) -> str | None:
     """Return what `scale_problem` says of a file."""
-    return scale_problem(soundfile.SoundFile(os.fsencode(key.path)))
+    return scale_problem(Sound(os.fsencode(key.path)))
 
 
-def scale_problem(sound: soundfile.SoundFile) -> str | None:
+def scale_problem(sound: Sound) -> str | None:
     """Return the reason for a rejection if floating-point samples hold integers instead of values from -1 to 1.
 
     All of the file is read, because a quiet part of it does not show what full scale is. The file is closed.
     """
     loudest, whole_numbers = 0.0, True
+    sound.in_sequence = True
     with sound:
         while True:
-            block = sound.read(BLOCK_SECONDS * sound.samplerate, dtype="float32", always_2d=True)
+            block = sound.read(BLOCK_SAMPLES // sound.channels + 1, dtype="float32", always_2d=True)
             if not len(block):
                 break
             finite = block[np.isfinite(block)]
@@ -311,23 +310,36 @@ def scale_problem(sound: soundfile.SoundFile) -> str | None:
     return None
 
 
-def decode(sound: soundfile.SoundFile, start: int, stop: int) -> NDArray[np.int16]:
+def decode(sound: Sound, start: int, stop: int) -> NDArray[np.int16]:
     """Decode samples start..stop of an open file. For the rest see `read_samples`."""
-    integer = sound.subtype in INTEGER_SUBTYPES
     # An MP3 frame needs data of the frames before it. After a seek these are missing, so the first samples are wrong
-    # and have to be discarded. (soundfile seeks after every read.)
+    # and have to be discarded.
     preroll = min(start, MP3_PREROLL) if sound.format == "MP3" else 0
+    blocks = []
+    position = start - preroll
     try:
+        sound.in_sequence = False
         if sound.seekable() and (preroll or sound.tell() != start):
-            sound.seek(start - preroll)
-        samples: NDArray[Any] = sound.read(
-            preroll + stop - start, dtype="int16" if integer else "float32", always_2d=True
-        )
+            sound.seek(position)
+        sound.in_sequence = True
+        # A damaged header may declare far more samples than there are, so no memory is taken for all of them at once.
+        while position < stop:
+            count = min(BLOCK_SAMPLES // sound.channels + 1, stop - position)
+            block = decode_block(sound, count)[max(0, start - position) :]
+            position += count
+            blocks.append(block)
+            if sum(map(len, blocks)) < position - start:
+                found = start + sum(map(len, blocks))
+                raise RejectedRecording(f"truncated: {found} samples, its header declares {sound.frames}")
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise RejectedRecording(f"cannot be decoded: {headers.libsndfile_words(error)}") from None
-    samples = samples[preroll:]
-    if len(samples) < stop - start:
-        raise RejectedRecording(f"truncated: {start + len(samples)} samples, its header declares {sound.frames}")
+    return blocks[0] if len(blocks) == 1 else np.concatenate([np.empty((0, sound.channels), np.int16), *blocks])
+
+
+def decode_block(sound: Sound, count: int) -> NDArray[np.int16]:
+    """Decode the next samples of an open file, fewer than `count` only at its end."""
+    integer = sound.subtype in INTEGER_SUBTYPES
+    samples: NDArray[Any] = sound.read(count, dtype="int16" if integer else "float32", always_2d=True)
     if integer:
         return samples
     if not np.isfinite(samples).all():

@@ -22,15 +22,17 @@ class FileKey(NamedTuple):
     modified: int  # in nanoseconds
 
 
-class InSequence(soundfile.SoundFile):  # type: ignore[misc]
-    """Decodes from start to end without seeking, which soundfile otherwise does after each read.
+class Sound(soundfile.SoundFile):  # type: ignore[misc]
+    """A file of libsndfile that can be read without seeking, which soundfile otherwise does after each read.
 
-    Not every encoding can be sought in, and in a FLAC file without a length no seek is reliable.
+    Not every encoding can be sought in, and a seek loses what the decoder knows of the samples before.
     """
 
+    in_sequence = False
+
     def seekable(self) -> bool:
-        """Keep soundfile from seeking."""
-        return False
+        """Return whether soundfile may seek."""
+        return not self.in_sequence and bool(super().seekable())
 
 
 class SplicedFile(io.RawIOBase):
@@ -120,20 +122,15 @@ class Source:
         self.file.seek(offset)
         return self.file.read(count)
 
-    def open(self, pieces: Sequence[Piece] | None = None, in_sequence: bool = False) -> soundfile.SoundFile:
-        """Open it with libsndfile.
-
-        Args:
-            pieces: what to put together instead of the whole file.
-            in_sequence: decode without seeking.
+    def open(self, pieces: Sequence[Piece] | None = None) -> Sound:
+        """Open it, or what is put together from pieces of it, with libsndfile.
 
         Raises:
             soundfile.LibsndfileError, OSError, TypeError or ValueError: it cannot be opened.
         """
-        kind = InSequence if in_sequence else soundfile.SoundFile
         if pieces is not None:
-            return kind(SplicedFile(self.file, pieces))
+            return Sound(SplicedFile(self.file, pieces))
         if self.path is not None:
-            return kind(os.fsencode(self.path))
+            return Sound(os.fsencode(self.path))
         self.file.seek(0)
-        return kind(self.file)
+        return Sound(self.file)
