@@ -122,8 +122,11 @@ class TrainingStream:
         if not isinstance(settings, dict):
             raise UserError("cannot resume: the state of the training data has no settings")
         for name, value in self._settings.items():
-            # States of version 0.1.0 do not say which shards they are of.
-            if settings.get(name) != value and (name, name in settings) != ("shards", False):
+            if name == "shards":
+                # States of version 0.1.0 do not say which shards they are of.
+                if settings.get(name, value) != value:
+                    raise UserError("cannot resume: the shards are not those of the stopped run")
+            elif settings.get(name) != value:
                 raise UserError(f"cannot resume: {name} was {settings.get(name)} in the stopped run and is {value} now")
         self._segments.check_state(state)
         self._state = copy.deepcopy({"next": state["next"], "lanes": state["lanes"]})

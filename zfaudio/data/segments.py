@@ -24,6 +24,9 @@ Position = tuple[int, int]  # epoch, and index of a sequence in the epoch's orde
 # Shards with at least this fraction of the frames of the largest shard count as equally large.
 SIMILAR_SIZE = 0.9
 
+# A state is taken for damaged if no stream of fewer lanes could have come to it. Reading it would take for ever.
+MOST_LANES = 1024
+
 
 @dataclass
 class Lane:
@@ -103,7 +106,8 @@ class TrainingSegments:
         """Whether a lane can be in this sequence when `next_position` is the next to read."""
         steps, rest = divmod(offset, self.segment_frames)
         # In each step since the lane took its sequence, every lane took at most one, and every epoch has at least one.
-        epochs = steps * self.batch_size + 1
+        # The run may have had more lanes then.
+        epochs = steps * max(self.batch_size, MOST_LANES) + 1
         before = [epoch, index] < next_position and next_position[0] - epoch <= epochs
         return before and not rest and 0 < offset <= self.longest
 

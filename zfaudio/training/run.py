@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from zfaudio.config import RunConfig
-from zfaudio.data.loader import TrainingStream
-from zfaudio.data.manifest import check_shards, read_manifest
+from zfaudio.data.loader import TrainingStream, check_scorable
+from zfaudio.data.manifest import check_same_data, check_shards, read_manifest
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.evaluation.collapse import collapse_warning, has_collapsed
@@ -75,6 +75,7 @@ class Training:
         changes = check_experiment(exp, config, resume, overwrite, allow_changes)
         if Path(config.data.shards).is_dir():  # over a network the check would cost as much as an epoch
             check_shards(config.data.shards, self.manifest)
+        check_scorable(config.data, self.manifest, self.accelerator.num_processes)
 
         torch.manual_seed(config.train.seed)
         quantizer = Quantizer(self.manifest.mean, self.manifest.deviation)
@@ -228,8 +229,10 @@ class Training:
         """Continue from the last checkpoint; returns lines that say where this is not exactly the stopped run."""
         warning = prepare_to_resume(self.exp) if self.accelerator.is_main_process else ""
         self.accelerator.wait_for_everyone()
+        checkpoint = find_checkpoint(self.exp / "last")
+        check_same_data(self.config.data.shards, self.manifest, read_manifest(checkpoint))
         self.progress, self.state, notes = load_training(
-            find_checkpoint(self.exp / "last"),
+            checkpoint,
             self.model,
             self.optimizer,
             self.schedule,
