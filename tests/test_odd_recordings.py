@@ -17,6 +17,7 @@ from zfaudio.corpus import converters
 from zfaudio.corpus.audio import RejectedRecording, check_audio, open_audio, read_audio, read_samples
 from zfaudio.corpus.mp3 import parse_frame
 from zfaudio.corpus.splice import Sound, SplicedFile
+from zfaudio.generation.recordings import read_recording
 
 RATE = 16000
 
@@ -334,6 +335,12 @@ def test_floats_that_are_too_loud_are_still_clipped(tmp_path: Path) -> None:
     record(tmp_path / "a.wav", speech(RATE) / 5000, subtype="FLOAT")
     read, _ = read_audio(tmp_path / "a.wav")
     np.testing.assert_array_equal(read[:, 0], np.rint(speech(RATE) / 5000 * 32768).clip(-32768, 32767))
+
+
+def test_prompt_whose_channels_cancel_each_other_out_is_warned_of(tmp_path: Path) -> None:
+    record(tmp_path / "a.wav", np.stack([speech(RATE), -speech(RATE)], axis=1))
+    with pytest.warns(UserWarning, match="a.wav: its channels cancel each other out"):
+        read_recording(tmp_path / "a.wav", RATE, 200)
 
 
 # Other programs

@@ -1,5 +1,6 @@
 """Decode what libsndfile cannot read with sph2pipe or ffmpeg, where these are installed."""
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -22,6 +23,12 @@ class _LastConversion(threading.local):
 
 
 _last = _LastConversion()
+
+
+@atexit.register
+def _close_last() -> None:
+    if _last.wav is not None:
+        _last.wav.close()
 
 
 def sph2pipe_command(path: str) -> list[str] | None:

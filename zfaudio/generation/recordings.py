@@ -1,12 +1,13 @@
 """A recording as a model hears it: one channel, at the model's sample rate."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zfaudio.corpus.audio import RejectedRecording, read_audio, resample, to_int16, to_mono
+from zfaudio.corpus.audio import RejectedRecording, mix_is_weak, read_audio, resample, to_int16, to_mono
 from zfaudio.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ def read_recording(recording: AudioInput, sample_rate: int, frame_size: int) -> 
     else:
         name = "the waveform"
         samples, rate = check_waveform(recording)
-    waveform = resample(to_mono(samples), rate, sample_rate)
+    mono = to_mono(samples)
+    if mix_is_weak(samples, mono):
+        warnings.warn(f"{name}: its channels cancel each other out in their mean; give one of them", stacklevel=3)
+    waveform = resample(mono, rate, sample_rate)
     if len(waveform) < frame_size:
         raise UserError(
             f"{name}: {len(waveform)} samples at {sample_rate} Hz, shorter than one frame of the model "
