@@ -370,3 +370,17 @@ def test_a_file_in_the_way_is_named(tmp_path, splits):
     (tmp_path / "shards").write_text("")
     with pytest.raises(UserError, match="shards: not a folder"):
         shard(splits, tmp_path / "shards")
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_names_the_first(tmp_path, splits, monkeypatch):
+    module = sys.modules["zfaudio.data.shard"]
+    run_parallel = module.run_parallel
+
+    def while_another_starts(*args, **kwargs):
+        with pytest.raises(UserError, match=rf"\.unfinished-.*: in use by zfaudio shard, process {os.getpid()} on "):
+            shard(splits, tmp_path / "shards")
+        return run_parallel(*args, **kwargs)
+
+    monkeypatch.setattr(module, "run_parallel", while_another_starts)
+    shard(splits, tmp_path / "shards")
+    assert not list((tmp_path / "shards").glob(".*"))

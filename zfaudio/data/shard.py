@@ -26,6 +26,7 @@ from zfaudio.data.shard_writer import (
 )
 from zfaudio.errors import UserError
 from zfaudio.files import write_text
+from zfaudio.folder_lock import locked_folder
 
 DEFAULT_FOLDER = FolderConfig()
 
@@ -104,14 +105,16 @@ def shard(
     settings = FrameSettings(sample_rate, frame_size, allow_pipes, strict, channel)
     try:
         unfinished = prepare_output(out, fingerprint)
-        make = partial(make_shard, out=out, unfinished=unfinished, settings=settings)
-        records = list(run_parallel(make, plans, nj, dask, "sharding"))
-        rejects = rejects + [reject for record in records for reject in record.rejects]
-        if strict and rejects:  # an earlier run without --strict may have left them out
-            raise UserError(f"{rejects[0].file}: {rejects[0].id}: {rejects[0].reason} (--strict)")
-        duplicates = find_duplicates(records)
-        write_duplicates(out / "duplicates.txt", duplicates)
-        manifest = write_manifest(out, unfinished, records, rejects, settings, fingerprint)
+        with locked_folder(unfinished, "zfaudio shard"):
+            delete_half_written(unfinished)
+            make = partial(make_shard, out=out, unfinished=unfinished, settings=settings)
+            records = list(run_parallel(make, plans, nj, dask, "sharding"))
+            rejects = rejects + [reject for record in records for reject in record.rejects]
+            if strict and rejects:  # an earlier run without --strict may have left them out
+                raise UserError(f"{rejects[0].file}: {rejects[0].id}: {rejects[0].reason} (--strict)")
+            duplicates = find_duplicates(records)
+            write_duplicates(out / "duplicates.txt", duplicates)
+            manifest = write_manifest(out, unfinished, records, rejects, settings, fingerprint)
     except OSError as error:
         raise explain_full_disk(out, error) from None
     print(summarize(out, manifest, records, len(rejects), duplicates))
@@ -204,9 +207,13 @@ def prepare_output(out: Path, fingerprint: str) -> Path:
             "or give another folder"
         )
     unfinished.mkdir(parents=True, exist_ok=True)
+    return unfinished
+
+
+def delete_half_written(unfinished: Path) -> None:
+    """Delete the files that a killed run was writing."""
     for part in [*unfinished.glob("*.part"), *unfinished.glob(".part-*")]:
         part.unlink(missing_ok=True)
-    return unfinished
 
 
 def write_manifest(
