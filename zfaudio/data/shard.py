@@ -239,6 +239,8 @@ def write_manifest(
     if not training.count or not training.deviation:
         shutil.rmtree(unfinished, ignore_errors=True)
         problem = "all training recordings are silent" if training.count else "no training utterance is usable"
+        if training.count and any(record.weak_mixes for record in records):
+            problem = "the channels of the training recordings cancel each other out (--channel 0 uses the first one)"
         raise UserError(f"{out}: {problem}; {out / 'rejects.txt'} lists the {len(rejects)} that were left out")
     splits = {split: summarize_split([record for record in records if record.split == split]) for split in SPLITS}
     manifest = Manifest(
