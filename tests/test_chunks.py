@@ -23,12 +23,12 @@ from zfaudio.data.loader import batch_of_utterances
 from zfaudio.data.manifest import read_manifest
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.evaluation.ablation import run_passes
-from zfaudio.evaluation.chunks import ChunkedUtterance, chunk_borders
 from zfaudio.evaluation.evaluate import evaluate
 from zfaudio.evaluation.latents import latents
 from zfaudio.evaluation.phone_probe import features_at
 from zfaudio.evaluation.scoring import Segments, latent_generator, score_utterances
 from zfaudio.models.base import FrameModel, FrameTerms
+from zfaudio.models.chunks import ChunkedUtterance, chunk_borders
 from zfaudio.seeds import derive_seed
 
 CPU = torch.device("cpu")

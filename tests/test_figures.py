@@ -1,12 +1,22 @@
 import io
 import xml.etree.ElementTree as ElementTree
 
+import librosa
 import matplotlib.image
 import numpy as np
 import pytest
 from speech import speech
 
-from zfaudio.figures import Curve, draw_curves, draw_speech, envelope, spectrogram, value_limits
+from zfaudio.figures import (
+    Curve,
+    Estimate,
+    draw_curves,
+    draw_intervals,
+    draw_speech,
+    envelope,
+    spectrogram,
+    value_limits,
+)
 
 
 @pytest.mark.parametrize("samples", [1, 5, 300, 16000])
@@ -26,6 +36,16 @@ def test_a_tone_stands_at_its_frequency():
     tone = np.sin(2 * np.pi * 2000 * np.arange(16000) / 16000)
     decibels = spectrogram(tone, 16000)
     assert decibels[:, 100].argmax() == round(2000 / 8000 * (len(decibels) - 1))
+
+
+@pytest.mark.parametrize("samples", [1, 400, 511, 16000])
+def test_a_spectrogram_is_the_short_time_fourier_transform(samples):
+    waveform = speech(samples).astype(np.float32)
+    padded = np.pad(waveform / 900, (0, max(0, 512 - samples)))
+    power = np.abs(librosa.stft(padded, n_fft=512, win_length=400, hop_length=80)) ** 2
+    window = librosa.filters.get_window("hann", 400)
+    expected = 10 * np.log10(power / np.square(window).sum() + 1e-10)[:, : 1 + samples // 80]
+    np.testing.assert_allclose(spectrogram(waveform, 16000, deviation=900), expected, atol=0.01)
 
 
 def test_an_hour_is_drawn_in_no_more_columns_than_a_minute():
@@ -62,3 +82,12 @@ def test_all_values_are_shown_where_they_are_alike():
     assert low < -10 < 10 < high
     low, high = value_limits(np.ones(3))
     assert low < 1 < high
+
+
+def test_a_formula_in_a_name_is_drawn_as_it_is_spelled():
+    svg = draw_intervals(
+        "A $\\frac{1$ title", [Estimate("$x$ \x1b[31m", 1.0, (0.5, 1.5)), Estimate("alone", 2.0, None)], 0.0, "$y$"
+    )
+    for text in ("A $\\frac{1$ title", "$x$ \\x1b[31m", "alone", "$y$"):
+        assert f">{text}</text>" in svg
+    assert ElementTree.fromstring(svg) is not None

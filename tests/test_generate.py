@@ -14,7 +14,7 @@ from zfaudio.generation.batch_sizes import BATCH_SIZES, REFERENCE_SIZE, plan_bat
 from zfaudio.generation.generate import generate
 from zfaudio.generation.recordings import read_recording
 from zfaudio.generation.samples import read_sample_list
-from zfaudio.generation.sampling import Temperatures, sample_speech, to_waveforms, trial_of
+from zfaudio.generation.sampling import Temperatures, join_blocks, sample_speech, to_blocks, trial_of
 
 
 @pytest.fixture(scope="module")
@@ -189,21 +189,29 @@ def test_clipped_samples_are_counted(tmp_path, capsys):
     assert [sample["clipped_samples"] for sample in content["samples"]] == [800, 800]
     assert content["clipped_samples"] == 1600
     assert (wav(tmp_path / "out/sample-000.wav") == 32767).all()
-    assert "1600 samples clipped" in capsys.readouterr().out
+    assert "1600 samples at full scale" in capsys.readouterr().out
 
 
 def test_clipped_samples_past_the_end_do_not_count(exp):
     manifest = load_checkpoint(exp).manifest
     frames = [torch.full((2, FRAME_SIZE), 1e9), torch.zeros(2, FRAME_SIZE)]
-    assert to_waveforms(frames, 2, 25, manifest)[0].clipped == FRAME_SIZE
-    assert to_waveforms(frames[::-1], 2, 25, manifest)[0].clipped == 5
+    assert join_blocks(to_blocks(frames, 25, manifest), 25, 2)[0].clipped == FRAME_SIZE
+    assert join_blocks(to_blocks(frames[::-1], 25, manifest), 25, 2)[0].clipped == 5
+
+
+def test_samples_at_full_scale_count_also_if_nothing_lay_beyond(exp):
+    """A discretized likelihood draws no sample beyond 16 bits."""
+    manifest = load_checkpoint(exp).manifest
+    samples = torch.tensor([[32767, 32766, -32768, -32767, 0, 32767.4]])
+    frames = (torch.nn.functional.pad(samples, (0, FRAME_SIZE - 6)) - manifest.mean) / manifest.deviation
+    assert join_blocks(to_blocks([frames], FRAME_SIZE, manifest), FRAME_SIZE, 1)[0].clipped == 3
 
 
 def test_a_sample_that_diverges_is_told_apart_from_the_others(exp):
     manifest = load_checkpoint(exp).manifest
     frames = torch.zeros(3, 4, FRAME_SIZE)
     frames[1, 2, 5] = float("nan")
-    generated = to_waveforms(frames.unbind(), 4, 60, manifest)
+    generated = join_blocks(to_blocks(frames.unbind(), 60, manifest), 60, 4)
     assert [one.diverged_at for one in generated[1:4]] == [None, FRAME_SIZE + 5, None]
 
 

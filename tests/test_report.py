@@ -192,9 +192,10 @@ def test_an_exact_likelihood_is_no_bound(exp):
 
 
 def test_what_an_experiment_lacks_is_named(exp, capsys):
-    for name in ("best", "last", "metrics.csv", "config.yaml", "commands.txt"):
+    for name in ("checkpoints.json", "metrics.csv", "config.yaml", "commands.txt"):
         (exp / name).unlink()
-    shutil.rmtree(exp / "results")
+    for name in ("checkpoints", "results"):
+        shutil.rmtree(exp / name)
     report(exp)
     page, printed = read(exp / "report.html").text, capsys.readouterr().out
     for lack in ("no checkpoint there", "no training curves", "config.yaml: no such file", "no result", "real speech"):

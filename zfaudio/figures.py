@@ -5,11 +5,12 @@ matplotlib's Figure is used directly, without pyplot, because it keeps no global
 
 import html
 import io
+import itertools
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import librosa
 import matplotlib
@@ -35,6 +36,14 @@ SPEECH = "#3f8fc4"
 MARK = "#e0673a"
 
 
+class Waveform(Protocol):
+    """Samples [n]: an array, or a file of which only a part is read at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> NDArray[Any]: ...
+
+
 @dataclass(frozen=True)
 class Curve:
     """One line of a plot: `values` [n] over `steps` [n]."""
@@ -53,11 +62,11 @@ class Estimate:
     interval: tuple[float, float] | None
 
 
-def draw_speech(waveform: NDArray[np.int16], rate: int, deviation: float, mark: float = 0.0) -> Figure:
+def draw_speech(waveform: Waveform, rate: int, deviation: float, mark: float = 0.0) -> Figure:
     """Draw a waveform above its spectrogram. The corpus sets the scales, so that pictures can be compared.
 
     Args:
-        waveform: int16 [samples], at least one sample.
+        waveform: at least one sample, in 16-bit steps.
         rate: sample rate in Hz.
         deviation: standard deviation of the corpus, in 16-bit steps.
         mark: time in seconds at which to draw a line, such as the end of a prompt; 0 draws none.
@@ -65,12 +74,12 @@ def draw_speech(waveform: NDArray[np.int16], rate: int, deviation: float, mark: 
     figure = Figure(figsize=(4.8, 2.4), dpi=160, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.2))
     seconds = len(waveform) / rate
-    low, high = envelope(waveform / deviation)
+    low, high = (values / deviation for values in envelope(waveform))
     upper.fill_between(np.linspace(0, seconds, len(low)), low, high, color=SPEECH, linewidth=0.6)
     upper.set_ylim(-WAVE_LIMIT, WAVE_LIMIT)
     upper.set_axis_off()
     lower.imshow(
-        spectrogram(waveform / deviation, rate),
+        spectrogram(waveform, rate, deviation),
         extent=(0, seconds, 0, rate / 2000),
         origin="lower",
         aspect="auto",
@@ -89,22 +98,30 @@ def draw_speech(waveform: NDArray[np.int16], rate: int, deviation: float, mark: 
     return figure
 
 
-def envelope(waveform: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The smallest and the largest sample in each of at most MAX_COLUMNS parts of a waveform [samples]."""
-    starts = np.linspace(0, len(waveform), min(MAX_COLUMNS, len(waveform)), endpoint=False).astype(int)
-    return np.minimum.reduceat(waveform, starts), np.maximum.reduceat(waveform, starts)
+def envelope(waveform: Waveform) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The smallest and the largest sample in each of at most MAX_COLUMNS parts of a waveform."""
+    borders = np.linspace(0, len(waveform), min(MAX_COLUMNS, len(waveform)) + 1).astype(int)
+    parts = [waveform[first:last] for first, last in itertools.pairwise(borders)]
+    return np.array([part.min() for part in parts]), np.array([part.max() for part in parts])
 
 
-def spectrogram(waveform: NDArray[Any], rate: int) -> NDArray[np.float32]:
-    """The power of a waveform [samples] in dB, [frequencies, times]. White noise of variance 1 is at 0 dB."""
-    window = max(2, round(WINDOW_SECONDS * rate))
+def spectrogram(waveform: Waveform, rate: int, deviation: float = 1.0) -> NDArray[np.float32]:
+    """The power of a waveform in dB, [frequencies, times]. White noise of the given deviation is at 0 dB.
+
+    It is the short-time Fourier transform of librosa, but reads only the samples that are in a window. Those of a long
+    waveform are far apart.
+    """
+    length = max(2, round(WINDOW_SECONDS * rate))
     hop = max(1, round(HOP_SECONDS * rate), len(waveform) // MAX_COLUMNS)
-    size = 1 << (window - 1).bit_length()
-    padded = np.pad(waveform.astype(np.float32), (0, max(0, size - len(waveform))))
-    spectrum = librosa.stft(padded, n_fft=size, win_length=window, hop_length=hop)
-    energy = float(np.square(librosa.filters.get_window("hann", window)).sum())
-    decibels: NDArray[np.float32] = 10 * np.log10(np.abs(spectrum[:, : 1 + len(waveform) // hop]) ** 2 / energy + 1e-10)
-    return decibels
+    size = 1 << (length - 1).bit_length()
+    window = librosa.filters.get_window("hann", length)
+    windows = np.zeros((1 + len(waveform) // hop, size), np.float32)
+    for column, center in zip(windows, range(0, len(waveform) + 1, hop), strict=True):
+        first, last = max(0, center - size // 2), min(len(waveform), center + size // 2)
+        offset = first - (center - size // 2)
+        column[offset : offset + last - first] = waveform[first:last] / deviation
+    spectrum = np.fft.rfft(windows * librosa.util.pad_center(window, size=size).astype(np.float32))
+    return np.asarray(10 * np.log10(np.abs(spectrum.T) ** 2 / np.square(window).sum() + 1e-10), np.float32)
 
 
 def draw_curves(title: str, curves: Sequence[Curve], log: bool = False) -> str:

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from zfaudio.data.batches import Batch, LongUtterance
 from zfaudio.distributions import DiagonalGaussian, gaussian_kl
-from zfaudio.evaluation.chunks import ChunkedUtterance, is_long
 from zfaudio.evaluation.collapse import has_collapsed
 from zfaudio.evaluation.scoring import first_latent_noise, latent_generator
 from zfaudio.evaluation.units import Interval, average_per_frame, bootstrap_interval
 from zfaudio.models.base import Ablation, FrameModel, FrameTerms, Latents, scored_steps
+from zfaudio.models.chunks import ChunkedUtterance, is_long
 from zfaudio.text import format_number
 
 ACTIVE_VARIANCE = 0.01  # variance over frames of a unit's posterior mean (Burda et al., 2016, section 5.2)

@@ -68,7 +68,8 @@ def evaluate(
         dequantize: score with uniform noise of one 16-bit step added; by default as in training.
         seed: seed of the noise and the draws.
         device: where to compute; auto takes a GPU if there is one.
-        frames_per_batch: largest number of frames that are scored at once, including padding. It bounds the memory.
+        frames_per_batch: largest number of frames that are scored at once, including padding. It bounds the memory:
+            longer utterances are read in chunks, with the same result.
 
     Returns:
         The result, which `json` holds too.

@@ -84,7 +84,8 @@ def latents(
             them.
         seed: seed of the noise and the draws.
         device: where to compute; auto takes a GPU if there is one.
-        frames_per_batch: largest number of frames that are scored at once, including padding. It bounds the memory.
+        frames_per_batch: largest number of frames that are scored at once, including padding. It bounds the memory:
+            longer utterances are read in chunks, with the same result.
 
     Returns:
         The result, which the file holds too.

@@ -18,10 +18,10 @@ from tqdm import tqdm
 from zfaudio.data.batches import Batch, LongUtterance
 from zfaudio.data.manifest import read_manifest
 from zfaudio.errors import UserError
-from zfaudio.evaluation.chunks import ChunkedUtterance, is_long
 from zfaudio.evaluation.scoring import first_latent_noise, latent_generator, utterance_batches
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.models.base import FrameModel, FrameTerms
+from zfaudio.models.chunks import ChunkedUtterance, is_long
 from zfaudio.seeds import derive_seed
 
 ALIGNMENT = "phones.ctm"

@@ -76,7 +76,7 @@ def measure_scored_audio(
         total = total.merge(moments(waveform))
         constant += count_constant(frames)
         longest = max(longest, len(frames))
-        digests.append(hashlib.sha256(np.ascontiguousarray(waveform, "<i2")).hexdigest())
+        digests.append(hashlib.sha256(np.ascontiguousarray(waveform, "<i2").data).hexdigest())
         flac_bytes += flac_size(waveform, sample_rate)
     noise_variance = 1 / 12 if dequantized else 0.0
     gaussian = gaussian_nats_per_frame(

@@ -14,9 +14,9 @@ from zfaudio.data.batches import Batch, FrameWriter, LongUtterance
 from zfaudio.data.loader import batch_of_utterances, utterances_of_batches
 from zfaudio.data.manifest import read_manifest
 from zfaudio.errors import UserError
-from zfaudio.evaluation.chunks import BLOCK_STEPS, ChunkedUtterance, Chunks, chunk_borders, is_long
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.models.base import FrameModel, FrameTerms, scored_steps
+from zfaudio.models.chunks import BLOCK_STEPS, ChunkedUtterance, Chunks, chunk_borders, is_long
 from zfaudio.seeds import cpu_generator, derive_seed
 
 

@@ -1,8 +1,7 @@
 """`zfaudio generate`: speech from a trained model, by itself, after a prompt, or through the latents of a recording."""
 
+import contextlib
 import math
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,16 +14,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from zfaudio.command import command_line
-from zfaudio.corpus.audio import write_wav
-from zfaudio.data.manifest import Manifest
 from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
-from zfaudio.figures import draw_speech
-from zfaudio.files import whole_file
 from zfaudio.generation.recordings import AudioInput, read_recording
 from zfaudio.generation.samples import Kind, Sample, read_sample_list, write_sample_list
-from zfaudio.generation.sampling import GeneratedWaveform, Temperatures, reconstruct_speech, sample_speech, whole_frames
+from zfaudio.generation.sampling import GeneratedBatch, Temperatures, reconstruct_batches, sample_batches, whole_frames
+from zfaudio.generation.writing import SampleWriter, Stopwatch
 from zfaudio.ops.cuda_graph import record_cuda_graph
 
 
@@ -90,48 +86,48 @@ def generate(
     listed = read_sample_list(folder)
     folder.mkdir(parents=True, exist_ok=True)
 
-    # what each file begins with: the prompt
-    before = recording if prompt is not None and recording is not None else np.empty(0, np.int16)
+    beginning = recording if prompt is not None and recording is not None else np.empty(0, np.int16)  # of every file
     template = Sample(
         kind="continuation" if prompt is not None else "reconstruction" if reconstruct is not None else "sample",
         seed=seed,
         latent_temperature=temperatures.latent,
         observation_temperature=temperatures.observation,
         source=str(source) if isinstance(source, str | Path) else "",
-        starts_at=len(before) / manifest.sample_rate,
+        starts_at=len(beginning) / manifest.sample_rate,
         checkpoint_step=trained.step,
         command=command_line(),
     )
     if template.kind == "reconstruction" and recording is not None:
         original = Sample("recording", "recording.wav", source=template.source)
-        listed[original.file] = save(folder, original, recording, manifest)
-        write_sample_list(folder, listed)
+        with SampleWriter(folder, original, listed, manifest) as writer:
+            writer.write(recording)
+            writer.keep()
 
     written: list[Sample] = []
-    speech_seconds = computing_seconds = 0.0
-    waveforms = run_model(trained, template.kind, recording, seconds, temperatures, seed, num, cuda_graph)
-    for index in range(num):
-        began = time.perf_counter()
-        with torch.autocast(torch_device.type, torch.bfloat16, enabled=precision == "bf16"):
-            generated = next(waveforms)
-        computing_seconds += time.perf_counter() - began
-        speech_seconds += len(generated.waveform) / manifest.sample_rate
-        name = f"{template.kind}-{index:03d}.wav"
-        if generated.diverged_at is not None:
-            diverged_after = generated.diverged_at / manifest.sample_rate
-            print(f"{name}: diverged after {diverged_after:.2f} s, left out", file=sys.stderr)
-            continue
-        sample = replace(template, file=name, index=index, clipped_samples=generated.clipped)
-        written.append(save(folder, sample, np.concatenate([before, generated.waveform]), manifest))
-        listed[name] = written[-1]
-        write_sample_list(folder, listed)
-    computing_per_second = computing_seconds / speech_seconds
+    speech_seconds = 0.0
+    stopwatch = Stopwatch(torch.autocast(torch_device.type, torch.bfloat16, enabled=precision == "bf16"))
+    batches = run_model(trained, template.kind, recording, seconds, temperatures, seed, num, cuda_graph)
+    for batch in stopwatch.time(batches):
+        with contextlib.ExitStack() as stack:
+            writers = []
+            for index in range(batch.first, batch.first + batch.count):
+                sample = replace(template, file=f"{template.kind}-{index:03d}.wav", index=index)
+                writers.append(stack.enter_context(SampleWriter(folder, sample, listed, manifest)))
+                writers[-1].write(beginning)
+            for block in stopwatch.time(batch.blocks):
+                for writer, waveform, clipped, diverged_at in zip(
+                    writers, block.waveforms, block.clipped, block.diverged_at, strict=False
+                ):
+                    writer.write(waveform, int(clipped), diverged_at)
+                speech_seconds += batch.count * block.waveforms.shape[1] / manifest.sample_rate
+            written += [sample for sample in (writer.keep() for writer in writers) if sample is not None]
+    computing_per_second = stopwatch.seconds / speech_seconds
     written = [replace(sample, computing_per_second=computing_per_second) for sample in written]
     write_sample_list(folder, listed | {sample.file: sample for sample in written})
     print(
-        f"{len(written)} of {num} written to {folder}, {sum(sample.clipped_samples for sample in written)} samples "
-        f"clipped; {computing_per_second:.2f} s of computing per second of speech "
-        f"({speech_seconds:.1f} s in {computing_seconds:.1f} s)"
+        f"{len(written)} of {num} written to {folder}, {sum(sample.clipped_samples for sample in written)} samples at "
+        f"full scale; {computing_per_second:.2f} s of computing per second of speech "
+        f"({speech_seconds:.1f} s in {stopwatch.seconds:.1f} s)"
     )
     if not written:
         raise UserError(
@@ -172,30 +168,12 @@ def run_model(
     seed: int,
     count: int,
     cuda_graph: bool,
-) -> Iterator[GeneratedWaveform]:
+) -> Iterator[GeneratedBatch]:
     """Generate waveforms 0..count-1 of the seed, several at a time."""
     model, manifest = trained.model, trained.manifest
     progress = partial(tqdm, desc=kind, unit="frame", disable=None)
     record = record_cuda_graph if cuda_graph else None
     if kind == "reconstruction" and recording is not None:
-        return reconstruct_speech(model, manifest, recording, temperatures, seed, count, progress, record)
+        return reconstruct_batches(model, manifest, recording, temperatures, seed, count, progress, record)
     samples = whole_frames(seconds, manifest)
-    return sample_speech(model, manifest, samples, temperatures, seed, count, recording, progress, record)
-
-
-def save(folder: Path, sample: Sample, waveform: NDArray[np.int16], manifest: Manifest) -> Sample:
-    """Write a waveform, int16 [samples], and its picture; return the sample with its length, peak and RMS."""
-    path = folder / sample.file
-    write_wav(path, waveform, manifest.sample_rate)
-    picture = draw_speech(waveform, manifest.sample_rate, manifest.deviation, mark=sample.starts_at)
-    with whole_file(path.with_suffix(".png")) as part:
-        picture.savefig(part)
-    values = waveform.astype(np.float64)
-    sample = replace(
-        sample,
-        seconds=len(waveform) / manifest.sample_rate,
-        peak=int(np.abs(values).max()),
-        rms=float(np.sqrt(np.mean(values**2))),
-    )
-    print(f"{path}: {sample.seconds:.2f} s, peak {sample.peak}, rms {sample.rms:.0f}, {sample.clipped_samples} clipped")
-    return sample
+    return sample_batches(model, manifest, samples, temperatures, seed, count, recording, progress, record)

@@ -1,5 +1,6 @@
 """Generate frames one after another, with latents drawn from the prior, or from the posterior of a recording."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -8,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zfaudio.data.frames import standardize, to_frames
 from zfaudio.data.manifest import Manifest
 from zfaudio.generation.batch_sizes import plan_batches
+from zfaudio.generation.posterior import RecordedSteps
 from zfaudio.models import FrameModel
 from zfaudio.models.base import RecurrentState
 from zfaudio.models.frame_likelihoods import FrameDistribution
@@ -40,11 +41,28 @@ class GeneratedWaveform:
     """One generated waveform."""
 
     waveform: NDArray[np.int16]  # [samples]
-    clipped: int  # number of samples that lay outside 16 bits
+    clipped: int  # number of samples at the limits of 16 bits, or beyond before they were clipped
     diverged_at: int | None  # index of the first sample that was NaN or infinite; None if there is none
 
 
-@torch.inference_mode()
+@dataclass
+class GeneratedBlock:
+    """The next samples of the waveforms of a batch."""
+
+    waveforms: NDArray[np.int16]  # [batch, samples]
+    clipped: NDArray[np.int64]  # number of samples at the limits of 16 bits, [batch]
+    diverged_at: list[int | None]  # as in `GeneratedWaveform`, counted from the start of the waveform
+
+
+@dataclass
+class GeneratedBatch:
+    """Waveforms that are generated together, block by block."""
+
+    first: int  # number of the first waveform
+    count: int  # number of waveforms that were asked for; the blocks may have further rows
+    blocks: Iterator[GeneratedBlock]
+
+
 def sample_speech(
     model: FrameModel,
     manifest: Manifest,
@@ -56,6 +74,40 @@ def sample_speech(
     progress: Progress = lambda steps, total: steps,
     record: FrameRecorder | None = None,
 ) -> Iterator[GeneratedWaveform]:
+    """Generate waveforms 0..count-1 of a seed from the prior; the arguments are those of `sample_batches`."""
+    batches = sample_batches(model, manifest, samples, temperatures, seed, count, prompt, progress, record)
+    for batch in batches:
+        yield from join_blocks(batch.blocks, samples, batch.count)
+
+
+def reconstruct_speech(
+    model: FrameModel,
+    manifest: Manifest,
+    recording: NDArray[np.int16],
+    temperatures: Temperatures,
+    seed: int,
+    count: int,
+    progress: Progress = lambda steps, total: steps,
+    record: FrameRecorder | None = None,
+) -> Iterator[GeneratedWaveform]:
+    """Generate reconstructions 0..count-1 of a recording; the arguments are those of `reconstruct_batches`."""
+    batches = reconstruct_batches(model, manifest, recording, temperatures, seed, count, progress, record)
+    for batch in batches:
+        yield from join_blocks(batch.blocks, len(recording), batch.count)
+
+
+@torch.inference_mode()
+def sample_batches(
+    model: FrameModel,
+    manifest: Manifest,
+    samples: int,
+    temperatures: Temperatures,
+    seed: int,
+    count: int,
+    prompt: NDArray[np.int16] | None = None,
+    progress: Progress = lambda steps, total: steps,
+    record: FrameRecorder | None = None,
+) -> Iterator[GeneratedBatch]:
     """Generate waveforms 0..count-1 of a seed from the prior, after a prompt if there is one.
 
     Args:
@@ -70,24 +122,25 @@ def sample_speech(
         progress: wraps the iterator over the steps of each batch, to show progress.
         record: records the step of a batch, see ops/cuda_graph.py.
     """
-    steps = -(-samples // model.frame_size)
     step = model.stepper()
-    frames = future = None
+    recorded = first_future = None
     if prompt is not None:
-        whole_frames = prompt[len(prompt) % model.frame_size :]
-        frames = standardized_frames(whole_frames, manifest, device_of(model))
-        future = read_future(model, frames)
-    for first, batch in plan_batches(count, trial_of(model, step, future)):
+        recorded = RecordedSteps(model, prompt[len(prompt) % model.frame_size :], manifest)
+        first_future = recorded.first_future
+    for first, batch in plan_batches(count, trial_of(model, step, first_future)):
         noise = draw_noise(model, seed, first, batch)
         frame, state = zero_frame(model, batch), model.initial_state(batch)
-        if frames is not None:
-            frame, state = read_prompt(step, frames, future, state, noise, temperatures.latent, batch)
-        generated = generate_frames(step, frame, state, noise, temperatures, steps, record=record)
-        yield from to_waveforms(progress(generated, total=steps), batch, samples, manifest)[: count - first]
+        if recorded is not None:
+            frame, state = read_prompt(step, recorded, state, noise, temperatures.latent, batch)
+        steps = -(-samples // model.frame_size)
+        frames = generate_frames(step, frame, state, noise, temperatures, steps, record=record)
+        yield GeneratedBatch(
+            first, min(batch, count - first), to_blocks(progress(frames, total=steps), samples, manifest)
+        )
 
 
 @torch.inference_mode()
-def reconstruct_speech(
+def reconstruct_batches(
     model: FrameModel,
     manifest: Manifest,
     recording: NDArray[np.int16],
@@ -96,7 +149,7 @@ def reconstruct_speech(
     count: int,
     progress: Progress = lambda steps, total: steps,
     record: FrameRecorder | None = None,
-) -> Iterator[GeneratedWaveform]:
+) -> Iterator[GeneratedBatch]:
     """Generate reconstructions 0..count-1 of a recording, each as long as the recording.
 
     Only the latents, drawn from the posterior, know the recording: the decoder reads the frames that it generated. A
@@ -112,17 +165,18 @@ def reconstruct_speech(
         progress: wraps the iterator over the steps of each batch, to show progress.
         record: records the step of a batch, see ops/cuda_graph.py.
     """
-    padding = -len(recording) % model.frame_size
-    frames = standardized_frames(np.pad(recording, (0, padding)), manifest, device_of(model))
-    future = read_future(model, frames)
+    samples = len(recording)
+    padded = np.pad(recording, (0, -samples % model.frame_size))
+    recorded = RecordedSteps(model, padded, manifest)
     step = model.stepper()
-    for first, batch in plan_batches(count, trial_of(model, step, future)):
+    for first, batch in plan_batches(count, trial_of(model, step, recorded.first_future)):
         noise = draw_noise(model, seed, first, batch)
         frame, state = zero_frame(model, batch), model.initial_state(batch)
-        generated = generate_frames(step, frame, state, noise, temperatures, len(frames), future, record)
-        yield from to_waveforms(progress(generated, total=len(frames)), batch, len(recording), manifest)[
-            : count - first
-        ]
+        steps = len(recorded)
+        frames = generate_frames(step, frame, state, noise, temperatures, steps, recorded.future(), record)
+        yield GeneratedBatch(
+            first, min(batch, count - first), to_blocks(progress(frames, total=steps), samples, manifest)
+        )
 
 
 def trial_of(model: FrameModel, step: Step, future: Tensor | None) -> Callable[[int, int], list[Tensor]]:
@@ -147,7 +201,7 @@ def generate_frames(
     noise: Noise,
     temperatures: Temperatures,
     steps: int,
-    future: Tensor | None = None,
+    future: Iterable[Tensor] | None = None,
     record: FrameRecorder | None = None,
 ) -> Iterator[Tensor]:
     """Generate frames [batch, frame_size], each drawn from the model after it has read the one before.
@@ -159,8 +213,8 @@ def generate_frames(
         noise: the noise of each step.
         temperatures: of latents and frames.
         steps: number of frames.
-        future: b_t of each step, [steps, size], to draw the latents from the posterior; by default they are
-            drawn from the prior.
+        future: b_t of each step, [size] each, to draw the latents from the posterior; by default they are drawn from
+            the prior.
         record: records a step, see ops/cuda_graph.py.
     """
 
@@ -173,11 +227,11 @@ def generate_frames(
         return distribution.at(frame_noise, temperatures.observation), *new_state
 
     next_frame = advance if record is None else Recorded(advance, record)
-    future_t = frame.new_empty(0)
-    for t, (latent_noise, frame_noise) in zip(range(steps), noise, strict=False):
-        if future is not None:
-            future_t = future[t].expand(len(frame), -1)
-        frame, *new_state = next_frame(frame, latent_noise, frame_noise, future_t, *state)
+    futures = itertools.repeat(None) if future is None else future
+    no_future = frame.new_empty(0)
+    for _, (latent_noise, frame_noise), future_t in zip(range(steps), noise, futures, strict=False):
+        known_future = no_future if future_t is None else future_t.expand(len(frame), -1)
+        frame, *new_state = next_frame(frame, latent_noise, frame_noise, known_future, *state)
         state = tuple(new_state)
         # The next replay of a recording overwrites its result.
         yield frame if record is None else frame.clone()
@@ -185,36 +239,22 @@ def generate_frames(
 
 def read_prompt(
     step: Step,
-    frames: Tensor,
-    future: Tensor | None,
+    recorded: RecordedSteps,
     state: RecurrentState,
     noise: Noise,
     latent_temperature: float,
     batch: int,
 ) -> tuple[Tensor, RecurrentState]:
-    """Read a prompt, standardized frames [time, frame_size] and their b_t, with latents from the posterior.
+    """Read a prompt, with latents from the posterior.
 
     Returns:
         The last frame of the prompt, [batch, frame_size], and the state before it. The step that reads this frame
         draws from the prior, because what follows it is not known.
     """
-    inputs = torch.cat([torch.zeros_like(frames[:1]), frames[:-1]])
-    for t, (frame, (latent_noise, _)) in enumerate(zip(inputs, noise, strict=False)):
-        future_t = None if future is None else future[t].expand(batch, -1)
-        _, state = step(frame.expand(batch, -1), state, latent_temperature, future_t, latent_noise)
-    return frames[-1].expand(batch, -1), state
-
-
-def read_future(model: FrameModel, frames: Tensor) -> Tensor | None:
-    """b_t of the steps that predict standardized frames [time, frame_size], the first of them after a zero frame.
-
-    Returns:
-        [time, size]; None for a model without latents.
-    """
-    inputs = torch.cat([torch.zeros_like(frames[:1]), frames])
-    lengths = torch.tensor([len(inputs)], device=frames.device)
-    future = model.read_future(inputs.unsqueeze(0), lengths)
-    return None if future is None else future.squeeze(0)
+    for (frame, future_t), (latent_noise, _) in zip(recorded, noise, strict=False):
+        known_future = None if future_t is None else future_t.expand(batch, -1)
+        _, state = step(frame.expand(batch, -1), state, latent_temperature, known_future, latent_noise)
+    return recorded.last_frame.expand(batch, -1), state
 
 
 def draw_noise(model: FrameModel, seed: int, first: int, batch: int) -> Noise:
@@ -237,12 +277,6 @@ def whole_frames(seconds: float, manifest: Manifest) -> int:
     return max(1, round(seconds * manifest.sample_rate / manifest.frame_size)) * manifest.frame_size
 
 
-def standardized_frames(waveform: NDArray[np.int16], manifest: Manifest, device: torch.device) -> Tensor:
-    """int16 [samples] -> float32 [samples // frame_size, frame_size], standardized as in training."""
-    frames = standardize(to_frames(waveform, manifest.frame_size), manifest.mean, manifest.deviation)
-    return torch.from_numpy(frames).to(device)
-
-
 def zero_frame(model: FrameModel, batch: int) -> Tensor:
     """The first input, [batch, frame_size]: zeros, which is the mean of the corpus."""
     return torch.zeros(batch, model.frame_size, device=device_of(model))
@@ -253,28 +287,37 @@ def device_of(model: FrameModel) -> torch.device:
     return next(model.parameters()).device
 
 
-def to_waveforms(frames: Iterable[Tensor], batch: int, samples: int, manifest: Manifest) -> list[GeneratedWaveform]:
-    """Turn steps of standardized frames, [batch, frame_size] each, into waveforms of so many samples."""
-    waveforms = np.zeros((batch, samples), np.int16)
-    clipped = np.zeros(batch, np.int64)
-    diverged_at: list[int | None] = [None] * batch
+@torch.inference_mode()
+def to_blocks(frames: Iterable[Tensor], samples: int, manifest: Manifest) -> Iterator[GeneratedBlock]:
+    """Turn steps of standardized frames, [batch, frame_size] each, into the blocks of waveforms of so many samples."""
     done = 0
-    for block in blocks(frames):
-        values = torch.stack(block, 1).flatten(1).cpu().double().numpy()[:, : samples - done]
+    for steps in groups_of_steps(frames):
+        values = torch.stack(steps, 1).flatten(1).cpu().double().numpy()[:, : samples - done]
         values = np.rint(values * manifest.deviation + manifest.mean)
-        for row, finite in enumerate(np.isfinite(values)):
-            if diverged_at[row] is None and not finite.all():
-                diverged_at[row] = done + int(finite.argmin())
-        clipped += ((values < -32768) | (values > 32767)).sum(1)
-        waveforms[:, done : done + values.shape[1]] = np.clip(np.nan_to_num(values), -32768, 32767)
+        finite = np.isfinite(values)
+        yield GeneratedBlock(
+            waveforms=np.clip(np.nan_to_num(values), -32768, 32767).astype(np.int16),
+            clipped=((values <= -32768) | (values >= 32767)).sum(1),
+            diverged_at=[None if row.all() else done + int(row.argmin()) for row in finite],
+        )
         done += values.shape[1]
-    return [
-        GeneratedWaveform(waveforms[row], clipped=int(clipped[row]), diverged_at=diverged_at[row])
-        for row in range(batch)
-    ]
 
 
-def blocks(steps: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+def join_blocks(blocks: Iterable[GeneratedBlock], samples: int, count: int) -> list[GeneratedWaveform]:
+    """The first `count` waveforms of a batch, each of so many samples."""
+    joined = [GeneratedWaveform(np.zeros(samples, np.int16), clipped=0, diverged_at=None) for _ in range(count)]
+    done = 0
+    for block in blocks:
+        for row, one in enumerate(joined):
+            one.waveform[done : done + block.waveforms.shape[1]] = block.waveforms[row]
+            one.clipped += int(block.clipped[row])
+            if one.diverged_at is None:
+                one.diverged_at = block.diverged_at[row]
+        done += block.waveforms.shape[1]
+    return joined
+
+
+def groups_of_steps(steps: Iterable[Tensor]) -> Iterator[list[Tensor]]:
     """Group steps into lists of BLOCK; the last list may be shorter."""
     block: list[Tensor] = []
     for step in steps:

@@ -167,5 +167,5 @@ def _sample_facts(sample: Sample) -> list[str]:
             f"temperature {sample.latent_temperature:g} of latents, {sample.observation_temperature:g} of frames"
         )
     if sample.clipped_samples:
-        facts.append(f"{sample.clipped_samples} samples clipped")
+        facts.append(f"{sample.clipped_samples} samples at full scale")
     return facts

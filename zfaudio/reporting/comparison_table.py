@@ -122,8 +122,8 @@ def tabulate_comparison(comparison: Comparison) -> ComparisonTable:
         references=[[reference.get(column.title, "") for column in columns] for reference in references],
         remarks=[printable(f"{row.name}: {row.remark}") for row in comparison.rows if row.remark],
         legend=[
-            f"difference: nats per frame above {printable(comparison.reference)}, on the same utterances; if the scores "
-            "are lower bounds, it is the difference of the bounds",
+            f"difference: nats per frame above {printable(comparison.reference)}, on the same utterances; if the "
+            "scores are lower bounds, it is the difference of the bounds",
             "KL: nats per frame; steps: training steps of the checkpoint that was scored",
             "frames/s: in training, median; s/s: seconds of computing per second of generated speech",
             *(["a single utterance has no interval"] if comparison.reference_result.utterances == 1 else []),

@@ -1,7 +1,7 @@
-"""Score long utterances in chunks, so that the memory it takes does not grow with their length."""
+"""Read long utterances in chunks, so that the memory it takes does not grow with their length."""
 
 from collections.abc import Iterator, Sequence
-from typing import overload
+from typing import Protocol, overload
 
 import torch
 from torch import Generator, Tensor
@@ -35,16 +35,23 @@ def chunk_borders(steps: int, frames_at_once: int, block: int = BLOCK_STEPS) -> 
     return borders
 
 
+class FrameSource(Protocol):
+    """What the frames of a sequence come from."""
+
+    def part(self, first: int, last: int) -> Tensor:
+        """Frames first..last-1, [1, last - first, frame_size]."""
+
+
 class Chunks(Sequence[Tensor]):
     """The chunks of an utterance: frames [1, steps + 1, frame_size] each, made when they are asked for.
 
     Args:
-        source: the utterance.
+        source: of the frames.
         borders: the first step of each chunk, and the number of steps.
         device: of the chunks.
     """
 
-    def __init__(self, source: Batch | LongUtterance, borders: list[int], device: torch.device) -> None:
+    def __init__(self, source: FrameSource, borders: list[int], device: torch.device) -> None:
         self.source, self.borders, self.device = source, borders, device
 
     def __len__(self) -> int:
