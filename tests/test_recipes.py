@@ -92,12 +92,22 @@ def test_timit_stage_by_stage(tmp_path: Path) -> None:
     assert "average log-likelihood per frame: >= " in finished.stdout
     assert str(exp / "report.html") in finished.stdout
 
+    # Continued where it was, also in a copy as version 0.1.0 left experiments and as a drive keeps them: without links.
+    for label in exp.glob("checkpoints/*/checkpoint.json"):
+        label.unlink()
+    (exp / "checkpoints.json").unlink()
     longer = [*TINY, "--train.max_steps", "6"]
     finished = run("timit", *options, "--stage", 2, "--stop-stage", 2, cwd=tmp_path, training=longer)
     assert finished.returncode == 0, finished.stderr
     assert "--resume" in finished.stdout
     with (exp / "metrics.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file) if row["split"] == "valid"] == ["2", "4", "6"]
+
+    finished = run("timit", *options, "--stage", 2, "--stop-stage", 2, cwd=tmp_path, training=[*TINY, "--overwrite"])
+    assert finished.returncode == 0, finished.stderr
+    assert "--resume" not in finished.stdout
+    with (exp / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file) if row["split"] == "valid"] == ["2", "4"]
 
 
 def test_blizzard_in_one_go(tmp_path: Path) -> None:
