@@ -1,23 +1,27 @@
 """A good file of every format that zfaudio reads, and what reads it."""
 
+from functools import partial
 from pathlib import Path
 
 import soundfile
 from experiment import make_experiment
+from small_runs import run_here, small_run, small_shards
 from speech import make_shards, speech, write_corpus, write_data_dir
 
 from tests.faults.mutations import Format
+from zfaudio.config import RunConfig
 from zfaudio.corpus.audio import open_audio, read_samples
 from zfaudio.corpus.kaldi import load_utterances, read_data_dir
 from zfaudio.data.manifest import read_manifest
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.evaluation.evaluate import evaluate
-from zfaudio.experiment.checkpoint import load_checkpoint, load_training_state
+from zfaudio.experiment.checkpoint import find_checkpoint, load_checkpoint
 from zfaudio.experiment.config_file import read_config
 from zfaudio.experiment.metrics import MetricsLog, read_metrics
 from zfaudio.experiment.results import read_result
 from zfaudio.generation.generate import generate
 from zfaudio.generation.samples import read_sample_list
+from zfaudio.training.run import Training
 
 # Name, suffix, and what soundfile calls the format.
 AUDIO = (
@@ -51,6 +55,13 @@ def read_tables(folder: Path) -> None:
         pass
 
 
+def resume_run(config: RunConfig, exp: Path) -> None:
+    """Continue a stopped run for a step, which uses all that its checkpoint holds."""
+    training = Training(config, exp, resume=True)
+    training.train_step()
+    training.close()
+
+
 def make_formats(folder: Path) -> list[Format]:
     """Good files in a folder."""
     formats = []
@@ -69,7 +80,13 @@ def make_formats(folder: Path) -> list[Format]:
     formats.append(Format("weights", checkpoint, "model.safetensors", load_checkpoint))
     formats.append(Format("configuration", checkpoint, "config.yaml", load_checkpoint))
     formats.append(Format("run's settings", exp, "config.yaml", lambda path: read_config(path / "config.yaml")))
-    formats.append(Format("training state", checkpoint, "training.pt", load_training_state))
+    formats.append(Format("label", checkpoint, "checkpoint.json", load_checkpoint))
+    formats.append(Format("record", exp, "checkpoints.json", load_checkpoint))
+    stopped = folder / "stopped"
+    run_here(small_run(small_shards(folder / "small"), train__max_steps=5), stopped)
+    training = find_checkpoint(stopped / "last").relative_to(stopped.resolve()) / "training.pt"
+    resume_small = partial(resume_run, small_run(str(folder / "small"), train__max_steps=6))
+    formats.append(Format("training state", stopped, str(training), resume_small))
     evaluate(exp, json=folder / "result.json")
     formats.append(Format("result", folder / "result.json", "", read_result))
     generate(exp, out=folder / "samples", num=2, seconds=0.05)
