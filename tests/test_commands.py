@@ -20,6 +20,8 @@ from speech import make_shards
 
 from zfaudio.command import run_command
 from zfaudio.data.frames import dequantize
+from zfaudio.evaluation.evaluate import evaluate
+from zfaudio.evaluation.latents import latents
 
 COMMANDS = ("shard", "train", "evaluate", "generate", "compare", "report")
 PREPARATIONS = ("timit", "blizzard", "folder", "demo")
@@ -277,3 +279,30 @@ def test_training_on_a_full_disk(tmp_path: Path, shards: str) -> None:
 def test_generating_on_a_full_disk(tmp_path: Path, exp: Path) -> None:
     finished = run_apart("generate", exp, "--out", tmp_path / "out", "--seconds", 1, file_size=6_000)
     assert_one_line(finished, "sample-000.wav: cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (("evaluate", "{exp}", "--draws", 1, "--json", "{exp}/results/again.json"), "results/again.json"),
+        (("latents", "{exp}", "--json", "{exp}/latents.json"), "latents.json"),
+        (("compare", "{exp}", "--csv", "{exp}/table.csv"), "table.csv"),
+        (("report", "{exp}"), "report.html"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_results_on_a_full_disk(tmp_path: Path, exp: Path, command: tuple[object, ...], file: str) -> None:
+    """The message names the file, of which nothing is left; what stood there before stays."""
+    exp = shutil.copytree(exp, tmp_path / "exp", symlinks=True)
+    evaluate(exp, json=exp / "results/test.json", device="cpu", draws=1)  # also compiles the kernels and caches them
+    latents(exp, device="cpu")
+    (exp / file).write_text("before")
+    arguments = [str(word).format(exp=exp) for word in command]
+    finished = run_apart(*arguments, file_size=100)
+    assert finished.status == 1
+    assert finished.stderr.splitlines()[-1].endswith(
+        f"error: {exp}/{file}: File too large; make room and run the same command again"
+    )
+    assert command[0] == "report" or "nats" in finished.stdout  # the result itself is not lost
+    assert (exp / file).read_text() == "before"
+    assert not list(exp.rglob(".part-*"))

@@ -97,9 +97,11 @@ def evaluate(
     audio = measure_split(trained, location, split)
     scores = score_split(trained, location, split, estimator, audio.longest)
     result = summarize(trained, split, estimator, audio, scores)
-    if json is not None:
-        write_json(Path(json), result)
-    print(describe(result))
+    try:
+        if json is not None:
+            write_json(Path(json), result)
+    finally:  # neither a full disk nor a closed terminal should lose the result
+        print(describe(result))
     return result
 
 

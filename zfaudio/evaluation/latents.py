@@ -102,11 +102,13 @@ def latents(
     result = measure_latents(trained, location, split, seed, frames_per_batch)
     if phones is not None:
         result.probe = probe_phones(trained, location, Path(phones), split, frames_per_batch, seed)
-    print(describe(result))
     if json is None and exp.is_dir() and trained.path != exp.resolve():
         json = exp / LATENTS_FILE
-    if json is not None:
-        write_json(Path(json), result)
+    try:
+        if json is not None:
+            write_json(Path(json), result)
+    finally:  # neither a full disk nor a closed terminal should lose the result
+        print(describe(result))
     return result
 
 

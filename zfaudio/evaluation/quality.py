@@ -115,8 +115,10 @@ def quality(
         raise UserError(f"--split {split}: the floor compares {FLOOR_SPLIT} with another split; choose test or valid")
     location = str(shards) or read_config(exp / "config.yaml").data.shards
     result = measure_quality(exp / "samples" if samples is None else Path(samples), location, split, seed)
-    print(describe(result))
-    write_json(exp / QUALITY_FILE if json is None else Path(json), result)
+    try:
+        write_json(exp / QUALITY_FILE if json is None else Path(json), result)
+    finally:  # neither a full disk nor a closed terminal should lose the result
+        print(describe(result))
     return result
 
 

@@ -52,9 +52,11 @@ def compare(
         reference=None if reference is None else Path(reference),
         group_seeds=group_seeds,
     )
-    print(describe(tabulate_comparison(comparison)))
-    if csv is not None:
-        write_csv(Path(csv), comparison.rows)
+    try:
+        if csv is not None:
+            write_csv(Path(csv), comparison.rows)
+    finally:
+        print(describe(tabulate_comparison(comparison)))
     return comparison
 
 
