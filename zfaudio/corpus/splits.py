@@ -82,6 +82,13 @@ def write_splits(out: Path, splits: Mapping[str, Sequence[Utterance]], rejects: 
 
 def describe(utterances: Sequence[Utterance]) -> str:
     """Describe utterances by their number, the number of speakers and the minutes."""
-    speakers = len({utterance.speaker for utterance in utterances})
+    speakers = describe_speakers(len({utterance.speaker for utterance in utterances}), len(utterances))
     minutes = sum(utterance_seconds(utterance) or 0.0 for utterance in utterances) / 60
-    return f"{len(utterances)} utterances, {speakers} speakers, {minutes:.1f} minutes"
+    return f"{len(utterances)} utterances, {speakers}, {minutes:.1f} minutes"
+
+
+def describe_speakers(speakers: int, utterances: int) -> str:
+    """The number of speakers in words. As many as utterances usually means that the speakers are unknown."""
+    if speakers == utterances > 1:
+        return "as many speakers (one per utterance if unknown)"
+    return f"{speakers} speakers"

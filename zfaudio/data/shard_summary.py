@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from zfaudio.corpus.splits import describe_speakers
 from zfaudio.data.manifest import Manifest
 from zfaudio.data.shard_writer import ShardRecord
 from zfaudio.files import write_text
@@ -44,7 +45,8 @@ def summarize(
     for name, split in manifest.splits.items():
         minutes = split.frames * manifest.frame_size / manifest.sample_rate / 60
         lines.append(
-            f"{name}: {split.utterances} utterances, {split.speakers} speakers, {split.frames} frames, "
+            f"{name}: {split.utterances} utterances, {describe_speakers(split.speakers, split.utterances)}, "
+            f"{split.frames} frames, "
             f"{minutes:.1f} minutes, {len(split.shards)} shards"
         )
     lines.append(f"training samples: mean {manifest.mean:.4g}, deviation {manifest.deviation:.4g}")
