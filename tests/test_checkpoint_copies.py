@@ -205,6 +205,8 @@ def test_what_a_run_did_not_write_survives_and_disturbs_nothing(shards, trained,
     (checkpoints / "elsewhere").symlink_to(tmp_path)
     (checkpoints / ".partial").mkdir()
     (checkpoints / ".partial" / "notes.txt").write_text("mine")
+    (checkpoints / "pipe").mkdir()
+    os.mkfifo(checkpoints / "pipe" / "checkpoint.json")
     (checkpoints / "broken").mkdir()
     (checkpoints / "broken" / "checkpoint.json").write_text("{")
     ours = tree(checkpoints / "step-00000004")

@@ -1,6 +1,7 @@
 """Results as JSON files: written whole, read back with every field checked, files of earlier versions included."""
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -106,6 +107,9 @@ def test_what_is_missing_has_its_default_or_is_named(tmp_path):
         read(tmp_path / "nowhere")
     with pytest.raises(UserError, match="not a result"):
         read(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"pipe: not a result .*\(not a file\)"):
+        read(tmp_path / "pipe")
 
 
 def test_a_newer_version_asks_for_an_update(tmp_path):

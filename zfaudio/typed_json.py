@@ -45,6 +45,8 @@ def read_json(
             or of another type; the message names the field.
     """
     what = f"a result of this version of {command}"
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path}: not {what} (not a file); {remedy}")  # a pipe would never end
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
