@@ -272,3 +272,10 @@ def test_a_damaged_shard_is_refused_or_holds_frames_of_the_width(tmp_path_factor
         return
     assert "train-000000.tar: damaged (" in said
     assert said.isprintable()
+
+
+def test_a_file_that_is_there_twice_is_named(tmp_path):
+    content = tar_of(utterance_files())
+    twice = content[: content.index(b"a.npy")] + content
+    with pytest.raises(UserError, match=r"damaged \(a.json: duplicate file name in tar file json"):
+        read(tmp_path, twice)

@@ -1,6 +1,7 @@
 """Read utterances from shards, on disk or at a URL. What a shard holds is checked before it is used."""
 
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,14 @@ LARGEST_DESCRIPTION = 1 << 20
 
 LONGEST_RECORDING = 1e9  # seconds
 
+# What tarfile, json and the checks below raise for a shard that is no shard.
+DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, TypeError, OverflowError, RecursionError)
+
+# Types of tar headers that describe the next one.
+TAR_HEADERS = frozenset(
+    (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+)
+
 
 class ShardMember(tarfile.TarInfo):
     """A file in a shard. It refuses what `write_shard` never writes, and what makes tarfile slow or greedy."""
@@ -38,12 +47,11 @@ class ShardMember(tarfile.TarInfo):
         # tarfile calls this for every header, and names it as the method for subclasses to override.
         if self.size < 0 or self.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.ReadError("a sparse file or a size below 0")
-        names = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
-        if self.type in (*names, tarfile.SOLARIS_XHDTYPE) and self.size > LARGEST_TAR_HEADER:
+        if self.type in TAR_HEADERS and self.size > LARGEST_TAR_HEADER:
             raise tarfile.ReadError(f"a header of {self.size} bytes")
         member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
-        if member.issparse():
-            raise tarfile.ReadError("a sparse file")
+        if member.size < 0 or member.sparse is not None:  # according to a header before it
+            raise tarfile.ReadError("a sparse file or a size below 0")
         return member
 
 
@@ -71,8 +79,9 @@ def read_shard(location: str | Path, shard: Shard, frame_size: int) -> Iterator[
                 yield utterance
         except UserError:
             raise
-        except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise _damaged(url, error.args[0] if error.args else error) from None
+        except DAMAGE as error:
+            # webdataset appends to the arguments of its ValueErrors.
+            raise _damaged(url, error.args[0] if type(error) is ValueError else error) from None
         except Exception as error:
             # The errors of network file systems for a broken connection have no common class.
             raise UserError(f"{url}: reading broke off ({error!r})") from None
@@ -114,7 +123,12 @@ def _read_files(stream: IO[bytes], url: str, shard: Shard, frame_size: int) -> I
         ".json": LARGEST_DESCRIPTION,
         ".npy": LARGEST_NPY_HEADER + shard.frames * frame_size * np.dtype(np.int16).itemsize,
     }
-    with tarfile.open(fileobj=stream, mode="r|", tarinfo=ShardMember) as tar:
+    # A seekable file is read 1.1 times as fast as a stream, but tarfile would allocate whatever a member declares.
+    seekable = stream.seekable()
+    size = stream.seek(0, os.SEEK_END) if seekable else None
+    if seekable:
+        stream.seek(0)
+    with tarfile.open(fileobj=stream, mode="r:" if seekable else "r|", tarinfo=ShardMember) as tar:
         while (member := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every member
             suffix = member.name[member.name.rfind(".") :].lower()
@@ -122,6 +136,8 @@ def _read_files(stream: IO[bytes], url: str, shard: Shard, frame_size: int) -> I
                 continue
             if member.size > largest[suffix]:
                 raise ValueError(f"{member.name} has {member.size} bytes, more than the manifest allows")
+            if size is not None and member.size > size:
+                raise EOFError(f"{member.name} has {member.size} bytes, but the shard has {size}")
             content = tar.extractfile(member)
             if content is not None:
                 yield {"fname": member.name, "data": content.read(), "__url__": url}
