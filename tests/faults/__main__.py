@@ -3,7 +3,7 @@
     --inputs N    damaged inputs over all formats (default 10,000)
     --kills N     SIGKILLs each of shard, train and generate (default 50)
     --seed N      of all of it
-    --only WORDS  mutations, kills, or names of formats
+    --only WORDS  mutations, kills, http, or names of formats
 
 Prints what happened to each format and command. The exit status is 1 if there was a fault: a crash, a hang of more than
 ten seconds, an exception that is not meant for the user, or something torn.
@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the modules that tests share
 
 from tests.faults.formats import make_formats
+from tests.faults.http_faults import LASTING, PASSING, http_faults
 from tests.faults.kills import (
     finish,
     hashes,
@@ -39,10 +40,18 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         faults = 0
-        if not options.only or options.only != ["kills"]:
+        if set(options.only) - {"kills", "http"} or not options.only:
             faults += mutations(Path(temporary), options.inputs, options.seed, options.only)
         if not options.only or "kills" in options.only:
             faults += kills(Path(temporary), options.kills, options.seed)
+        if not options.only or "http" in options.only:
+            began, problems = time.perf_counter(), http_faults(Path(temporary) / "http", options.seed)
+            number = 2 * len(PASSING) + len(LASTING)
+            seconds = time.perf_counter() - began
+            print(f"http: a server fails in {number} ways, {len(problems)} faults, {seconds:.0f} s", flush=True)
+            for line in problems[:20]:
+                print(f"    {line}", flush=True)
+            faults += len(problems)
     sys.exit(1 if faults else 0)
 
 
