@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from speech import make_shards
 
 from zfaudio.data.manifest import Manifest, check_same_data, check_shards, read_manifest
+from zfaudio.data.shard import shard
 from zfaudio.errors import UserError
 
 # As version 0.1.0 wrote it.
@@ -111,6 +112,12 @@ def test_the_wrong_field_is_named(tmp_path, field, value, said):
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(("option", "value"), [("frame_size", 65537), ("frame_size", 0), ("sample_rate", 10**7 + 1)])
+def test_no_shards_are_made_that_could_not_be_read(tmp_path, option, value):
+    with pytest.raises(UserError, match=f"--{option.replace('_', '-')} {value}: must be at least 1 and at most"):
+        shard(tmp_path, tmp_path / "shards", **{option: value})
+
+
 def test_a_missing_field_is_named():
     for name in ("frame_size", "mean", "deviation", "splits.train.shards"):
         fields: Any = json.loads(OLD)
@@ -119,9 +126,8 @@ def test_a_missing_field_is_named():
         for part in above:
             holder = holder[part]
         del holder[last]
-        if name != "splits":
-            with pytest.raises(UserError, match=f"field {name} is missing"):
-                Manifest.from_json(json.dumps(fields))
+        with pytest.raises(UserError, match=f"field {name} is missing"):
+            Manifest.from_json(json.dumps(fields))
 
 
 # Damage

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,15 @@ from zfaudio.corpus.kaldi_tables import is_pipe, split_offset
 from zfaudio.corpus.parallel import run_parallel
 from zfaudio.corpus.splits import SPLITS
 from zfaudio.data.frames import Moments
-from zfaudio.data.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest, read_manifest
+from zfaudio.data.manifest import (
+    FORMAT_VERSION,
+    HIGHEST_SAMPLE_RATE,
+    LARGEST_FRAME_SIZE,
+    Manifest,
+    Shard,
+    SplitManifest,
+    read_manifest,
+)
 from zfaudio.data.shard_source import list_utterances
 from zfaudio.data.shard_summary import find_duplicates, summarize, write_duplicates
 from zfaudio.data.shard_writer import (
@@ -81,13 +90,13 @@ def shard(
         UserError: there is nothing to train on, an option is out of range, the folder holds other shards, the disk is
             full, or with `strict` a recording cannot be used.
     """
-    for option, value in (
-        ("--sample-rate", sample_rate),
-        ("--frame-size", frame_size),
-        ("--utterances-per-shard", utterances_per_shard),
+    for option, value, largest in (
+        ("--sample-rate", sample_rate, HIGHEST_SAMPLE_RATE),
+        ("--frame-size", frame_size, LARGEST_FRAME_SIZE),
+        ("--utterances-per-shard", utterances_per_shard, sys.maxsize),
     ):
-        if value < 1:
-            raise UserError(f"{option} {value}: must be at least 1")
+        if not 1 <= value <= largest:
+            raise UserError(f"{option} {value}: must be at least 1 and at most {largest}")
     if channel is not None and channel < 0:
         raise UserError(f"--channel {channel}: channels are counted from 0")
     source, out = Path(source), Path(out).absolute()
