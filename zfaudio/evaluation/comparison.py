@@ -12,9 +12,11 @@ import numpy as np
 
 from zfaudio.errors import UserError
 from zfaudio.evaluation.units import Interval, Units, average_per_frame, bootstrap_interval, paired_interval
+from zfaudio.experiment.checkpoint_record import CONFIG
 from zfaudio.experiment.config_file import read_config
 from zfaudio.experiment.folder import flatten
 from zfaudio.experiment.metrics import read_metrics
+from zfaudio.experiment.own_files import own_file
 from zfaudio.experiment.results import Bound, EvaluationResult, read_result
 from zfaudio.generation.samples import read_sample_list
 
@@ -137,7 +139,7 @@ def _read_experiment(path: Path, split: str) -> tuple[Path, EvaluationResult]:
         return folder.parent if folder.name == "results" else folder, read_result(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such experiment")
-    file = path / "results" / f"{split}.json"
+    file = own_file(path, f"results/{split}.json")
     command = f"zfaudio evaluate {path} --split {split} --json {file}"
     if not file.exists():
         raise UserError(f"{path}: no result on {split}; make it: {command}")
@@ -165,7 +167,8 @@ def _name_experiments(experiments: Sequence[Path]) -> list[str]:
 
 def _training_speed(folder: Path) -> float | None:
     """Frames per second in training: the median over the rows of an experiment's metrics.csv."""
-    rows = [row for row in read_metrics(folder / "metrics.csv") if row["split"] == "train" and row["frames_per_second"]]
+    metrics = read_metrics(own_file(folder, "metrics.csv"))
+    rows = [row for row in metrics if row["split"] == "train" and row["frames_per_second"]]
     return median(float(row["frames_per_second"]) for row in rows) if rows else None
 
 
@@ -173,7 +176,7 @@ def _generation_cost(folder: Path) -> float | None:
     """Seconds of computing per second of generated speech, over the samples in an experiment's folder `samples`."""
     timed = [
         (sample.computing_per_second, sample.seconds)
-        for sample in read_sample_list(folder / "samples").values()
+        for sample in read_sample_list(own_file(folder, "samples")).values()
         if sample.kind == "sample" and sample.computing_per_second is not None
     ]
     speech = sum(seconds for _, seconds in timed)
@@ -187,7 +190,7 @@ def _group_by_seed(scored: Sequence[ScoredExperiment]) -> list[list[ScoredExperi
     """Group experiments that differ only in their seed, in the order of each group's first experiment."""
     groups: dict[str, list[ScoredExperiment]] = {}
     for experiment in scored:
-        settings = flatten(asdict(read_config(experiment.folder / "config.yaml")))
+        settings = flatten(asdict(read_config(own_file(experiment.folder, CONFIG))))
         compared = {name: value for name, value in settings.items() if name not in IGNORED_SETTINGS}
         conditions = [getattr(experiment.result, name) for name in (*CONDITIONS, "bound", "importance_samples")]
         groups.setdefault(repr((sorted(compared.items()), conditions)), []).append(experiment)
@@ -195,7 +198,7 @@ def _group_by_seed(scored: Sequence[ScoredExperiment]) -> list[list[ScoredExperi
 
 
 def _training_seed(experiment: ScoredExperiment) -> int:
-    return read_config(experiment.folder / "config.yaml").train.seed
+    return read_config(own_file(experiment.folder, CONFIG)).train.seed
 
 
 def _name_group(group: Group) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from zfaudio.command import command_line
+from zfaudio.data.known_shards import choose_shards
 from zfaudio.data.manifest import read_manifest
 from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
@@ -76,7 +77,8 @@ def latents(
 
     Args:
         exp: an experiment, whose best checkpoint is used, or a checkpoint.
-        shards: folder or address of the shards; by default those that the model was trained on.
+        shards: folder or address of the shards; by default those that the model was trained on, if they were named on
+            this machine before.
         split: the part of the shards to score: train, valid or test.
         json: file to write the result to; by default EXP/latents.json if exp is an experiment. zfaudio report looks
             there.
@@ -97,7 +99,7 @@ def latents(
     if frames_per_batch < 1:
         raise UserError("--frames-per-batch must be at least 1")
     trained = load_checkpoint(exp, pick_device(device))
-    location = str(shards) or trained.config.data.shards
+    location = choose_shards(str(shards), trained.config.data.shards, Path(exp))
     check_shards_fit(trained, location, split)
     result = measure_latents(trained, location, split, seed, frames_per_batch)
     if phones is not None:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zfaudio.config import RunConfig
+from zfaudio.data.known_shards import remember_shards
 from zfaudio.data.manifest import Manifest, read_manifest
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
@@ -89,6 +90,7 @@ def save_checkpoint(
     Raises:
         UserError: it cannot be written; the previous checkpoints are kept.
     """
+    remember_shards(config.data.shards)  # the user has trained on them: they may be opened to score the model
     record = read_record(exp)
     run = record.run if record is not None else new_run()
     try:

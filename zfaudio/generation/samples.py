@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from zfaudio.errors import UserError
+from zfaudio.experiment.own_files import own_file
 from zfaudio.typed_json import read_json, write_json
 
 SAMPLE_LIST = "samples.json"
@@ -50,10 +51,11 @@ def read_sample_list(folder: str | Path) -> dict[str, Sample]:
         The samples by file name, without those whose file is no longer there; empty if there is no samples.json.
 
     Raises:
-        UserError: the file is not a list of samples; the message names the wrong field.
+        UserError: the file is not a list of samples; the message names the wrong field. Or a sample is a link to a file
+            outside the folder.
     """
     folder = Path(folder)
-    path = folder / SAMPLE_LIST
+    path = own_file(folder, SAMPLE_LIST)
     if not path.exists():
         return {}
     remedy = "move it away or generate into another folder"
@@ -62,7 +64,7 @@ def read_sample_list(folder: str | Path) -> dict[str, Sample]:
         # The name is joined to the folder: it must not lead anywhere else.
         if sample.file != Path(sample.file).name:
             raise UserError(f"{path}: {sample.file!r} is not the name of a file in this folder; {remedy}")
-    return {sample.file: sample for sample in samples if (folder / sample.file).is_file()}
+    return {sample.file: sample for sample in samples if own_file(folder, sample.file).is_file()}
 
 
 def write_sample_list(folder: str | Path, samples: dict[str, Sample]) -> None:

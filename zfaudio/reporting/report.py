@@ -13,6 +13,7 @@ def report(
     *,
     compare: tuple[str | Path, ...] = (),
     group_seeds: bool = False,
+    shards: str | Path = "",
     out: str | Path | None = None,
 ) -> Path:
     """Write an HTML page about an experiment: result, speech, training curves, configuration, command lines.
@@ -23,6 +24,8 @@ def report(
         exp: folder of the experiment.
         compare: experiments to compare it with in a table, as zfaudio compare does.
         group_seeds: in that table, average experiments that differ only in train.seed.
+        shards: folder or address of the shards, of which real speech is shown; by default those that the model was
+            trained on, if they were named on this machine before.
         out: file to write the page to; by default EXP/report.html.
 
     Returns:
@@ -34,7 +37,7 @@ def report(
     exp = Path(exp)
     if not exp.is_dir():
         raise UserError(f"{exp}: no such folder; give an experiment (the --exp of zfaudio train)")
-    page = gather_page(exp, [Path(experiment) for experiment in compare], group_seeds)
+    page = gather_page(exp, [Path(experiment) for experiment in compare], group_seeds, str(shards))
     if not (page.checkpoint or page.training_plots or page.scores or page.generated):
         raise UserError(f"{exp}: not an experiment (no checkpoint, metrics.csv, results or samples)")
     path = exp / "report.html" if out is None else Path(out)
