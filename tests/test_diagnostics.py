@@ -129,6 +129,17 @@ def test_the_page_compares_samples_with_real_speech(exp):
     assert "zfaudio quality exp" in page
 
 
+def test_the_f0_of_a_few_voiced_frames_of_an_earlier_version_is_left_out(exp):
+    few = QUALITY | {"generated": measures(123.4, 0.005, 371.0)}
+    (exp / "quality.json").write_text(json.dumps(few))
+    page = page_of(exp)
+    assert "voiced frames, % 0.5 31.2 37.5" in page
+    assert "median F0, Hz – 160.0 120.0" in page
+    assert "Where less than 5 % of the frames are voiced, there is no F0." in page
+    (exp / "quality.json").write_text(json.dumps(QUALITY | {"generated": measures(123.4, 0.25, 140.0)}))
+    assert "there is no F0" not in page_of(exp)
+
+
 def test_what_was_not_asked_for_has_no_section(tmp_path):
     page = page_of(make_experiment(tmp_path))
     assert "Latents and state" not in page
@@ -170,6 +181,6 @@ def test_a_log_of_an_early_version_without_the_column_gives_no_warning(tmp_path)
 
 def test_dimensions_without_kl_are_not_drawn():
     usage = LatentUsage(3, 1.5, [1.0, 0.5, 0.0], 2, 2, 2, False)
-    assert "<svg" in plot_kl_by_dimension(usage)
+    assert "<svg" in plot_kl_by_dimension(usage).svg
     usage.kl_per_dimension = [0.0, 0.0, 0.0]
-    assert plot_kl_by_dimension(usage) == ""
+    assert plot_kl_by_dimension(usage) is None

@@ -1,4 +1,5 @@
 import io
+import re
 import xml.etree.ElementTree as ElementTree
 
 import librosa
@@ -88,6 +89,14 @@ def test_a_formula_in_a_name_is_drawn_as_it_is_spelled():
     svg = draw_intervals(
         "A $\\frac{1$ title", [Estimate("$x$ \x1b[31m", 1.0, (0.5, 1.5)), Estimate("alone", 2.0, None)], 0.0, "$y$"
     )
-    for text in ("A $\\frac{1$ title", "$x$ \\x1b[31m", "alone", "$y$"):
+    for text in ("$x$ \\x1b[31m", "alone", "$y$"):
         assert f">{text}</text>" in svg
+    assert 'aria-label="A $\\frac{1$ title"' in svg
     assert ElementTree.fromstring(svg) is not None
+
+
+def test_minor_ticks_of_a_logarithmic_axis_are_as_large_as_major_ones():
+    """Less than a decade has labels at minor ticks."""
+    svg = draw_curves("norm", [Curve("train", [1, 2, 3], [20.0, 30.0, 45.0])], log=True)
+    sizes = set(re.findall(r"font-size: *([\d.]+)px|font: ([\d.]+)px", svg))
+    assert {size for pair in sizes for size in pair if size} <= {"8", "5.6"}  # 5.6: exponents

@@ -136,12 +136,12 @@ def test_conventions_of_published_tables_by_hand():
     nats, frames = np.array([600.0, 1000.0]), np.array([30, 50])
     values = sequence_conventions(nats, frames, frame_size=200, sample_rate=16_000)
     assert values == {
-        "timit: summed over a whole utterance, averaged over utterances": 800.0,
-        "blizzard: half-second sequences (8,000 samples at 16 kHz)": 20.0 * 40,
+        "per utterance, averaged over utterances": 800.0,
+        "per half second (8,000 samples at 16 kHz)": 20.0 * 40,
     }
     # 11,025 samples are 44.1 frames of 250 samples.
     half_second = sequence_conventions(nats, frames, frame_size=250, sample_rate=22_050)
-    assert half_second["blizzard: half-second sequences (11,025 samples at 22.05 kHz)"] == pytest.approx(20 * 44.1)
+    assert half_second["per half second (11,025 samples at 22.05 kHz)"] == pytest.approx(20 * 44.1)
 
 
 @pytest.mark.parametrize(("utterances", "rows"), [(1, 32), (31, 32), (32, 64), (33, 64), (1680, 1696)])

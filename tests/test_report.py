@@ -17,6 +17,8 @@ from speech import speech
 from zfaudio.data.frames import to_frames
 from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.errors import UserError
+from zfaudio.evaluation.evaluate import evaluate
+from zfaudio.experiment.checkpoint import find_checkpoint
 from zfaudio.experiment.metrics import COLUMNS
 from zfaudio.generation.generate import generate
 from zfaudio.generation.samples import read_sample_list, write_sample_list
@@ -165,6 +167,41 @@ def test_sound_and_pictures_inside_the_page_decode(whole_page):
         head, data = source.split(",")
         assert head == "data:image/webp;base64"
         assert Image.open(io.BytesIO(base64.b64decode(data))).size == (768, 384)
+
+
+def test_the_page_is_headed_by_the_model_and_names_the_experiment(made, whole_page):
+    html = (made / "report.html").read_text()
+    assert "<h1>Z-forcing, Gaussian</h1>" in html
+    assert f"<title>Z-forcing, Gaussian · {made.parent.name}/exp</title>" in html
+    assert f"experiment {made.parent.name}/exp" in whole_page.text
+
+
+def test_corpora_of_published_tables_are_not_named_on_a_page_of_another_corpus(exp):
+    evaluate(exp, json=exp / "results/test.json", device="cpu", draws=1)
+    report(exp)
+    text = read(exp / "report.html").text
+    assert "per utterance, averaged over utterances" in text
+    assert "per half second" in text
+    assert "timit" not in text.lower()
+    assert "blizzard" not in text.lower()
+
+
+@pytest.mark.parametrize(("step", "few"), [(500, True), (9_999, True), (10_000, False)])
+def test_a_model_of_few_steps_is_called_so(exp, step, few):
+    label = find_checkpoint(exp) / "checkpoint.json"
+    label.write_text(label.read_text().replace('"step": 500', f'"step": {step}'))
+    record = exp / "checkpoints.json"
+    record.write_text(record.read_text().replace(": 500", f": {step}"))
+    report(exp)
+    text = read(exp / "report.html").text
+    assert (f"This model has had {step:,} training steps, which is few" in text) == few
+
+
+def test_titles_of_plots_stand_above_them_where_they_can_wrap(made, whole_page):
+    html = (made / "report.html").read_text()
+    title = "KL of the posterior from the prior, nats per frame"
+    assert f"<h4>{title}</h4>" in html
+    assert f">{title}</text>" not in html
 
 
 def test_the_page_can_go_elsewhere(exp, tmp_path):

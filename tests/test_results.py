@@ -166,6 +166,19 @@ def test_an_evaluation_without_a_version_is_read_as_it_was_spelled(tmp_path):
     assert read_result(str(tmp_path / "old.json")).format_version == 2
 
 
+def test_conventions_are_no_longer_named_after_corpora(tmp_path):
+    old = {
+        "timit: summed over a whole utterance, averaged over utterances": 1.0,
+        "blizzard: half-second sequences (8,000 samples at 16 kHz)": 2.0,
+        "zforcing2017: averaged over utterances and rows of padding": 3.0,
+    }
+    assert read_result(changed(tmp_path / "r.json", RESULT, conventions=old)).conventions == {
+        "per utterance, averaged over utterances": 1.0,
+        "per half second (8,000 samples at 16 kHz)": 2.0,
+        "zforcing2017: averaged over utterances and rows of padding": 3.0,
+    }
+
+
 def test_an_interval_of_no_width_from_a_single_utterance_is_read_as_none(tmp_path):
     path = changed(tmp_path / "r.json", RESULT, nats_per_frame_ci95=[1.0, 1.0])
     assert read_result(path).nats_per_frame_ci95 is None

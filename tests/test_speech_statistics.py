@@ -124,3 +124,11 @@ def test_silence_and_a_single_sample_have_no_voice():
 
 def test_noise_is_hardly_voiced():
     assert measure_voice([noise(2, 1000)], RATE).voiced_fraction < 0.1
+
+
+@pytest.mark.parametrize(("seconds", "figure"), [(0.4, False), (4.0, True)])
+def test_a_few_voiced_frames_give_no_f0(seconds, figure):
+    """Two hundredths of the frames may all be errors of the tracker; a sixth may not."""
+    voice = measure_voice([np.concatenate([pulses(120, seconds), np.zeros(20 * RATE, np.int16)])], RATE)
+    assert 0 < voice.voiced_fraction < 0.2
+    assert (voice.median_f0_hz is not None) == (voice.f0_deviation_semitones is not None) == figure

@@ -128,14 +128,13 @@ def draw_curves(title: str, curves: Sequence[Curve], log: bool = False) -> str:
     """Draw curves over training steps as an SVG element that takes the text color and font of its page.
 
     Args:
-        title: title of the plot.
+        title: what the plot shows, for readers who cannot see it. The page shows it above the plot, where it wraps.
         curves: the curves; those without values are left out.
         log: whether the axis of the values is logarithmic.
     """
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
-        figure = Figure(figsize=(3.6, 2.2), layout="constrained")
+        figure = Figure(figsize=(3.6, 2.0), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(plain_text(title), fontsize=9, loc="left", color=TEXT)
         drawn = [curve for curve in curves if len(curve.values)]
         for curve, color in zip(drawn, LINES, strict=False):
             marker = "o" if len(curve.values) < 30 else ""
@@ -162,15 +161,14 @@ def draw_intervals(title: str, estimates: Sequence[Estimate], mark: float, mark_
     """Draw values and their confidence intervals, one below the other, as an SVG element like that of `draw_curves`.
 
     Args:
-        title: title of the plot.
+        title: what the plot shows, as in `draw_curves`.
         estimates: from top to bottom, at least one.
         mark: value at which a line is drawn through all rows.
         mark_label: what the line stands for.
     """
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
-        figure = Figure(figsize=(9.2, 0.9 + 0.24 * len(estimates)), layout="constrained")
+        figure = Figure(figsize=(9.2, 0.7 + 0.24 * len(estimates)), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(plain_text(title), fontsize=9, loc="left", color=TEXT)
         rows = range(len(estimates))
         values = np.array([estimate.value for estimate in estimates])
         lows, highs = np.transpose([estimate.interval or (math.nan, math.nan) for estimate in estimates])
@@ -214,7 +212,8 @@ def style_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRAY)
     axes.grid(color=GRAY, alpha=0.25, linewidth=0.6)
-    axes.tick_params(colors=GRAY, labelcolor=TEXT, labelsize=8)
+    # Also the minor ticks, which have labels if a logarithmic axis spans less than a decade.
+    axes.tick_params(which="both", colors=GRAY, labelcolor=TEXT, labelsize=8)
     axes.margins(x=0.02)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from zfaudio.command import command_line
+from zfaudio.data.known_shards import choose_shards
 from zfaudio.data.manifest import read_manifest
 from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
@@ -55,7 +56,8 @@ def evaluate(
 
     Args:
         checkpoint: a checkpoint, or an experiment, whose best checkpoint is used.
-        shards: folder or address of the shards; by default those that the model was trained on.
+        shards: folder or address of the shards; by default those that the model was trained on, if they were named on
+            this machine before.
         split: the part of the shards to score: train, valid or test.
         json: file to write the result to.
         draws: number of posterior draws of each utterance over which the ELBO is averaged. An exact likelihood needs
@@ -82,7 +84,7 @@ def evaluate(
     trained = load_checkpoint(Path(checkpoint), pick_device(device))
     if dequantize is not None:
         trained.config.data.dequantize = dequantize
-    location = str(shards) or trained.config.data.shards
+    location = choose_shards(str(shards), trained.config.data.shards, Path(checkpoint))
     check_shards_fit(trained, location, split)
     importance_weighted = importance_samples > 1 and trained.model.bound == "elbo"
     if trained.model.bound == "exact":
@@ -203,7 +205,7 @@ def describe(result: EvaluationResult) -> str:
             f"bits per 16-bit sample             <= {result.bits_per_sample:.3f}   "
             f"(FLAC on the same audio: {result.references.flac_bits_per_sample:.3f})"
         )
-    lines.append("nats per sequence, as published tables count")
+    lines.append("nats per sequence")
     lines += [
         f"    {name:<68} {sign}{format_number(value, 1, commas=True)}" for name, value in result.conventions.items()
     ]

@@ -15,11 +15,13 @@ from tqdm import tqdm
 
 from zfaudio.command import command_line
 from zfaudio.data.frames import from_frames
+from zfaudio.data.known_shards import choose_shards
 from zfaudio.data.manifest import Manifest, read_manifest
 from zfaudio.data.shard_reader import read_shard
 from zfaudio.errors import UserError
 from zfaudio.evaluation.speech_statistics import (
     BANDS,
+    LEAST_VOICED,
     MelStatistics,
     Voice,
     frechet_distance,
@@ -27,10 +29,13 @@ from zfaudio.evaluation.speech_statistics import (
     mel_statistics,
     spectral_distance,
 )
+from zfaudio.experiment.checkpoint_record import CONFIG
 from zfaudio.experiment.config_file import read_config
+from zfaudio.experiment.own_files import own_file
 from zfaudio.generation.recordings import read_recording
 from zfaudio.generation.samples import read_sample_list
 from zfaudio.seeds import derive_seed
+from zfaudio.text import format_number
 from zfaudio.typed_json import read_json, write_json
 
 QUALITY_FILE = "quality.json"
@@ -99,7 +104,8 @@ def quality(
     Args:
         exp: an experiment.
         samples: folder of the samples; by default EXP/samples.
-        shards: folder or address of the shards; by default those that the model was trained on.
+        shards: folder or address of the shards; by default those that the model was trained on, if they were named on
+            this machine before.
         split: the split to compare with: test or valid.
         json: file to write the result to; by default EXP/quality.json, where zfaudio report looks.
         seed: seed of the choice of real speech.
@@ -113,8 +119,10 @@ def quality(
     exp = Path(exp)
     if split == FLOOR_SPLIT:
         raise UserError(f"--split {split}: the floor compares {FLOOR_SPLIT} with another split; choose test or valid")
-    location = str(shards) or read_config(exp / "config.yaml").data.shards
-    result = measure_quality(exp / "samples" if samples is None else Path(samples), location, split, seed)
+    recorded = "" if shards else read_config(own_file(exp, CONFIG)).data.shards
+    location = choose_shards(str(shards), recorded, exp)
+    folder = own_file(exp, "samples") if samples is None else Path(samples)
+    result = measure_quality(folder, location, split, seed)
     try:
         write_json(exp / QUALITY_FILE if json is None else Path(json), result)
     finally:  # neither a full disk nor a closed terminal should lose the result
@@ -248,17 +256,28 @@ def tabulate_quality(result: QualityResult) -> list[QualityRow]:
     def row(name: str, value: Callable[[SpeechMeasures], float | None], digits: int, factor: float = 1) -> QualityRow:
         def text(measures: SpeechMeasures) -> str:
             number = value(measures)
-            return "–" if number is None else f"{factor * number:.{digits}f}"
+            return "–" if number is None else format_number(factor * number, digits)
 
         return QualityRow(name, generated=text(result.generated), real=text(result.real), floor=text(result.floor))
+
+    def f0(value: Callable[[Voice], float | None]) -> Callable[[SpeechMeasures], float | None]:
+        # Files of earlier versions have F0 also of a few voiced frames.
+        return lambda measures: None if measures.voice.few_voiced else value(measures.voice)
 
     return [
         row("Fréchet distance, log-mel", lambda measures: measures.frechet_distance, digits=2),
         row("long-term spectrum, dB apart", lambda measures: measures.ltas_distance_db, digits=2),
         row("voiced frames, %", lambda measures: measures.voice.voiced_fraction, digits=1, factor=100),
-        row("median F0, Hz", lambda measures: measures.voice.median_f0_hz, digits=1),
-        row("spread of F0, semitones", lambda measures: measures.voice.f0_deviation_semitones, digits=2),
+        row("median F0, Hz", f0(lambda voice: voice.median_f0_hz), digits=1),
+        row("spread of F0, semitones", f0(lambda voice: voice.f0_deviation_semitones), digits=2),
     ]
+
+
+def note_few_voiced(result: QualityResult) -> str:
+    """Why a table has no F0 of some speech; empty if it has all."""
+    if not any(measures.voice.few_voiced for measures in (result.generated, result.real, result.floor)):
+        return ""
+    return f"Where less than {LEAST_VOICED:.0%} of the frames are voiced, there is no F0.".replace("%", " %")
 
 
 def describe(result: QualityResult) -> str:
@@ -270,6 +289,7 @@ def describe(result: QualityResult) -> str:
         f"{'':<30}{'generated':>12}{result.split:>12}{floor:>16}",
         *(f"{row.name:<30}{row.generated:>12}{row.real:>12}{row.floor:>16}" for row in tabulate_quality(result)),
     ]
+    lines += [note for note in (note_few_voiced(result),) if note]
     if len(result.checkpoint_steps) > 1 or len(result.temperatures) > 1:
         lines.append(
             f"note: the samples are of checkpoints {result.checkpoint_steps} and of temperatures (latents, frames) "

@@ -17,6 +17,7 @@ BANDS = 40  # mel bands, up to half the sample rate
 F0_HZ = (60.0, 400.0)
 F0_WINDOW_SECONDS = 0.064
 F0_HOP_SECONDS = 0.02
+LEAST_VOICED = 0.05  # of the frames, for a median and a spread of F0
 
 
 @dataclass
@@ -34,8 +35,13 @@ class Voice:
     """Voicing and fundamental frequency of some speech."""
 
     voiced_fraction: float  # of the frames
-    median_f0_hz: float | None  # None if no frame is voiced
-    f0_deviation_semitones: float | None  # standard deviation of log F0 over voiced frames
+    median_f0_hz: float | None  # over voiced frames; None if they are too few
+    f0_deviation_semitones: float | None  # standard deviation of log F0 over voiced frames; None if they are too few
+
+    @property
+    def few_voiced(self) -> bool:
+        """Whether too few frames are voiced to say anything about F0: errors of the tracker may be most of them."""
+        return self.voiced_fraction < LEAST_VOICED
 
 
 def mel_power(waveforms: Sequence[np.ndarray], rate: int) -> np.ndarray:
@@ -118,7 +124,8 @@ def measure_voice(waveforms: Sequence[np.ndarray], rate: int) -> Voice:
     ]
     f0 = np.concatenate([track[0] for track in tracks])
     voiced = np.concatenate([track[1] for track in tracks])
-    if not voiced.any():
-        return Voice(0.0, None, None)
+    fraction = float(voiced.mean())
+    if fraction < LEAST_VOICED:
+        return Voice(fraction, None, None)
     semitones = 12 * np.log2(f0[voiced])
-    return Voice(float(voiced.mean()), float(np.median(f0[voiced])), float(semitones.std()))
+    return Voice(fraction, float(np.median(f0[voiced])), float(semitones.std()))

@@ -17,6 +17,8 @@ from zfaudio.text import format_number
 Interval = tuple[float, float]  # its lower and its upper end
 
 BOOTSTRAP_DRAWS = 2000
+PER_UTTERANCE = "per utterance, averaged over utterances"
+PER_HALF_SECOND = "per half second"
 PUBLISHED_BATCH = 32  # utterances in a test batch of the published evaluation of Z-forcing
 
 
@@ -94,11 +96,12 @@ def paired_interval(nats: np.ndarray, other_nats: np.ndarray, frames: np.ndarray
 def sequence_conventions(
     nats: np.ndarray, frames: np.ndarray, frame_size: int, sample_rate: int, padded: bool = False
 ) -> dict[str, float]:
-    """Nats per sequence as published tables count them, by the name of the convention.
+    """Nats per sequence, by the name of the convention.
 
-    TIMIT: nats summed over an utterance, averaged over utterances, as in Chung et al. (2015, table 1), Fraccaro et al.
-    (2016, table 1) and Goyal et al. (2017, table 1). Blizzard: the same tables score sequences of half a second, 8,000
-    samples at 16 kHz; here the average per frame of whole utterances is scaled to that length.
+    Per utterance: nats summed over an utterance, averaged over utterances. Published tables count so on TIMIT (Chung et
+    al., 2015, table 1; Fraccaro et al., 2016, table 1; Goyal et al., 2017, table 1). Per half second: the same tables
+    score sequences of 8,000 samples at 16 kHz on Blizzard; here the average per frame of whole utterances is scaled to
+    that length.
 
     Args:
         nats: score of each utterance, [utterances].
@@ -111,8 +114,8 @@ def sequence_conventions(
     """
     samples = sample_rate // 2
     conventions = {
-        "timit: summed over a whole utterance, averaged over utterances": float(nats.mean()),
-        f"blizzard: half-second sequences ({samples:,} samples at {sample_rate / 1000:g} kHz)": (
+        PER_UTTERANCE: float(nats.mean()),
+        f"{PER_HALF_SECOND} ({samples:,} samples at {sample_rate / 1000:g} kHz)": (
             average_per_frame(nats, frames) * samples / frame_size
         ),
     }

@@ -60,7 +60,7 @@ class EvaluationResult:
     nats_per_sample: float
     nats_per_waveform_sample: float
     nats_per_utterance: float
-    conventions: dict[str, float]  # nats per sequence as published tables count them, by the name of the convention
+    conventions: dict[str, float]  # nats per sequence, by the name of the convention
     bits_per_sample: float | None  # of the 16-bit signal; None without dequantization, where nothing bounds it
     kl_per_frame: float
     median_frame_nats: float
@@ -82,6 +82,15 @@ def read_result(path: str | Path) -> EvaluationResult:
 def _upgrade(fields: dict[str, Any], version: int) -> None:
     if version < 2 and fields.get("head") == "factorised":
         fields["head"] = "factorized"
+    if isinstance(fields.get("conventions"), dict):
+        # Earlier versions named these after the corpora whose published tables count so, on every corpus.
+        renamed = {
+            "timit: summed over a whole utterance, averaged over utterances": "per utterance, averaged over utterances"
+        }
+        fields["conventions"] = {
+            renamed.get(name, name.replace("blizzard: half-second sequences", "per half second")): nats
+            for name, nats in fields["conventions"].items()
+        }
     interval = fields.get("nats_per_frame_ci95")
     if fields.get("utterances") == 1 and isinstance(interval, list) and interval[:1] == interval[1:]:
         fields["nats_per_frame_ci95"] = None  # earlier versions gave a single utterance an interval of no width

@@ -62,6 +62,28 @@ def compare(
 
 # The table in words
 
+MODELS = {
+    "zforcing": "Z-forcing",
+    "vrnn": "VRNN",
+    "srnn": "SRNN",
+    "rnn": "RNN",
+    "sample_ar": "Sample-level autoregressive model",
+}
+
+
+def describe_model(settings: dict[str, Any]) -> str:
+    """A model in words, from its settings: for example "Z-forcing, Gaussian". Empty if they do not name one."""
+    name = str(settings.get("name", ""))
+    words = MODELS.get(name, name.rpartition(".")[2])
+    likelihood = describe_likelihood(str(settings.get("likelihood", "")), settings.get("head"))
+    return ", ".join(part for part in (words, likelihood) if part)
+
+
+def describe_likelihood(likelihood: str, head: object) -> str:
+    """A frame likelihood and its head in words, such as "discretized logistics, autoregressive"."""
+    words = [LIKELIHOODS.get(likelihood, likelihood), "autoregressive" if head == "autoregressive" else ""]
+    return ", ".join(word for word in words if word)
+
 
 @dataclass(frozen=True)
 class Column:
@@ -139,7 +161,9 @@ def _columns(rows: Sequence[ComparisonRow]) -> list[Column]:
     return [
         Column("experiment", lambda row: row.name + ("*" if row.remark else ""), numeric=False),
         Column("model", lambda row: row.model, numeric=False, stacked=True),
-        Column("likelihood", _likelihood, numeric=False, stacked=True),
+        Column(
+            "likelihood", lambda row: describe_likelihood(row.likelihood or "", row.head), numeric=False, stacked=True
+        ),
         Column("bound", _bound, numeric=False, stacked=True),
         Column("nats/frame", lambda row: _bound_sign(row) + _number(row.nats_per_frame, 2)),
         Column("95 %", lambda row: _interval(row.nats_per_frame_ci95, 2), stacked=True),
@@ -153,12 +177,6 @@ def _columns(rows: Sequence[ComparisonRow]) -> list[Column]:
         Column("frames/s", lambda row: _number(row.training_frames_per_second, 0)),
         Column("s/s", lambda row: _number(row.computing_per_second, 2)),
     ]
-
-
-def _likelihood(row: ComparisonRow) -> str:
-    name = row.likelihood or ""
-    words = [LIKELIHOODS.get(name, name), "autoregressive" if row.head == "autoregressive" else ""]
-    return ", ".join(word for word in words if word)
 
 
 def _bound(row: ComparisonRow) -> str:

@@ -8,20 +8,23 @@ from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
 
+from zfaudio.data.known_shards import choose_shards
 from zfaudio.data.manifest import read_manifest
 from zfaudio.errors import UserError
 from zfaudio.evaluation.collapse import collapse_warning
 from zfaudio.evaluation.comparison import compare_experiments
 from zfaudio.evaluation.latents import LATENTS_FILE, read_latents
-from zfaudio.evaluation.quality import QUALITY_FILE, read_quality, tabulate_quality
+from zfaudio.evaluation.quality import QUALITY_FILE, note_few_voiced, read_quality, tabulate_quality
 from zfaudio.experiment.checkpoint import find_checkpoint
+from zfaudio.experiment.checkpoint_record import CONFIG
 from zfaudio.experiment.checkpoint_search import checkpoint_step
 from zfaudio.experiment.config_file import read_settings
 from zfaudio.experiment.metrics import read_metrics
-from zfaudio.experiment.results import read_result
+from zfaudio.experiment.own_files import own_file
+from zfaudio.experiment.results import EvaluationResult, read_result
 from zfaudio.generation.samples import SAMPLE_LIST, Sample, read_sample_list
-from zfaudio.reporting.clips import generated_clips, real_clips
-from zfaudio.reporting.comparison_table import tabulate_comparison
+from zfaudio.reporting.clips import Clip, generated_clips, real_clips
+from zfaudio.reporting.comparison_table import describe_model, tabulate_comparison
 from zfaudio.reporting.page import CheckpointFacts, Page
 from zfaudio.reporting.plots import plot_comparison, plot_kl_by_dimension, plot_training
 from zfaudio.reporting.score_table import page_order, tabulate_scores
@@ -29,6 +32,8 @@ from zfaudio.reporting.score_table import page_order, tabulate_scores
 Part = TypeVar("Part")
 
 CLIPS = 4  # of each kind
+METRICS = "metrics.csv"
+FEW_STEPS = 10_000
 
 
 class Missing:
@@ -42,57 +47,62 @@ class Missing:
         try:
             return read()
         except UserError as error:
-            self.messages.setdefault(section, []).append(str(error))
+            messages = self.messages.setdefault(section, [])
+            messages += [str(error)] if str(error) not in messages else []
             return None
 
 
-def gather_page(exp: Path, compare: Sequence[Path] = (), group_seeds: bool = False) -> Page:
-    """Read what the page of an experiment shows.
+def gather_page(exp: Path, compare: Sequence[Path] = (), group_seeds: bool = False, shards: str = "") -> Page:
+    """Read what the page of an experiment shows. Nothing outside the experiment is opened that the user did not name.
 
     Args:
         exp: the folder of the experiment.
         compare: experiments to compare it with.
         group_seeds: in the comparison, average experiments that differ only in their seed.
+        shards: folder or address of the shards that real speech is read from; by default what the configuration says,
+            if the user has named that before.
     """
     missing = Missing()
     attempt = missing.attempt
-    metrics, sample_folder = exp / "metrics.csv", exp / "samples"
 
     checkpoint = attempt("model", lambda: read_checkpoint_facts(exp))
-    configuration = attempt("configuration", lambda: read_settings(exp / "config.yaml")) or {}
+    configuration = attempt("configuration", lambda: read_settings(own_file(exp, CONFIG), may_have_base=False)) or {}
     deviation = checkpoint.manifest.deviation if checkpoint else None
     real_split = "valid" if checkpoint and "test" not in checkpoint.manifest.splits else "test"
 
     result_files = attempt("result", lambda: find_results(exp)) or []
-    read = [attempt("result", partial(read_result, path)) for path in result_files]
+    read = [attempt("result", partial(read_own_result, exp, name)) for name in result_files]
     results = sorted((result for result in read if result is not None), key=page_order)
     comparison = None
     if compare:
         comparison = attempt("comparison", lambda: compare_experiments([exp, *compare], group_seeds=group_seeds))
-    latents_file, quality_file = exp / LATENTS_FILE, exp / QUALITY_FILE
-    latents = attempt("latents", lambda: read_latents(latents_file)) if latents_file.exists() else None
-    quality = attempt("quality", lambda: read_quality(quality_file)) if quality_file.exists() else None
+    has_latents, has_quality = (exp / LATENTS_FILE).exists(), (exp / QUALITY_FILE).exists()
+    latents = attempt("latents", lambda: read_latents(own_file(exp, LATENTS_FILE))) if has_latents else None
+    quality = attempt("quality", lambda: read_quality(own_file(exp, QUALITY_FILE))) if has_quality else None
 
-    samples = attempt("speech", lambda: find_samples(sample_folder)) or {}
-    shards = str(configuration.get("data", {}).get("shards", ""))
-    real = attempt("speech", lambda: real_clips(shards, real_split, CLIPS)) or []
-    generated = attempt("speech", lambda: generated_clips(sample_folder, samples, deviation, CLIPS)) or {}
+    recorded = str(configuration.get("data", {}).get("shards", ""))
+    real = attempt("speech", lambda: find_real_speech(exp, shards, recorded, real_split)) or []
+    samples = attempt("speech", lambda: find_samples(own_file(exp, "samples"))) or {}
+    generated = attempt("speech", lambda: generated_clips(exp / "samples", samples, deviation, CLIPS)) or {}
 
     makers = [*results, latents, *samples.values(), quality]  # what knows the command that made it
     commands = [maker.command for maker in makers if maker is not None]
     return Page(
+        title=describe_model(configuration.get("model", {})),
         name="/".join(exp.resolve().parts[-2:]),
         checkpoint=checkpoint,
+        few_steps=warn_of_few_steps(checkpoint.step) if checkpoint else "",
         configuration=configuration,
         scores=[tabulate_scores(result) for result in results],
         comparison=tabulate_comparison(comparison) if comparison else None,
-        comparison_plot=plot_comparison(comparison) if comparison else "",
+        comparison_plot=plot_comparison(comparison) if comparison else None,
         latents=latents,
-        kl_plot=plot_kl_by_dimension(latents.usage) if latents and latents.usage else "",
+        kl_plot=plot_kl_by_dimension(latents.usage) if latents and latents.usage else None,
         quality=quality,
         quality_rows=tabulate_quality(quality) if quality else [],
-        training_plots=attempt("training", lambda: plot_training(metrics)) or [],
-        collapse=find_collapse(metrics),
+        quality_note=note_few_voiced(quality) if quality else "",
+        training_plots=attempt("training", lambda: plot_training(own_file(exp, METRICS))) or [],
+        collapse=attempt("training", lambda: find_collapse(own_file(exp, METRICS))) or "",
         real=real,
         real_split=real_split,
         generated=generated,
@@ -113,12 +123,37 @@ def read_checkpoint_facts(exp: Path) -> CheckpointFacts:
     return CheckpointFacts(checkpoint_step(path), parameters, read_manifest(str(path)))
 
 
-def find_results(exp: Path) -> list[Path]:
-    """The files of `zfaudio evaluate` in an experiment. Raises UserError if there are none."""
-    paths = sorted((exp / "results").glob("*.json"))
-    if not paths:
-        raise UserError(f"{exp / 'results'}: no result; make one: zfaudio evaluate EXP --json EXP/results/test.json")
-    return paths
+def warn_of_few_steps(step: int) -> str:
+    """A warning if a model has had few training steps; otherwise empty."""
+    if step >= FEW_STEPS:
+        return ""
+    return (
+        f"This model has had {step:,} training steps, which is few: the recipes for whole corpora take 20,000 or more. "
+        "Its scores and its speech are those of a model that has begun to learn."
+    )
+
+
+def find_results(exp: Path) -> list[str]:
+    """The files of `zfaudio evaluate` in an experiment, by their names in it. Raises UserError if there are none."""
+    folder = own_file(exp, "results")
+    names = [path.name for path in folder.glob("*.json") if not path.name.startswith(".")]  # not one half written
+    if not names:
+        raise UserError(f"{folder}: no result; make one: zfaudio evaluate EXP --json EXP/results/test.json")
+    return [f"results/{name}" for name in sorted(names)]
+
+
+def read_own_result(exp: Path, name: str) -> EvaluationResult:
+    """The result in EXP/NAME. Raises UserError if it is not one."""
+    return read_result(own_file(exp, name))
+
+
+def find_real_speech(exp: Path, shards: str, recorded: str, split: str) -> list[Clip]:
+    """Clips of a split of the shards that the user or the configuration names. Raises UserError if there are none."""
+    try:
+        location = choose_shards(shards, recorded, exp)
+    except UserError as error:
+        raise UserError(f"real speech: {error}") from None
+    return real_clips(location, split, CLIPS)
 
 
 def find_samples(folder: Path) -> dict[str, Sample]:
@@ -147,8 +182,8 @@ def read_commands(exp: Path, named: list[str]) -> list[str]:
     Raises:
         UserError: no command line is known.
     """
-    file = exp / "commands.txt"
-    commands = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    file = own_file(exp, "commands.txt")
+    commands = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if file.is_file() else []
     known = [command for command in dict.fromkeys([*commands, *named]) if command]
     if not known:
         raise UserError(f"{file}: no command lines in it")

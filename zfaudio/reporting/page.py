@@ -13,6 +13,7 @@ from zfaudio.generation.samples import Kind
 from zfaudio.reporting.clips import Clip
 from zfaudio.reporting.comparison_table import ComparisonTable
 from zfaudio.reporting.formatting import format_duration, page_interval, page_number
+from zfaudio.reporting.plots import Plot
 from zfaudio.reporting.score_table import ScoreTable
 from zfaudio.text import printable
 
@@ -32,17 +33,20 @@ class CheckpointFacts:
 class Page:
     """What the template shows. A part that the experiment does not have is None or empty."""
 
-    name: str
+    title: str  # the model in words; empty if it is not known
+    name: str  # of the experiment
     checkpoint: CheckpointFacts | None
+    few_steps: str  # a warning
     configuration: dict[str, dict[str, Any]]  # section -> setting -> value
     scores: list[ScoreTable]
     comparison: ComparisonTable | None
-    comparison_plot: str  # SVG
+    comparison_plot: Plot | None
     latents: LatentsResult | None
-    kl_plot: str  # SVG
+    kl_plot: Plot | None
     quality: QualityResult | None
     quality_rows: list[QualityRow]
-    training_plots: list[str]  # SVG
+    quality_note: str
+    training_plots: list[Plot]
     collapse: str  # a warning
     real: list[Clip]
     real_split: str

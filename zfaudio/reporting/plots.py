@@ -1,6 +1,7 @@
 """The plots of a page, as SVG elements: training curves, KL by latent dimension, and compared experiments."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 from zfaudio.errors import UserError
@@ -21,7 +22,15 @@ TRAINING_PLOTS = (  # title, column of metrics.csv, whether the axis is logarith
 )
 
 
-def plot_training(metrics: Path) -> list[str]:
+@dataclass(frozen=True)
+class Plot:
+    """A plot and its title, which the page shows above it."""
+
+    title: str
+    svg: str  # an SVG element
+
+
+def plot_training(metrics: Path) -> list[Plot]:
     """Plots of the columns of metrics.csv over steps. Raises UserError if it has no rows."""
     rows = read_metrics(metrics)
     if not rows:
@@ -30,7 +39,7 @@ def plot_training(metrics: Path) -> list[str]:
     for title, column, logarithmic in TRAINING_PLOTS:
         curves = [_training_curve(rows, split, column) for split in ("train", "valid")]
         if any(len(curve.values) for curve in curves):
-            plots.append(draw_curves(title, curves, logarithmic))
+            plots.append(Plot(title, draw_curves(title, curves, logarithmic)))
     return plots
 
 
@@ -41,15 +50,16 @@ def _training_curve(rows: list[dict[str, str]], split: str, column: str) -> Curv
     return Curve(split, [step for step, _ in finite], [value for _, value in finite])
 
 
-def plot_kl_by_dimension(usage: LatentUsage) -> str:
-    """The KL of each latent dimension, largest first; empty if no dimension has any KL."""
+def plot_kl_by_dimension(usage: LatentUsage) -> Plot | None:
+    """The KL of each latent dimension, largest first; None if no dimension has any KL."""
     values = [kl for kl in usage.kl_per_dimension if kl > 0]
     if not values:
-        return ""
-    return draw_curves("KL by dimension, nats per frame", [Curve("", range(1, len(values) + 1), values)], log=True)
+        return None
+    title = "KL by dimension, nats per frame"
+    return Plot(title, draw_curves(title, [Curve("", range(1, len(values) + 1), values)], log=True))
 
 
-def plot_comparison(comparison: Comparison) -> str:
+def plot_comparison(comparison: Comparison) -> Plot:
     """The comparable rows with their intervals.
 
     Shows bits per sample with FLAC's as a line, or, without dequantization, nats per frame with the i.i.d. Gaussian's.
@@ -63,8 +73,8 @@ def plot_comparison(comparison: Comparison) -> str:
             for row in rows
             if row.bits_per_sample is not None
         ]
-        return draw_intervals(title, intervals, mark=references.flac_bits_per_sample, mark_label="FLAC")
+        return Plot(title, draw_intervals(title, intervals, references.flac_bits_per_sample, mark_label="FLAC"))
     title = "Nats per frame, with 95 % intervals: higher is better"
     intervals = [Estimate(row.name, row.nats_per_frame, row.nats_per_frame_ci95) for row in rows]
     gaussian = references.iid_gaussian_nats_per_frame
-    return draw_intervals(title, intervals, mark=gaussian, mark_label="i.i.d. Gaussian")
+    return Plot(title, draw_intervals(title, intervals, gaussian, mark_label="i.i.d. Gaussian"))

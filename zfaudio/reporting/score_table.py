@@ -28,7 +28,7 @@ class ScoreTable:
     cut: bool  # whether utterances were cut as in the published evaluation
     rows: list[ScoreRow]  # first the model, then the references
     facts: dict[str, str]
-    conventions: dict[str, float]  # nats per sequence, as published tables count them
+    conventions: dict[str, float]  # nats per sequence, by the name of the convention
 
 
 def tabulate_scores(result: EvaluationResult) -> ScoreTable:
@@ -52,7 +52,6 @@ def tabulate_scores(result: EvaluationResult) -> ScoreTable:
             "median frame": f"{page_number(result.median_frame_nats, 1)} nats",
             "worst 0.1 % of frames": f"{page_number(100 * result.worst_permille_share, 1)} % of the average",
             "KL per frame": f"{page_number(result.kl_per_frame, 2)} nats",
-            "per utterance": f"{page_number(result.nats_per_utterance, 0)} nats",
             "utterances": f"{result.utterances:,}",
             "frames": f"{result.frames:,} of {result.frame_size} samples",
             "constant frames": f"{result.constant_frames:,}",
