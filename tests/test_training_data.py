@@ -50,7 +50,7 @@ def short_valid(folder: Path, frames: int = 1) -> str:
 
 def test_a_validation_part_with_nothing_to_score_is_found_before_the_first_step(tmp_path):
     location = short_valid(tmp_path / "shards")
-    with pytest.raises(UserError, match=r"0 valid utterances have a frame to score .*at least 2 frames of 20 samples"):
+    with pytest.raises(UserError, match=r"0 utterances of valid can be scored, which takes 2 frames of 20 samples"):
         run_here(small_run(location), tmp_path / "exp")
     assert not (tmp_path / "exp" / "checkpoints").exists()
     run_here(small_run(location, data__score_first_frame=True), tmp_path / "scored")
@@ -66,7 +66,7 @@ def test_every_process_needs_something_to_train_on(tmp_path):
     location = make_shards(tmp_path, utterances=6, frames=[1, 5, 1])
     manifest = read_manifest(location)
     check_scorable(DataConfig(location), manifest, world=2)
-    with pytest.raises(UserError, match=r"2 train utterances have a frame to score .* but 3 are needed"):
+    with pytest.raises(UserError, match=r"2 utterances of train can be scored, .* but 3 are needed"):
         check_scorable(DataConfig(location), manifest, world=3)
     check_scorable(DataConfig(location, score_first_frame=True), manifest, world=6)
 
@@ -76,7 +76,7 @@ def test_a_part_with_nothing_to_score_says_so_whoever_scores_it(tmp_path, split)
     location = make_shards(tmp_path, frames=1)
     manifest = read_manifest(location)
     for rank in range(2):
-        with pytest.raises(UserError, match=f"{tmp_path}: 0 {split} utterances have a frame to score"):
+        with pytest.raises(UserError, match=f"{tmp_path}: 0 utterances of {split} can be scored"):
             list(whole_utterances(location, manifest, split, DataConfig(), 100, 0, rank, world=2))
     config = DataConfig(score_first_frame=True)
     assert len(list(whole_utterances(location, manifest, split, config, 2, 0))) == 3

@@ -197,10 +197,11 @@ def scorable_utterances(
             yield utterance
     if count < least:
         frames = 2 - writer.leading_zeros
+        remedy = "" if writer.leading_zeros else ", or set data.score_first_frame true"
         raise UserError(
-            f"{location}: {count} {split} utterances have a frame to score (they need at least {frames} frames of "
-            f"{manifest.frame_size} samples), but {least} are needed; make shards with more or longer {split} "
-            f"recordings{'' if writer.leading_zeros else ', or set data.score_first_frame true'}"
+            f"{location}: {count} utterances of {split} can be scored, which takes {frames} frames of "
+            f"{manifest.frame_size} samples, but {least} are needed; make shards with more or longer recordings in "
+            f"{split}{remedy}"
         )
 
 
