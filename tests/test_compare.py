@@ -64,6 +64,12 @@ def shifted(result: EvaluationResult, nats_per_frame: float) -> EvaluationResult
     return replace(result, scores=scores, nats_per_frame=result.nats_per_frame + nats_per_frame)
 
 
+def change_training(exp: Path, **settings: object) -> None:
+    config = yaml.safe_load((exp / "config.yaml").read_text())
+    config["train"] |= settings
+    (exp / "config.yaml").write_text(yaml.safe_dump(config))
+
+
 # Numbers
 
 
@@ -198,9 +204,7 @@ def test_any_seed_of_the_reference_stands_for_its_group(trained):
 
 
 def test_experiments_that_differ_in_more_than_their_seed_stay_apart(exps):
-    config = yaml.safe_load((exps / "rnn-1/config.yaml").read_text())
-    config["train"]["learning_rate"] = 0.5
-    (exps / "rnn-1/config.yaml").write_text(yaml.safe_dump(config))
+    change_training(exps / "rnn-1", learning_rate=0.5)
     assert list(rows_of(exps / "rnn-0", exps / "rnn-1", group_seeds=True)) == ["rnn-0", "rnn-1"]
 
 
@@ -251,6 +255,27 @@ def test_speeds_are_those_of_training_and_of_the_samples(exps):
     )
     row = rows_of(exps / "rnn-0")["rnn-0"]
     assert (row.training_frames_per_second, row.computing_per_second) == (400.0, 1.0)
+
+
+def test_batch_size_learning_rate_and_draws_are_shown_where_they_differ(exps):
+    experiments = [exps / name for name in ("rnn-0", "rnn-1", "zforcing", "biased")]
+
+    def titles(*chosen: Path) -> list[str]:
+        return [column.title for column in tabulate_comparison(compare_experiments(chosen or experiments)).columns]
+
+    settings = {"batch", "learning rate", "draws"}
+    assert not settings & set(titles())  # exact likelihoods have no draws to differ in
+    change_training(exps / "rnn-1", batch_size=7)
+    change_training(exps / "zforcing", learning_rate=0.0123)
+    evaluate(exps / "biased", json=exps / "biased/results/test.json", device="cpu", draws=2)
+    assert settings <= set(titles())
+    assert {"batch"} == settings & set(titles(*experiments[:2]))
+    assert {"learning rate", "draws"} == settings & set(titles(*experiments[2:]))
+    rows = rows_of(*experiments)
+    assert (rows["rnn-1"].batch_size, rows["zforcing"].learning_rate, rows["biased"].draws) == (7, 0.0123, 2)
+    assert "draws: of the posterior" in describe(tabulate_comparison(compare_experiments(experiments)))
+    (exps / "rnn-1/config.yaml").unlink()
+    assert "batch" not in titles()
 
 
 def test_what_an_experiment_lacks_stays_empty(exps):
@@ -315,10 +340,8 @@ def test_names_that_mean_something_to_a_terminal_a_plot_or_a_spreadsheet_are_onl
         assert row["name"] == f"odd/{name}"
         assert f">odd/{name}</text>" in page  # of the plot
         assert f"<td>odd/{name}<small>" in page  # of the table
-    # In a folder of their own, the names begin the cells.
-    compare([exps / "zforcing" / "results/test.json", *folders[:1]], csv=exps / "t.csv")
     assert rows[1]["model"] == "'=model"
-    compare(folders, csv=exps / "t.csv")
+    compare(folders, csv=exps / "t.csv")  # in a folder of their own, the names begin the cells
     with (exps / "t.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == [f"'{name}" if name[0] in "=+-@" else name for name in shown]

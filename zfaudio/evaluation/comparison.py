@@ -10,6 +10,7 @@ from statistics import fmean, median
 
 import numpy as np
 
+from zfaudio.config import TrainConfig
 from zfaudio.errors import UserError
 from zfaudio.evaluation.units import Interval, Units, average_per_frame, bootstrap_interval, paired_interval
 from zfaudio.experiment.checkpoint_record import CONFIG
@@ -74,6 +75,9 @@ class ComparisonRow:
     kl_per_frame: float | None
     parameters: int
     steps: float  # training steps of the checkpoint that was scored
+    batch_size: int | None  # of training
+    learning_rate: float | None  # at the start of training
+    draws: int  # of the posterior, in scoring
     training_frames_per_second: float | None
     computing_per_second: float | None  # seconds of computing per second of generated speech
     remark: str = ""  # why the row cannot be compared with the reference, if it cannot
@@ -165,6 +169,14 @@ def _name_experiments(experiments: Sequence[Path]) -> list[str]:
     ]
 
 
+def _train_settings(folder: Path) -> TrainConfig | None:
+    """How an experiment was trained; None if its configuration is not there or cannot be read here."""
+    try:
+        return read_config(own_file(folder, CONFIG)).train
+    except UserError:
+        return None
+
+
 def _training_speed(folder: Path) -> float | None:
     """Frames per second in training: the median over the rows of an experiment's metrics.csv."""
     metrics = read_metrics(own_file(folder, "metrics.csv"))
@@ -192,7 +204,9 @@ def _group_by_seed(scored: Sequence[ScoredExperiment]) -> list[list[ScoredExperi
     for experiment in scored:
         settings = flatten(asdict(read_config(own_file(experiment.folder, CONFIG))))
         compared = {name: value for name, value in settings.items() if name not in IGNORED_SETTINGS}
-        conditions = [getattr(experiment.result, name) for name in (*CONDITIONS, "bound", "importance_samples")]
+        conditions = [
+            getattr(experiment.result, name) for name in (*CONDITIONS, "bound", "importance_samples", "draws")
+        ]
         groups.setdefault(repr((sorted(compared.items()), conditions)), []).append(experiment)
     return list(groups.values())
 
@@ -252,6 +266,7 @@ def _compare_group(group: Group, reference: Group) -> ComparisonRow:
     average, interval = average_per_frame(nats, frames), bootstrap_interval(nats, frames)
     units = Units(result.frame_size, result.deviation)
     averages = [result.nats_per_frame for result in results]
+    training = _train_settings(first.folder)
     row = ComparisonRow(
         name=_name_group(group),
         model=result.model,
@@ -275,6 +290,9 @@ def _compare_group(group: Group, reference: Group) -> ComparisonRow:
         kl_per_frame=None if result.bound == "exact" else fmean(result.kl_per_frame for result in results),
         parameters=result.parameters,
         steps=fmean(result.checkpoint_step for result in results),
+        batch_size=training.batch_size if training else None,
+        learning_rate=training.learning_rate if training else None,
+        draws=result.draws,
         training_frames_per_second=_mean_of_known(_training_speed, group),
         computing_per_second=_mean_of_known(_generation_cost, group),
     )

@@ -16,6 +16,13 @@ LIKELIHOODS = {
     "logistic_mixture": "discretized logistics",
 }
 
+# What columns mean that are only shown if experiments differ in them.
+LEGEND = {
+    "batch": "batch: sequences in a training step of each process",
+    "learning rate": "learning rate: at the start of training",
+    "draws": "draws: of the posterior, in scoring",
+}
+
 FORMULA_STARTS = ("=", "+", "-", "@")  # a spreadsheet computes a cell that starts so, unless it is a number
 
 
@@ -149,6 +156,7 @@ def tabulate_comparison(comparison: Comparison) -> ComparisonTable:
             f"difference: nats per frame above {printable(comparison.reference)}, on the same utterances; if the "
             "scores are lower bounds, it is the difference of the bounds",
             "KL: nats per frame; steps: training steps of the checkpoint that was scored",
+            *(text for title, text in LEGEND.items() if title in {column.title for column in columns}),
             "frames/s: in training, median; s/s: seconds of computing per second of generated speech",
             *(["a single utterance has no interval"] if comparison.reference_result.utterances == 1 else []),
         ],
@@ -156,7 +164,12 @@ def tabulate_comparison(comparison: Comparison) -> ComparisonTable:
 
 
 def _columns(rows: Sequence[ComparisonRow]) -> list[Column]:
-    """The columns of the table. Those about seeds are left out if no row has several."""
+    """The columns of the table, without those about seeds if no row has several, and settings if they are all alike."""
+    settings = [
+        Column("batch", lambda row: "" if row.batch_size is None else f"{row.batch_size}"),
+        Column("learning rate", lambda row: "" if row.learning_rate is None else f"{row.learning_rate:g}"),
+        Column("draws", lambda row: "" if row.bound == "exact" else f"{row.draws}"),
+    ]
     seeds = Column("over seeds", lambda row: _interval(row.seed_range, 2), stacked=True)
     return [
         Column("experiment", lambda row: row.name + ("*" if row.remark else ""), numeric=False),
@@ -174,6 +187,7 @@ def _columns(rows: Sequence[ComparisonRow]) -> list[Column]:
         Column("KL", lambda row: _number(row.kl_per_frame, 2)),
         Column("parameters", lambda row: f"{row.parameters:,}"),
         Column("steps", lambda row: _number(row.steps, 0)),
+        *(column for column in settings if len({column.text(row) for row in rows} - {""}) > 1),
         Column("frames/s", lambda row: _number(row.training_frames_per_second, 0)),
         Column("s/s", lambda row: _number(row.computing_per_second, 2)),
     ]
