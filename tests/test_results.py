@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -164,6 +164,19 @@ def test_an_evaluation_without_a_version_is_read_as_it_was_spelled(tmp_path):
     (tmp_path / "old.json").write_text(json.dumps(fields))
     assert read_result(tmp_path / "old.json") == RESULT
     assert read_result(str(tmp_path / "old.json")).format_version == 2
+
+
+def test_names_of_any_bytes_are_written_and_read_back(tmp_path):
+    for name in ("caf\udce9", "\ud800", "\\udce9", "語\x1b\n"):
+        result = replace(RESULT, command=name, scores=[Score(name, frames=2, nats=2.0)])
+        write_json(tmp_path / "r.json", result)
+        assert read_result(tmp_path / "r.json") == result
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "r.json")
+    with pytest.raises(UserError, match=r"r\.json: not a result.*\(not a file\)"):
+        read_result(tmp_path / "r.json")
 
 
 def test_conventions_are_no_longer_named_after_corpora(tmp_path):

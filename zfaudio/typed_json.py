@@ -18,7 +18,9 @@ Content = TypeVar("Content")
 
 def write_json(path: Path, content: Any) -> None:
     """Write a dataclass as JSON and make the folders above it. The file appears whole or not at all."""
-    write_text(path, json.dumps(dataclasses.asdict(content), indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(dataclasses.asdict(content), indent=2, ensure_ascii=False)
+    # Bytes of a file name that are not UTF-8 become escapes of JSON, which read back as they were.
+    write_text(path, text.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 def read_json(
