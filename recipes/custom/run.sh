@@ -60,6 +60,6 @@ fi
 
 if at_stage 5 "report"; then
     require_model
-    run zfaudio report "$exp"
+    run zfaudio report "$exp" --shards "$shards"
     "$python" "$here/../utils/show_result.py" "$exp"
 fi

@@ -71,7 +71,7 @@ fi
 speak_run() { # speak_run ROW SEED
     local folder=$exp/$1-$2
     run zfaudio generate "$folder" --out "$folder/samples" --num 16 --seconds 4 >>"$folder/log.txt" 2>&1
-    run zfaudio quality "$folder" >>"$folder/log.txt" 2>&1
+    run zfaudio quality "$folder" --shards "$shards" >>"$folder/log.txt" 2>&1
     echo "$1, seed $2: 16 samples"
 }
 
