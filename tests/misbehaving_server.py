@@ -177,6 +177,13 @@ def serve(folder: Path, ranges: bool = True) -> Iterator[Server]:
         server.server_close()
 
 
+def wait_for_loaders() -> None:
+    """Wait for the threads of dropped streams, which would go on asking a server that is gone."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("loader"):
+            thread.join(10)
+
+
 def seconds_of(call: Callable[[], object]) -> float:
     start = time.monotonic()
     call()

@@ -126,6 +126,8 @@ def test_training_goes_on_through_failures(server):
         assert near.utterances == far.utterances
         assert near.frames.equal(far.frames)
     assert not any(server.faults.values())
+    del streams
+    bad.wait_for_loaders()
 
 
 def test_the_sums_of_shards_are_checked_through_failures(server):

@@ -16,9 +16,11 @@ from typing import IO
 import numpy as np
 import pytest
 import webdataset
+from misbehaving_server import wait_for_loaders
 from speech import framed, make_shards, speech
 
 from zfaudio.config import DataConfig
+from zfaudio.data import storage
 from zfaudio.data.frames import to_frames
 from zfaudio.data.loader import TrainingStream
 from zfaudio.data.manifest import Shard, check_shards, read_manifest
@@ -175,6 +177,8 @@ def test_shards_are_read_over_http(tmp_path, server):
         near, far = map(next, streams)
         assert near.utterances == far.utterances
         assert near.frames.equal(far.frames)
+    del streams
+    wait_for_loaders()
 
 
 def test_what_http_does_not_hold_is_named(tmp_path, server):
@@ -188,6 +192,7 @@ def test_what_http_does_not_hold_is_named(tmp_path, server):
 
 def test_a_connection_that_breaks_is_no_end_of_the_shard(tmp_path, server, monkeypatch):
     make_shards(tmp_path, utterances=3, frames=2000)
+    monkeypatch.setattr(storage, "RETRY", 0.5)
 
     def send_half(self: SimpleHTTPRequestHandler, source: IO[bytes], target: IO[bytes]) -> None:
         content = source.read()

@@ -63,6 +63,8 @@ def survived(folder: Path, rng: random.Random) -> list[str]:
                     problems.append("a batch differs from the one that is read from the disk")
                 if time.monotonic() - started > SECONDS:
                     problems.append("a batch took too long")
+            del near, far
+            bad.wait_for_loaders()
             if any(server.faults.values()):
                 problems.append("not all faults happened")
     return problems

@@ -1,12 +1,11 @@
 """Read utterances from shards, on disk or at a URL. What a shard holds is checked before it is used."""
 
 import json
-import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, TypeGuard
+from typing import IO, Any, Literal, TypeGuard
 
 import numpy as np
 from webdataset.tariterators import group_by_keys
@@ -125,12 +124,8 @@ def _read_files(stream: IO[bytes], url: str, shard: Shard, frame_size: int) -> I
         ".json": LARGEST_DESCRIPTION,
         ".npy": LARGEST_NPY_HEADER + shard.frames * frame_size * np.dtype(np.int16).itemsize,
     }
-    # A seekable file is read 1.1 times as fast as a stream, but tarfile would allocate whatever a member declares.
-    seekable = stream.seekable()
-    size = stream.seek(0, os.SEEK_END) if seekable else None
-    if seekable:
-        stream.seek(0)
-    with tarfile.open(fileobj=stream, mode="r:" if seekable else "r|", tarinfo=ShardMember) as tar:
+    mode: Literal["r:", "r|"] = "r:" if stream.seekable() else "r|"  # the former is 1.1 times as fast
+    with tarfile.open(fileobj=stream, mode=mode, tarinfo=ShardMember) as tar:
         while (member := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every member
             suffix = member.name[member.name.rfind(".") :].lower()
@@ -138,22 +133,22 @@ def _read_files(stream: IO[bytes], url: str, shard: Shard, frame_size: int) -> I
                 continue
             if member.size > largest[suffix]:
                 raise ValueError(f"{member.name} has {member.size} bytes, more than the manifest allows")
-            if size is not None and member.size > size:
-                raise EOFError(f"{member.name} has {member.size} bytes, but the shard has {size}")
-            content = tar.extractfile(member)
-            if content is not None:
-                yield {"fname": member.name, "data": _read(content, member.size), "__url__": url}
+            # By extractfile, a shard of short utterances would take 1.2 times as long.
+            tar.fileobj.seek(member.offset_data)
+            yield {"fname": member.name, "data": _read(tar.fileobj, member.size), "__url__": url}
 
 
-def _read(content: IO[bytes], size: int) -> bytearray:
-    """Read a file of a shard. tarfile would hold it twice at the end, which matters for a recording of hours."""
-    data = bytearray(size)
-    view, position = memoryview(data), 0
-    while position < size:
-        count = content.readinto(view[position : position + READ_AT_ONCE])  # type: ignore[attr-defined]
-        if not count:
-            raise EOFError(f"a file of {size} bytes ends after {position}")
-        position += count
+def _read(content: Any, size: int) -> bytearray:
+    """Read a file of a shard piece by piece, so that memory is taken for what arrives, not for what is declared.
+
+    By extractfile, it would be held twice at the end, which matters for a recording of hours.
+    """
+    data = bytearray(content.read(min(size, READ_AT_ONCE)))
+    while len(data) < size:
+        piece = content.read(min(size - len(data), READ_AT_ONCE))
+        if not piece:
+            raise EOFError(f"a file of {size} bytes ends after {len(data)}")
+        data += piece
     return data
 
 
@@ -166,9 +161,8 @@ def _decode(sample: dict[str, Any], frame_size: int) -> FramedUtterance:
     description: Any = json.loads(sample["json"])
     if not isinstance(description, dict):
         raise ValueError(f"the description of {key} is not a JSON object")
-    utterance, speaker, start, samples = (
-        description.get(name) for name in ("utterance", "speaker", "start", "samples")
-    )
+    utterance, speaker = description.get("utterance"), description.get("speaker")
+    start, samples = description.get("start"), description.get("samples")
     if not (_is_text(utterance) and _is_text(speaker)):
         raise ValueError(f"the utterance or speaker of {key} is not text")
     if not isinstance(start, int | float) or not 0 <= start < LONGEST_RECORDING:
