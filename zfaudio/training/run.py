@@ -265,8 +265,6 @@ class Training:
         gradients = clipped_gradients(self.parallel_model, parameters, options.clip_norm, self.accelerator.backward)
         if not options.cuda_graph:
             return gradients
-        if self.accelerator.device.type != "cuda" or self.accelerator.num_processes > 1:
-            raise UserError("train.cuda_graph is for training by one process on a GPU; set it to false")
         self.model.use_fixed_shapes()
         return recorded(gradients)
 

@@ -9,18 +9,26 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from zfaudio.config import TrainConfig
 from zfaudio.device import allow_tf32, pick_device
+from zfaudio.errors import UserError
 
 
 def start_accelerator(options: TrainConfig, exp: Path) -> Accelerator:
-    """Accelerate with the requested device and precision, logging to `exp`."""
+    """Accelerate with the requested device and precision, logging to `exp`.
+
+    Raises:
+        UserError: there is no GPU, or a CUDA graph is wanted where there can be none.
+    """
     device = pick_device(options.device)
     allow_tf32(options.precision == "tf32")
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="bf16" if options.precision == "bf16" else "no",
         log_with="tensorboard",
         project_dir=str(exp),
     )
+    if options.cuda_graph and (device.type != "cuda" or accelerator.num_processes > 1):
+        raise UserError("train.cuda_graph is for training by one process on a GPU; set it to false")
+    return accelerator
 
 
 def build_optimizer(model: nn.Module, options: TrainConfig) -> torch.optim.Adam:
