@@ -44,7 +44,7 @@ def read_recording(recording: AudioInput, sample_rate: int, frame_size: int) -> 
         name = "the waveform"
         samples, rate = check_waveform(recording)
     mono = to_mono(samples)
-    if mix_is_weak(samples, mono):
+    if len(samples) and mix_is_weak(samples, mono):
         warnings.warn(f"{name}: its channels cancel each other out in their mean; give one of them", stacklevel=3)
     waveform = resample(mono, rate, sample_rate)
     if len(waveform) < frame_size:
