@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
-from zfaudio.corpus.audio import RejectedRecording
+from zfaudio.corpus.audio import RejectedRecording, read_audio
 from zfaudio.corpus.kaldi import Utterance, load_utterances
 from zfaudio.data.frames import Moments, from_frames, moments, to_frames
 from zfaudio.data.manifest import FORMAT_VERSION, Manifest, Shard, SplitManifest, sha256
@@ -124,3 +125,18 @@ def make_shards(
     manifest = Manifest(FORMAT_VERSION, frame_size, 16000, corpus.mean, corpus.deviation, splits)
     (path / "manifest.json").write_text(manifest.to_json())
     return str(path)
+
+
+def record(path: Path, samples: np.ndarray | None = None, **options: str) -> np.ndarray:
+    """Write a recording of one second, or of these samples, at 16 kHz, and return its samples."""
+    samples = speech(16000) if samples is None else samples
+    soundfile.write(path, samples, 16000, **options)
+    return samples
+
+
+def assert_rejected(path: Path, *said: str) -> None:
+    """Check that a recording is rejected for a reason that holds these words."""
+    with pytest.raises(RejectedRecording) as caught:
+        read_audio(path)
+    for words in said:
+        assert words in caught.value.reason

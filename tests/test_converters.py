@@ -5,26 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
-from speech import speech
+from speech import assert_rejected, record
 
 from zfaudio.corpus import converters
-from zfaudio.corpus.audio import RejectedRecording, open_audio, read_audio, read_samples
+from zfaudio.corpus.audio import open_audio, read_audio, read_samples
 
 RATE = 16000
-
-
-def record(path: Path, samples: np.ndarray | None = None, **options: str) -> np.ndarray:
-    samples = speech(RATE) if samples is None else samples
-    soundfile.write(path, samples, RATE, **options)
-    return samples
-
-
-def assert_rejected(path: Path, *said: str) -> None:
-    with pytest.raises(RejectedRecording) as caught:
-        read_audio(path)
-    for words in said:
-        assert words in caught.value.reason
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, body: str) -> Path:

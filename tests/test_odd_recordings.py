@@ -9,26 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from speech import speech
+from speech import assert_rejected, record, speech
 
 from zfaudio.corpus.audio import RejectedRecording, check_audio, open_audio, read_audio, read_samples
 from zfaudio.corpus.splice import Sound, SplicedFile
 from zfaudio.generation.recordings import read_recording
 
 RATE = 16000
-
-
-def record(path: Path, samples: np.ndarray | None = None, **options: str) -> np.ndarray:
-    samples = speech(RATE) if samples is None else samples
-    soundfile.write(path, samples, RATE, **options)
-    return samples
-
-
-def assert_rejected(path: Path, *said: str) -> None:
-    with pytest.raises(RejectedRecording) as caught:
-        read_audio(path)
-    for words in said:
-        assert words in caught.value.reason
 
 
 # Headers

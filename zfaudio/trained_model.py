@@ -1,7 +1,6 @@
 """A trained model in Python: load it, let it speak, score recordings."""
 
 import base64
-import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from zfaudio.corpus.audio import write_wav
+from zfaudio.corpus.audio import wav_bytes, write_wav
 from zfaudio.data.batches import FrameWriter
 from zfaudio.data.frames import to_frames
 from zfaudio.data.loader import batch_of_utterances
@@ -34,9 +32,7 @@ class Speech(NamedTuple):
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write each waveform to FOLDER/speech-000.wav and so on; returns the paths."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / f"speech-{index:03d}.wav" for index in range(len(self.waveforms))]
+        paths = [Path(folder) / f"speech-{index:03d}.wav" for index in range(len(self.waveforms))]
         for path, waveform in zip(paths, self.waveforms, strict=True):
             write_wav(path, waveform, self.rate)
         return paths
@@ -45,9 +41,7 @@ class Speech(NamedTuple):
         """An audio player for each waveform, for a notebook."""
         players = []
         for waveform in self.waveforms:
-            file = io.BytesIO()
-            soundfile.write(file, waveform, self.rate, format="WAV", subtype="PCM_16")
-            data = base64.b64encode(file.getvalue()).decode()
+            data = base64.b64encode(wav_bytes(waveform, self.rate)).decode()
             players.append(f'<audio controls src="data:audio/wav;base64,{data}"></audio>')
         return "<br>".join(players)
 

@@ -1,5 +1,6 @@
 """Decode, check, resample and write recordings. Samples are int16 everywhere."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,13 @@ def resample(waveform: NDArray[np.int16], rate: int, target: int) -> NDArray[np.
         return waveform
     resampled: NDArray[np.float32] = soxr.resample(waveform.astype(np.float32) / 32768.0, rate, target, quality="HQ")
     return to_int16(resampled)
+
+
+def wav_bytes(waveform: NDArray[np.int16], rate: int) -> bytes:
+    """A waveform, int16 [samples], as the bytes of a 16-bit PCM WAV file."""
+    file = io.BytesIO()
+    soundfile.write(file, waveform, rate, subtype="PCM_16", format="WAV")
+    return file.getvalue()
 
 
 def write_wav(path: str | Path, waveform: NDArray[Any], rate: int) -> None:

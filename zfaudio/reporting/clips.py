@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from zfaudio.corpus.audio import RejectedRecording, read_audio, to_mono
+from zfaudio.corpus.audio import RejectedRecording, read_audio, to_mono, wav_bytes
 from zfaudio.data.frames import from_frames
 from zfaudio.data.manifest import read_manifest
 from zfaudio.data.shard_format import FramedUtterance
@@ -61,17 +60,17 @@ def make_clip(
         length = f"{first / rate:.1f} to {(first + len(waveform)) / rate:.1f} s of {length}"
     else:
         first = 0
-    sound, picture = io.BytesIO(), io.BytesIO()
-    soundfile.write(sound, waveform, rate, subtype="PCM_16", format="WAV")
+    picture = io.BytesIO()
     figure = draw_speech(waveform, rate, deviation, mark=max(0.0, starts_at - first / rate))
     # As PNG, a noisy spectrogram takes as much space as its sound; as WebP, a tenth of it.
     figure.savefig(picture, format="webp", transparent=True, pil_kwargs={"quality": 85})
-    return Clip(title, " · ".join([length, *facts]), _data_uri("audio/wav", sound), _data_uri("image/webp", picture))
+    image = _data_uri("image/webp", picture.getvalue())
+    return Clip(title, " · ".join([length, *facts]), _data_uri("audio/wav", wav_bytes(waveform, rate)), image)
 
 
-def _data_uri(media_type: str, file: io.BytesIO) -> str:
+def _data_uri(media_type: str, content: bytes) -> str:
     """The content of a file as a data URI."""
-    return f"data:{media_type};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def real_clips(location: str, split: str, number: int) -> list[Clip]:
