@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zfaudio.distributions import gaussian_kl
 from zfaudio.models.zforcing import ZForcing
+from zfaudio.ops.cells import State
 from zfaudio.training.objective import Weights
 
 
@@ -29,7 +30,7 @@ def published_loss(model: ZForcing, frames: Tensor, noise: Tensor, weights: Weig
     backward_states, _ = model.backward_lstm(model.embed(frames[:, 1:].flip(1)))
     backward_states = backward_states.flip(1)
 
-    state = model.initial_state(len(frames))
+    state = State(*model.initial_state(len(frames)))
     hidden, kls, log_auxiliaries, log_priors, log_posteriors = [], [], [], [], []
     for embedded_t, backward, noise_t in zip(
         embedded.unbind(1), backward_states.unbind(1), noise.unbind(1), strict=True
@@ -46,7 +47,7 @@ def published_loss(model: ZForcing, frames: Tensor, noise: Tensor, weights: Weig
         log_priors.append(prior.log_prob(latent))
         log_posteriors.append(posterior.log_prob(latent))
 
-    log_likelihood = model.output(torch.stack(hidden, 1), frames[:, :-1]).log_prob(frames[:, 1:])
+    log_likelihood = model.output(torch.stack(hidden, 1), frames[:, :-1].flatten(1)).log_prob(frames[:, 1:])
     # log p(z) and log q(z) are computed and given back in the published code too, but not trained on.
     objective = log_likelihood - weights.kl * torch.stack(kls, 1) + weights.auxiliary * torch.stack(log_auxiliaries, 1)
     return -objective.sum() / len(frames)
@@ -55,13 +56,13 @@ def published_loss(model: ZForcing, frames: Tensor, noise: Tensor, weights: Weig
 @torch.no_grad()
 def published_speech(model: ZForcing, voices: int, samples: int) -> Tensor:
     """Speech from the prior, frame by frame: standardized samples [voices, samples], on the CPU."""
-    state = model.initial_state(voices)
+    state = State(*model.initial_state(voices))
     frame = model.embed.weight.new_zeros(voices, model.frame_size)
     frames = []
     for _ in range(samples // model.frame_size):
         latent = model.prior(state.hidden).sample()
         state = model.decoder_cell(model.embed(frame), latent, state)
-        predicted = model.output(state.hidden, frame)
+        predicted = model.output.step(state.hidden, frame)
         frame = predicted.at(torch.randn_like(frame))
         frames.append(frame)
     return torch.cat(frames, dim=1).cpu()

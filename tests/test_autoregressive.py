@@ -47,8 +47,8 @@ def build(
 def density_of(head: AutoregressiveHead, *shape: int, seed: int = 1) -> AutoregressiveFrame:
     """The density of frames [*shape, frame_size] after random ones, given random conditions."""
     torch.manual_seed(seed)
-    previous = head.observe(torch.randn(*shape, head.frame_size, dtype=torch.float64))
-    return head(torch.randn(*shape, CONDITION_SIZE, dtype=torch.float64), previous)
+    previous = head.observe(torch.randn(*shape, head.past + head.frame_size, dtype=torch.float64))
+    return head.step(torch.randn(*shape, CONDITION_SIZE, dtype=torch.float64), previous)
 
 
 def one_by_one(density: AutoregressiveFrame, frames: Tensor) -> Tensor:
@@ -120,15 +120,41 @@ def test_the_window_reaches_back_into_the_frame_before_and_no_further(j):
     condition, previous = torch.randn(1, CONDITION_SIZE).double(), torch.randn(1, 6, dtype=torch.float64)
     frames, changed = torch.randn(1, 6, dtype=torch.float64), previous.clone()
     changed[0, j] += 1
-    moved = one_by_one(head(condition, previous), frames) != one_by_one(head(condition, changed), frames)
+    moved = one_by_one(head.step(condition, previous), frames) != one_by_one(head.step(condition, changed), frames)
     assert moved[0].tolist() == [i + 6 - j <= 4 for i in range(6)]
+
+
+@pytest.mark.parametrize("j", [0, 3, 4, 9, 10])
+def test_a_window_longer_than_a_frame_reaches_back_into_the_frames_before_that(j):
+    head = build(settings(window=11))
+    torch.manual_seed(2)
+    assert head.past == 5
+    condition, previous = torch.randn(1, CONDITION_SIZE).double(), torch.randn(1, 11, dtype=torch.float64)
+    frames, changed = torch.randn(1, 6, dtype=torch.float64), previous.clone()
+    changed[0, j] += 1
+    moved = one_by_one(head.step(condition, previous), frames) != one_by_one(head.step(condition, changed), frames)
+    assert moved[0].tolist() == [i <= j for i in range(6)]
+
+
+@likelihoods
+@pytest.mark.parametrize("window", [4, 6, 11, 20])
+def test_frames_of_a_sequence_score_as_each_does_after_the_samples_before_it(likelihood, window):
+    head = build(settings(likelihood, window=window), quantizer=Quantizer(3.0, 700.0))
+    torch.manual_seed(3)
+    samples = head.observe(torch.randn(2, head.past + 4 * 6, dtype=torch.float64))
+    condition = torch.randn(2, 3, CONDITION_SIZE, dtype=torch.float64)
+    scores = head(condition, samples[:, :-6]).log_prob(samples[:, head.past + 6 :].unflatten(1, (3, 6)))
+    for t in range(3):
+        start = head.past + (t + 1) * 6  # of the frame that is scored
+        density = head.step(condition[:, t], samples[:, start - 6 - head.past : start])
+        torch.testing.assert_close(scores[:, t], one_by_one(density, samples[:, start : start + 6]).sum(-1))
 
 
 def test_every_sample_depends_on_the_condition():
     head = build(settings())
     previous, frames = torch.randn(2, 1, 6, dtype=torch.float64)
     one, other = torch.randn(2, 1, CONDITION_SIZE, dtype=torch.float64)
-    assert (one_by_one(head(one, previous), frames) != one_by_one(head(other, previous), frames)).all()
+    assert (one_by_one(head.step(one, previous), frames) != one_by_one(head.step(other, previous), frames)).all()
 
 
 @pytest.mark.parametrize("conditioned", [True, False])
@@ -137,9 +163,9 @@ def test_frames_beyond_those_scored_at_once_score_as_they_do_alone(conditioned):
     rows = 2 * FRAMES_AT_ONCE + 3
     previous, frames = torch.randn(2, rows, 6, dtype=torch.float64)
     condition = torch.randn(rows, CONDITION_SIZE if conditioned else 0, dtype=torch.float64)
-    together = head(condition, previous).log_prob(frames)
+    together = head.step(condition, previous).log_prob(frames)
     for row in (0, FRAMES_AT_ONCE - 1, FRAMES_AT_ONCE, rows - 1):
-        alone = head(condition[row : row + 1], previous[row : row + 1]).log_prob(frames[row : row + 1])
+        alone = head.step(condition[row : row + 1], previous[row : row + 1]).log_prob(frames[row : row + 1])
         torch.testing.assert_close(together[row : row + 1], alone)
 
 
@@ -154,7 +180,7 @@ def test_louder_speech_is_predicted_alike():
     torch.manual_seed(4)
     condition, previous = torch.randn(1, CONDITION_SIZE).double(), torch.randn(1, 6, dtype=torch.float64)
     frames, noise = torch.randn(2, 1, 6, dtype=torch.float64)
-    quiet, loud = head(condition, previous), head(condition, 8 * previous)
+    quiet, loud = head.step(condition, previous), head.step(condition, 8 * previous)
     torch.testing.assert_close(loud.log_prob(8 * frames), quiet.log_prob(frames) - 6 * math.log(8))
     torch.testing.assert_close(loud.at(noise), 8 * quiet.at(noise))
 
@@ -165,7 +191,7 @@ def test_silence_and_full_scale_score_with_finite_gradients_in_float32(likelihoo
     head = build(settings(likelihood), quantizer=Quantizer(3.0, 700.0)).float()
     previous = torch.full((1, 6), level)
     frames = level * torch.tensor([[1.0, 1, -1, 1, 1, -1]])
-    log_prob = head(torch.zeros(1, CONDITION_SIZE), previous).log_prob(frames)
+    log_prob = head.step(torch.zeros(1, CONDITION_SIZE), previous).log_prob(frames)
     log_prob.sum().backward()
     assert torch.isfinite(log_prob).all()
     assert all(torch.isfinite(parameter.grad).all() for parameter in head.parameters())
@@ -181,7 +207,7 @@ def test_draws_have_the_first_two_moments_of_the_density_that_scores_them(likeli
     torch.manual_seed(6)
     n = 60_000
     condition = torch.zeros(1, CONDITION_SIZE, dtype=torch.float64)
-    density = head(condition.expand(n, -1), torch.tensor([[0.3, -0.2]], dtype=torch.float64).expand(n, -1))
+    density = head.step(condition.expand(n, -1), torch.tensor([[0.3, -0.2]], dtype=torch.float64).expand(n, -1))
     with torch.no_grad():
         drawn = density.at(torch.randn(n, head.noise_size, dtype=torch.float64))
         spread = 2 * drawn.std(0)
@@ -232,7 +258,6 @@ def test_in_training_one_sample_in_so_many_is_scored_without_bias_and_in_scoring
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("head_window", 11, r"head_window is 11, longer than a frame \(10 samples\)"),
         ("head_window", 1, r"head_window is 1; it must be at least 2"),
         ("head_stride", 3, r"head_stride is 3; it must divide the frame size, 10"),
         ("head_stride", 0, r"head_stride is 0; it must be at least 1"),
@@ -245,14 +270,16 @@ def test_a_window_or_stride_that_a_frame_does_not_hold_is_a_users_mistake(settin
         build_model(SampleARConfig(**sizes), 10, Quantizer())
 
 
-def test_a_window_as_long_as_a_frame_is_none():
-    build_model(SampleARConfig(head_window=10), 10, Quantizer())
+@pytest.mark.parametrize("window", [10, 11, 35])
+def test_a_window_may_be_longer_than_a_frame(window):
+    model = build_model(SampleARConfig(head_window=window), 10, Quantizer())
+    assert model.past == model.output.past == window - 10
 
 
 @likelihoods
 @given(
     lanes=st.integers(1, 5),
-    window=st.integers(2, 6),
+    window=st.integers(2, 15),
     min_deviation=st.sampled_from([0.0, 0.001]),
     temperature=st.floats(0, 2),
     conditioned=st.booleans(),
@@ -265,11 +292,11 @@ def test_the_compiled_loop_draws_what_the_operators_do(
     config = dataclasses.replace(settings(likelihood, window), min_deviation=min_deviation)
     head = build(config, quantizer=Quantizer(3.0, 700.0), condition_size=CONDITION_SIZE if conditioned else 0)
     torch.manual_seed(seed)
-    previous = torch.randn(lanes, head.frame_size, dtype=torch.float64)
+    previous = torch.randn(lanes, head.past + head.frame_size, dtype=torch.float64)
     noise = torch.randn(lanes, head.noise_size, dtype=torch.float64)
     condition = torch.randn(lanes, CONDITION_SIZE if conditioned else 0, dtype=torch.float64)
     with torch.no_grad():
-        density = head(condition, previous)
+        density = head.step(condition, previous)
         drawn = density.at(noise, temperature)
         head.compiled = False
         torch.testing.assert_close(drawn, density.at(noise, temperature), rtol=1e-9, atol=1e-9)
@@ -280,7 +307,7 @@ def test_a_lane_of_the_compiled_loop_is_the_same_alone_and_beside_others(likelih
     head = build(settings(likelihood)).float()
     noise = torch.randn(2, 3, head.noise_size)
     with torch.inference_mode():
-        density = head(torch.randn(2, 3, CONDITION_SIZE), torch.randn(2, 3, head.frame_size))
+        density = head.step(torch.randn(2, 3, CONDITION_SIZE), torch.randn(2, 3, head.frame_size))
         together = density.at(noise)
         gain, shift = density.adaptation
         alone = AutoregressiveFrame(head, (gain[1, 2], shift[1, 2]), density.previous_samples[1, 2]).at(noise[1, 2])
@@ -293,7 +320,7 @@ def test_a_lane_of_the_compiled_loop_is_the_same_alone_and_beside_others(likelih
 def test_the_compiled_loop_hides_no_draw_that_diverged(likelihood):
     head = build(settings(likelihood))
     with torch.no_grad():
-        drawn = head(torch.full((1, CONDITION_SIZE), float("nan")).double(), torch.randn(1, 6).double()).at(
+        drawn = head.step(torch.full((1, CONDITION_SIZE), float("nan")).double(), torch.randn(1, 6).double()).at(
             torch.zeros(1, head.noise_size).double()
         )
     assert drawn.isnan().all()

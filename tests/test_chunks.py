@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scored_model import ScoredModel
 from speech import make_shards
-from tiny_models import FRAME_SIZE, QUANTIZER, build, every_combination, tiny
+from tiny_models import FRAME_SIZE, QUANTIZER, build, every_combination, far_hearing, tiny
 
 from zfaudio.config import DataConfig, FrameDensityConfig
 from zfaudio.data.batches import Batch, FrameWriter, LongUtterance
@@ -35,6 +35,7 @@ CPU = torch.device("cpu")
 
 VARIANTS: dict[str, FrameDensityConfig] = {
     **every_combination(),
+    **far_hearing(),
     "srnn, filtering": tiny("srnn", smoothing=False),
     "srnn, plain core": tiny("srnn", core="plain"),
     "zforcing, plain core": tiny("zforcing", core="plain"),

@@ -7,7 +7,7 @@ import torch
 from closeness import assert_all_close, dtypes, relative_errors, shaken, sizes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import build, every_combination, sequences, tiny
+from tiny_models import build, every_combination, far_hearing, sequences, tiny
 from torch import nn
 
 from zfaudio.config import RNNConfig, ZForcingConfig
@@ -43,7 +43,7 @@ def test_generations_step_is_the_models(dtype, batch, hidden, latent, mlp, embed
         assert all(map(torch.equal, before, (frame, noise, *state)))
 
 
-PACKED = every_combination() | {
+PACKED = every_combination() | far_hearing() | {
     "conditional layer norm": tiny(conditional_layer_norm=True),
     "srnn filtering": tiny("srnn", smoothing=False),
 }

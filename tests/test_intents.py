@@ -96,11 +96,11 @@ def test_rows_are_trained_scored_and_compared_by_one_command_that_resumes(tmp_pa
 
 
 def test_a_run_that_fails_ends_the_command_with_the_name_of_its_log(tmp_path, options):
-    bad = [*SHORT, "--model.head_window", "500"]
+    bad = [*SHORT, "--model.head_stride", "3"]
     parts = [*options, "--rows", "rnn-ar", "--seeds", 0, "--stop-stage", 2]
     finished = run("intents", *parts, cwd=tmp_path, training=bad)
     assert_one_line(finished, "a run failed", "log.txt")
-    assert "model.head_window is 500" in (tmp_path / "exp/rnn-ar-0/log.txt").read_text()
+    assert "model.head_stride is 3" in (tmp_path / "exp/rnn-ar-0/log.txt").read_text()
 
 
 def test_help_names_its_own_options(tmp_path):

@@ -9,6 +9,7 @@ from tiny_models import (
     LATENT_SIZE,
     build,
     every_combination,
+    far_hearing,
     noise_for,
     sequences,
     step_through,
@@ -21,9 +22,10 @@ from zfaudio.distributions import LogisticMixture
 from zfaudio.errors import UserError
 from zfaudio.models import FrameModel
 from zfaudio.models.checks import CHECKS, check_gradients, terms_of
+from zfaudio.ops.cells import State
 from zfaudio.training.objective import Weights, training_loss
 
-COMBINATIONS = every_combination()
+COMBINATIONS = every_combination() | far_hearing()
 combinations = pytest.mark.parametrize("config", COMBINATIONS.values(), ids=COMBINATIONS.keys())
 latent_models = pytest.mark.parametrize("name", ["zforcing", "vrnn", "srnn"])
 
@@ -142,6 +144,7 @@ DIFFERENTIATED = {
     "rnn mixture": tiny("rnn", likelihood="gaussian_mixture"),
     "vrnn discretized": tiny("vrnn", likelihood="logistic_mixture"),
     "srnn autoregressive": tiny("srnn", head="autoregressive"),
+    "rnn, a long window": tiny("rnn", head="autoregressive", head_window=17),
     "vrnn mixture autoregressive": tiny("vrnn", head="autoregressive", likelihood="gaussian_mixture"),
     "zforcing discretized autoregressive": tiny(
         "zforcing", head="autoregressive", likelihood="logistic_mixture", auxiliary="none"
@@ -190,13 +193,13 @@ def forgetful_scores(model: FrameModel, frames: Tensor, drawn: Tensor) -> Tensor
     for t in range(drawn.shape[1]):
         z, x, nothing = drawn[:, t], frames[:, t], frames.new_zeros(len(frames), model.config.hidden_size)
         if model.config.name == "zforcing":
-            start = model.initial_state(len(frames))
+            start = State(*model.initial_state(len(frames)))
             hidden = model.decoder_cell(model.embed(x), z, start).hidden
-            density = model.output(hidden, x)
+            density = model.output.step(hidden, x)
         elif model.config.name == "vrnn":
-            density = model.output(model.decode(torch.cat([model.cell.gen(z), nothing], -1)), x)
+            density = model.output.step(model.decode(torch.cat([model.cell.gen(z), nothing], -1)), x)
         else:
-            density = model.output(model.decode(torch.cat([z, nothing], -1)), x)
+            density = model.output.step(model.decode(torch.cat([z, nothing], -1)), x)
         scores.append(density.log_prob(frames[:, t + 1]))
     return torch.stack(scores, 1)
 
@@ -205,7 +208,7 @@ def test_an_rnn_without_its_state_predicts_every_frame_alike():
     model = build(tiny("rnn"))
     frames, lengths, _ = sequences(6)
     cut = model(frames, lengths, ablation="state")
-    constant = model.output(torch.zeros(tiny().hidden_size, dtype=torch.float64), frames[0, 0])
+    constant = model.output.step(torch.zeros(1, tiny().hidden_size, dtype=torch.float64), frames[:, 0])
     torch.testing.assert_close(cut.log_likelihood[0], constant.log_prob(frames[0, 1:]))
 
 
@@ -304,7 +307,7 @@ def test_every_parameter_takes_part_in_training():
 
 def test_a_discretized_factorized_output_is_a_mixture_for_every_sample():
     model = build(tiny("rnn", likelihood="logistic_mixture", components=4))
-    density = model.output(torch.zeros(2, 5, dtype=torch.float64), torch.zeros(2, FRAME_SIZE))
+    density = model.output.step(torch.zeros(2, 5, dtype=torch.float64), torch.zeros(2, FRAME_SIZE))
     assert isinstance(density, LogisticMixture)
     assert density.logits.shape == (2, FRAME_SIZE, 4)
     assert isinstance(model.output.linear, nn.Linear)

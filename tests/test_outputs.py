@@ -60,8 +60,10 @@ def test_a_linear_map_of_the_condition_gives_the_parameters_and_the_frame_before
     output = FactorizedHead(6, SIZE, settings(likelihood), QUANTIZER).double()
     condition, frames = torch.randn(2, 5, 6, dtype=torch.float64), torch.randn(2, 5, SIZE, dtype=torch.float64)
     expected = read(likelihood, condition @ output.linear.weight.T + output.linear.bias)
-    for previous in torch.randn(2, 2, 5, SIZE):
+    for previous in torch.randn(2, 2, 5 * SIZE):
         torch.testing.assert_close(output(condition, previous).log_prob(frames), expected.log_prob(frames))
+    one = output.step(condition[:, 0], torch.randn(2, SIZE))
+    torch.testing.assert_close(one.log_prob(frames[:, 0]), expected.log_prob(frames)[:, 0])
     assert output.noise_size == layout(likelihood).noise_size
 
 

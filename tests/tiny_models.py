@@ -17,6 +17,7 @@ __all__ = [
     "build",
     "config_of",
     "every_combination",
+    "far_hearing",
     "noise_for",
     "sequences",
     "step_through",
@@ -57,6 +58,17 @@ def every_combination() -> dict[str, FrameDensityConfig]:
         for likelihood in LIKELIHOODS
         for head in HEADS
         if (name, head) != ("sample_ar", "factorized")
+    }
+
+
+def far_hearing() -> dict[str, FrameDensityConfig]:
+    """Settings by a name for each model whose head hears further back than a frame."""
+    return {
+        f"{name} {likelihood} window {window}": tiny(
+            name, likelihood=likelihood, head="autoregressive", head_window=window
+        )
+        for name in MODELS
+        for likelihood, window in (("gaussian", 8), ("logistic_mixture", 24))
     }
 
 

@@ -98,7 +98,7 @@ class FrameDensityConfig(ModelConfig):
         min_deviation: floor of a Gaussian's deviation, in units of the corpus's deviation; 0 is the published protocol.
         head: how the samples of a frame depend on each other, given the state: factorized (not at all), autoregressive
             (each sample is predicted from those before it), or the import path of another one.
-        head_window: number of previous samples that the autoregressive head reads.
+        head_window: number of previous samples that the autoregressive head reads; it may be longer than a frame.
         head_size: units of its two hidden layers.
         head_stride: in training, score one of every head_stride samples of a frame, chosen at random, and weight it
             accordingly. A step becomes faster and learns about as much. Scoring always counts every sample.

@@ -7,10 +7,10 @@ Role of Latent Variables in Sequence Modeling", section 4):
 
 c_t is the condition that the model provides: its state and latent. Lai et al. run an LSTM along the samples. Here a
 small network reads a window of samples instead, so that training computes all samples in parallel. The window reaches
-back into x_t, which the model has already read. The network reads the changes from sample to sample, divided by their
-root mean square, and predicts the next sample in the same unit, as a change from the last one. It therefore predicts
-speech alike at any loudness, and its inputs are hardly correlated, unlike the samples themselves (worth 0.4 bits per
-sample after 500 training steps).
+back into x_t, which the model has already read, and beyond it if it is longer than a frame. The network reads the
+changes from sample to sample, divided by their root mean square, and predicts the next sample in the same unit, as a
+change from the last one. It therefore predicts speech alike at any loudness, and its inputs are hardly correlated,
+unlike the samples themselves (worth 0.4 bits per sample after 500 training steps).
 """
 
 import itertools
@@ -32,8 +32,10 @@ from zfaudio.ops import head_loop
 SLOPE = 0.1  # of the head's leaky ReLU
 
 # Frames that are scored at a time, which bounds the memory: each frame needs a window for each of its samples. Tensors
-# larger than 32 MB are also slow on a CPU, because the allocator returns them to the system after every use.
+# larger than 32 MB are also slow on a CPU, because the allocator returns them to the system after every use. With
+# windows longer than this, fewer frames are scored at a time.
 FRAMES_AT_ONCE = 128
+WINDOW_AT_ONCE = 64
 
 # The factors and shifts by which the condition adapts the units of the first layer, [..., 1, head_size] each.
 Adaptation = tuple[Tensor, Tensor]
@@ -44,17 +46,14 @@ class AutoregressiveHead(FrameHead):
 
     def __init__(self, condition_size: int, frame_size: int, config: FrameDensityConfig, quantizer: Quantizer) -> None:
         super().__init__()
-        if config.head_window > frame_size:
-            raise UserError(
-                f"model.head_window is {config.head_window}, longer than a frame ({frame_size} samples), which is all "
-                "that the head has before the next frame; lower it"
-            )
         if frame_size % config.head_stride:
             raise UserError(f"model.head_stride is {config.head_stride}; it must divide the frame size, {frame_size}")
         self.frame_size, self.window, self.stride = frame_size, config.head_window, config.head_stride
+        self.past = max(0, self.window - frame_size)
         self.config, self.quantizer = config, quantizer
         self.likelihood = build_likelihood(config, 1, quantizer)
         self.noise_size = frame_size * self.likelihood.noise_size
+        self.frames_at_once = max(1, FRAMES_AT_ONCE * WINDOW_AT_ONCE // max(self.window, WINDOW_AT_ONCE))
         self.compiled = config.core == "fast" and config.likelihood in head_loop.KINDS
         self.filters = nn.Linear(self.window + 2, config.head_size)  # of the window and the logarithm of its level
         self.condition = nn.Linear(condition_size, 2 * config.head_size) if condition_size else None
@@ -63,13 +62,18 @@ class AutoregressiveHead(FrameHead):
         self.linear = nn.Linear(self.window + 2, self.likelihood.parameters, bias=False)  # linear prediction
         nn.init.zeros_(self.linear.weight)
 
-    def forward(self, condition: Tensor, previous_frame: Tensor) -> "AutoregressiveFrame":
-        """Density of the frame after `previous_frame` [..., frame_size], given condition [..., condition_size]."""
+    def forward(self, condition: Tensor, samples: Tensor) -> "AutoregressiveFrame":
+        """See `FrameHead.forward`."""
+        before = samples.unfold(-1, self.past + self.frame_size, self.frame_size)  # [batch, steps, past + frame_size]
+        return self.step(condition, before)
+
+    def step(self, condition: Tensor, samples: Tensor) -> "AutoregressiveFrame":
+        """See `FrameHead.step`; also for condition [..., size] and samples [..., past + frame_size]."""
         adaptation = None
         if self.condition is not None:
             gain, shift = self.condition(condition).unsqueeze(-2).chunk(2, dim=-1)  # [..., 1, head_size]
             adaptation = 1 + gain, shift
-        return AutoregressiveFrame(self, adaptation, previous_frame[..., self.frame_size - self.window :])
+        return AutoregressiveFrame(self, adaptation, samples[..., samples.shape[-1] - self.window :])
 
     def density(self, windows: Tensor, adaptation: Adaptation | None) -> FrameDistribution:
         """Density of the sample after each window: windows [..., n, window] -> a density over [..., n, 1]."""
@@ -104,7 +108,7 @@ class AutoregressiveFrame:
             scored = torch.arange(0, self.head.frame_size, stride, device=samples.device)
             scored = scored + torch.randint(stride, (), device=samples.device)
         log_probs = []
-        parts = zip(samples.split(FRAMES_AT_ONCE), self._split_adaptation(len(samples)), strict=True)
+        parts = zip(samples.split(self.head.frames_at_once), self._split_adaptation(len(samples)), strict=True)
         for part, adaptation in parts:
             windows = part[:, :-1].unfold(-1, self.head.window, 1)[:, scored]  # [rows, n, window]
             targets = part[:, self.head.window :][:, scored].unsqueeze(-1)  # [rows, n, 1]
@@ -112,10 +116,11 @@ class AutoregressiveFrame:
         return torch.cat(log_probs).view(frames.shape[:-1])
 
     def _split_adaptation(self, rows: int) -> Iterable[Adaptation | None]:
-        """The adaptation of FRAMES_AT_ONCE rows at a time."""
+        """The adaptation of as many rows as are scored at a time."""
+        at_once = self.head.frames_at_once
         if self.adaptation is None:
-            return itertools.repeat(None, -(-rows // FRAMES_AT_ONCE))
-        gain, shift = (part.flatten(0, -3).split(FRAMES_AT_ONCE) for part in self.adaptation)
+            return itertools.repeat(None, -(-rows // at_once))
+        gain, shift = (part.flatten(0, -3).split(at_once) for part in self.adaptation)
         return zip(gain, shift, strict=True)
 
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:

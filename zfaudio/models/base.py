@@ -11,15 +11,13 @@ from torch import Generator, Tensor, nn
 from zfaudio.config import FrameDensityConfig, ModelConfig
 from zfaudio.distributions import DiagonalGaussian, Quantizer, gaussian_kl
 from zfaudio.models.frame_likelihoods import FrameDistribution
+from zfaudio.models.past import RecurrentState as RecurrentState
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.latent_path import LatentPath, plain_latent_path
 from zfaudio.ops.latent_path_fast import fast_latent_path
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.networks import GaussianMLP
 from zfaudio.ops.packing import packed
-
-# What a model carries from frame to frame: tensors [batch, ...], zeros before a recording.
-RecurrentState = tuple[Tensor, ...]
 
 # What to leave out of a model, to measure what it contributes: nothing; the posterior, by drawing the latents from the
 # prior; or the state h_t in the density of the next frame, while the posterior's latents are kept.
@@ -80,6 +78,7 @@ class FrameModel(nn.Module, ABC):
 
     frame_noise_size: int  # how many standard normal numbers the draw of a frame needs; set by __init__
     latent_size: int = 0  # dimensions of z_t; 0 without latents
+    past: int = 0  # how many samples before x_t the model hears beyond its own state, see past.py
 
     def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
         super().__init__()

@@ -19,21 +19,43 @@ HEADS = {
 
 
 class FrameHead(nn.Module, ABC):
-    """A network from a condition, and the frame before, to the density of a frame.
+    """A network from a condition, and the samples before, to the density of a frame.
 
     A subclass is built with (condition_size, frame_size, config, quantizer).
     """
 
     likelihood: FrameLikelihood
     noise_size: int  # how many standard normal numbers the draw of a frame needs
+    past: int = 0  # how many samples before the previous frame it reads
 
     def observe(self, frames: Tensor) -> Tensor:
         """Frames as the model should read them, see `FrameLikelihood.observe`."""
         return self.likelihood.observe(frames)
 
     @abstractmethod
-    def forward(self, condition: Tensor, previous_frame: Tensor) -> FrameDistribution:
-        """The density of the frame that follows `previous_frame` [..., frame_size], given condition [..., size]."""
+    def forward(self, condition: Tensor, samples: Tensor) -> FrameDistribution:
+        """The densities of the frames of a sequence, each given the samples before it.
+
+        Args:
+            condition: of each frame, [batch, steps, size].
+            samples: of the frames before: x_1..x_S if the densities are those of x_2..x_{S+1}, with `past` samples in
+                front of them, [batch, past + steps * frame_size].
+
+        Returns:
+            A density over [batch, steps, frame_size].
+        """
+
+    @abstractmethod
+    def step(self, condition: Tensor, samples: Tensor) -> FrameDistribution:
+        """The density of a single frame, for generation.
+
+        Args:
+            condition: [batch, size].
+            samples: the previous frame with `past` samples in front of it, [batch, past + frame_size].
+
+        Returns:
+            A density over [batch, frame_size].
+        """
 
 
 class FactorizedHead(FrameHead):
@@ -45,8 +67,12 @@ class FactorizedHead(FrameHead):
         self.noise_size = self.likelihood.noise_size
         self.linear = nn.Linear(condition_size, self.likelihood.parameters)
 
-    def forward(self, condition: Tensor, previous_frame: Tensor) -> FrameDistribution:
-        """See `FrameHead.forward`; the frame before is not read."""
+    def forward(self, condition: Tensor, samples: Tensor) -> FrameDistribution:
+        """See `FrameHead.forward`; the samples are not read."""
+        return self.likelihood.read(self.linear(condition))
+
+    def step(self, condition: Tensor, samples: Tensor) -> FrameDistribution:
+        """See `FrameHead.step`; the samples are not read."""
         return self.likelihood.read(self.linear(condition))
 
 

@@ -27,6 +27,7 @@ from zfaudio.models.base import (
 )
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
+from zfaudio.models.past import first_state, open_signal, zero_padding
 from zfaudio.ops.cells import State, zero_state
 from zfaudio.ops.lstm import LSTM
 
@@ -43,11 +44,11 @@ class RNN(FrameModel):
         self.embed = nn.Linear(frame_size, config.embedding_size)
         self.lstm = LSTM(config.embedding_size, config.hidden_size, config.core)
         self.output = build_head(config.hidden_size, frame_size, config, quantizer)
-        self.frame_noise_size = self.output.noise_size
+        self.frame_noise_size, self.past = self.output.noise_size, self.output.past
 
-    def initial_state(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> RecurrentState:
         """Zeros, in the precision of the weights."""
-        return zero_state(self.embed.weight, batch_size, self.config.hidden_size)
+        return first_state(zero_state(self.embed.weight, batch_size, self.config.hidden_size), self.past)
 
     def forward(
         self,
@@ -60,13 +61,13 @@ class RNN(FrameModel):
     ) -> FrameTerms:
         """The exact log-likelihood; see `FrameModel.forward`."""
         batch, time, _ = frames.shape
-        frames = self.output.observe(frames)
-        state = self.initial_state(batch) if state is None else State(*state)
-        hidden, state = self.lstm.run(frames[:, :-1], lengths - 1, state, self.embed)  # [B, T-1, H]
+        frames = zero_padding(self.output.observe(frames), lengths)
+        own, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
+        hidden, own = self.lstm.run(frames[:, :-1], lengths - 1, State(*own), self.embed)  # [B, T-1, H]
         known = torch.zeros_like(hidden) if ablation == "state" else hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
-        log_likelihood = self.output(known, frames[:, :-1]).log_prob(frames[:, 1:])
-        return FrameTerms.exact(zero_unscored(log_likelihood, scored), state, hidden)
+        log_likelihood = self.output(known, signal.heard(self.output.past, time - 1)).log_prob(frames[:, 1:])
+        return FrameTerms.exact(zero_unscored(log_likelihood, scored), signal.after(own, lengths - 1), hidden)
 
     def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
         """Nothing: the model looks back only; see `FrameModel.future_states`."""
@@ -79,7 +80,8 @@ class RNN(FrameModel):
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
         noise: Tensor | None = None,
-    ) -> tuple[FrameDistribution, State]:
+    ) -> tuple[FrameDistribution, RecurrentState]:
         """A step of generation; see `FrameModel.step`. There are no latents to draw."""
-        state = self.lstm.step(self.embed(frame), State(*state))
-        return self.output(state.hidden, frame), state
+        previous, signal = open_signal(frame.unsqueeze(1), state, self.past)
+        own = self.lstm.step(self.embed(frame), State(*previous))
+        return self.output.step(own.hidden, signal.heard(self.output.past)), signal.after(own)

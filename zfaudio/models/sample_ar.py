@@ -21,6 +21,7 @@ from zfaudio.models.base import (
 )
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
+from zfaudio.models.past import open_signal, zero_padding
 
 
 class SampleAR(FrameModel):
@@ -33,11 +34,11 @@ class SampleAR(FrameModel):
     def __init__(self, config: SampleARConfig, frame_size: int, quantizer: Quantizer) -> None:
         super().__init__(config, frame_size, quantizer)
         self.output = build_head(0, frame_size, config, quantizer)
-        self.frame_noise_size = self.output.noise_size
+        self.frame_noise_size, self.past = self.output.noise_size, self.output.past
 
     def initial_state(self, batch_size: int) -> RecurrentState:
-        """There is no state."""
-        return ()
+        """No state but the samples that the head's window holds beyond a frame: zeros."""
+        return (next(self.parameters()).new_zeros(batch_size, self.past),) if self.past else ()
 
     def forward(
         self,
@@ -49,10 +50,13 @@ class SampleAR(FrameModel):
         future_state: RecurrentState | None = None,
     ) -> FrameTerms:
         """The exact log-likelihood; see `FrameModel.forward`. There is nothing to leave out."""
-        frames = self.output.observe(frames)
-        scored = scored_steps(lengths, frames.shape[1] - 1)
-        log_likelihood = self._predict(frames[:, :-1]).log_prob(frames[:, 1:])
-        return FrameTerms.exact(zero_unscored(log_likelihood, scored), state=())
+        batch, time, _ = frames.shape
+        frames = zero_padding(self.output.observe(frames), lengths)
+        _, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
+        scored = scored_steps(lengths, time - 1)
+        no_condition = frames[:, :-1, :0]
+        log_likelihood = self.output(no_condition, signal.heard(self.past, time - 1)).log_prob(frames[:, 1:])
+        return FrameTerms.exact(zero_unscored(log_likelihood, scored), signal.after((), lengths - 1))
 
     def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
         """Nothing: the model looks back only; see `FrameModel.future_states`."""
@@ -67,8 +71,6 @@ class SampleAR(FrameModel):
         noise: Tensor | None = None,
     ) -> tuple[FrameDistribution, RecurrentState]:
         """A step of generation; see `FrameModel.step`."""
-        return self._predict(frame), ()
-
-    def _predict(self, previous_frame: Tensor) -> FrameDistribution:
-        density: FrameDistribution = self.output(previous_frame[..., :0], previous_frame)  # an empty condition
-        return density
+        _, signal = open_signal(frame.unsqueeze(1), state, self.past)
+        no_condition = frame[:, :0]
+        return self.output.step(no_condition, signal.heard(self.past)), signal.after(())

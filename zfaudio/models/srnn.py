@@ -31,6 +31,7 @@ from zfaudio.models.base import (
 )
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
+from zfaudio.models.past import first_state, open_signal, zero_padding
 from zfaudio.ops.cells import LatentState, State, at_end, zero_state
 from zfaudio.ops.latent_chain_fast import fast_latent_chain
 from zfaudio.ops.lstm import LSTM
@@ -56,12 +57,12 @@ class SRNN(FrameModel):
         self.posterior = GaussianMLP((hidden if config.smoothing else seen) + latent, mlp, latent)
         self.decode = nn.Sequential(nn.Linear(latent + hidden, mlp), ClampedLeakyReLU())
         self.output = build_head(mlp, frame_size, config, quantizer)
-        self.frame_noise_size = self.output.noise_size
+        self.frame_noise_size, self.past = self.output.noise_size, self.output.past
 
-    def initial_state(self, batch_size: int) -> LatentState:
+    def initial_state(self, batch_size: int) -> RecurrentState:
         """Zeros, in the precision of the weights."""
         zeros = zero_state(self.embed.weight, batch_size, self.config.hidden_size)
-        return LatentState(*zeros, zeros.hidden.new_zeros(batch_size, self.latent_size))
+        return first_state(LatentState(*zeros, zeros.hidden.new_zeros(batch_size, self.latent_size)), self.past)
 
     def forward(
         self,
@@ -74,23 +75,27 @@ class SRNN(FrameModel):
     ) -> FrameTerms:
         """The terms of the bound, with one draw of z_1..z_{T-1} from the posterior; see `FrameModel.forward`."""
         batch, time, _ = frames.shape
-        frames = self.output.observe(frames)
-        state = self.initial_state(batch) if state is None else LatentState(*state)
-        lstm_state = State(state.hidden, state.cell)
+        frames = zero_padding(self.output.observe(frames), lengths)
+        own, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
+        previous = LatentState(*own)
+        lstm_state = State(previous.hidden, previous.cell)
         hidden, lstm_state = self.lstm.run(frames[:, :-1], lengths - 1, lstm_state, self.embed)  # [B, T-1, H]
         future = self._future_of(hidden, self.embed(frames[:, 1:]), lengths - 1, future_state)
         known_future = None if ablation == "posterior" else future
-        latents = self._latent_chain(hidden, known_future, state.latents, self.noise_or_new(frames, noise))
+        latents = self._latent_chain(hidden, known_future, previous.latents, self.noise_or_new(frames, noise))
 
         known = torch.zeros_like(hidden) if ablation == "state" else hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
-        log_likelihood = self._predict(latents.drawn, known, frames[:, :-1]).log_prob(frames[:, 1:])
+        condition = self._decoded(latents.drawn, known)
+        log_likelihood = self.output(condition, signal.heard(self.output.past, time - 1)).log_prob(frames[:, 1:])
         return FrameTerms(
             log_likelihood=zero_unscored(log_likelihood, scored),
             **latent_terms(scored, latents),
             log_auxiliary=None,
             log_backward=None,
-            state=LatentState(lstm_state.hidden, lstm_state.cell, at_end(latents.drawn, lengths - 1)),
+            state=signal.after(
+                LatentState(lstm_state.hidden, lstm_state.cell, at_end(latents.drawn, lengths - 1)), lengths - 1
+            ),
             latents=latents,
             hidden=hidden,
         )
@@ -128,15 +133,17 @@ class SRNN(FrameModel):
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
         noise: Tensor | None = None,
-    ) -> tuple[FrameDistribution, LatentState]:
+    ) -> tuple[FrameDistribution, RecurrentState]:
         """A step of generation; see `FrameModel.step`."""
-        previous = LatentState(*state)
+        own, signal = open_signal(frame.unsqueeze(1), state, self.past)
+        previous = LatentState(*own)
         hidden, cell = self.lstm.step(self.embed(frame), State(previous.hidden, previous.cell))
         drawn_from = self.prior(hidden, previous.latents)
         if future is not None:
             drawn_from = self._posterior_of(drawn_from, future, previous.latents)
         latents = drawn_from.sample(latent_temperature) if noise is None else drawn_from.at(noise, latent_temperature)
-        return self._predict(latents, hidden, frame), LatentState(hidden, cell, latents)
+        density = self.output.step(self._decoded(latents, hidden), signal.heard(self.output.past))
+        return density, signal.after(LatentState(hidden, cell, latents))
 
     def _read_chunk(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
         """d_t of a chunk, and the state after it."""
@@ -186,11 +193,10 @@ class SRNN(FrameModel):
             posterior.mean = prior.mean + posterior.mean
         return posterior
 
-    def _predict(self, latents: Tensor, hidden: Tensor, previous_frame: Tensor) -> FrameDistribution:
-        """p(x_{t+1} | z_t, d_t): z_t [..., Z], d_t [..., H] and x_t [..., frame_size] -> the density of x_{t+1}."""
-        condition = self.decode(torch.cat([latents, hidden], dim=-1))
-        density: FrameDistribution = self.output(condition, previous_frame)
-        return density
+    def _decoded(self, latents: Tensor, hidden: Tensor) -> Tensor:
+        """decode([z_t, d_t]): z_t [..., Z] and d_t [..., H] -> [..., mlp]."""
+        decoded: Tensor = self.decode(torch.cat([latents, hidden], dim=-1))
+        return decoded
 
 
 def stack(steps: list[DiagonalGaussian]) -> DiagonalGaussian:

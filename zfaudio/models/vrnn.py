@@ -30,6 +30,7 @@ from zfaudio.models.base import (
 )
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
+from zfaudio.models.past import first_state, open_signal, zero_padding
 from zfaudio.ops.cells import LatentLSTMCell, LatentState, State, at_end, zero_state
 from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
 
@@ -51,12 +52,12 @@ class VRNN(FrameModel):
         self.cell = LatentLSTMCell(config.embedding_size, latent, mlp, hidden)
         self.decode = nn.Sequential(nn.Linear(mlp + hidden, mlp), ClampedLeakyReLU())
         self.output = build_head(mlp, frame_size, config, quantizer)
-        self.frame_noise_size = self.output.noise_size
+        self.frame_noise_size, self.past = self.output.noise_size, self.output.past
 
-    def initial_state(self, batch_size: int) -> LatentState:
+    def initial_state(self, batch_size: int) -> RecurrentState:
         """Zeros, in the precision of the weights."""
         zeros = zero_state(self.embed.weight, batch_size, self.config.hidden_size)
-        return LatentState(*zeros, zeros.hidden.new_zeros(batch_size, self.latent_size))
+        return first_state(LatentState(*zeros, zeros.hidden.new_zeros(batch_size, self.latent_size)), self.past)
 
     def forward(
         self,
@@ -69,9 +70,10 @@ class VRNN(FrameModel):
     ) -> FrameTerms:
         """The terms of the bound, with one draw of z_1..z_{T-1} from the posterior; see `FrameModel.forward`."""
         batch, time, _ = frames.shape
-        frames = self.output.observe(frames)
-        state = self.initial_state(batch) if state is None else LatentState(*state)
-        first = self.cell(self.embed(frames[:, 0]), state.latents, State(state.hidden, state.cell))
+        frames = zero_padding(self.output.observe(frames), lengths)
+        own, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
+        previous = LatentState(*own)
+        first = self.cell(self.embed(frames[:, 0]), previous.latents, State(previous.hidden, previous.cell))
         future = self.read_future(frames, lengths)
         path = latent_path(
             config=self.config,
@@ -90,7 +92,8 @@ class VRNN(FrameModel):
         latents = Latents(self.prior(hidden), path.posterior, path.latents)
         known = torch.zeros_like(hidden) if ablation == "state" else hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
-        log_likelihood = self._predict(path.latents, known, frames[:, :-1]).log_prob(frames[:, 1:])
+        condition = self._decoded(path.latents, known)
+        log_likelihood = self.output(condition, signal.heard(self.output.past, time - 1)).log_prob(frames[:, 1:])
         cell = torch.cat([first.cell.unsqueeze(1), path.cell[:, :-1]], dim=1)  # of the same steps as `hidden`
         return FrameTerms(
             log_likelihood=zero_unscored(log_likelihood, scored),
@@ -98,8 +101,9 @@ class VRNN(FrameModel):
             log_auxiliary=None,
             log_backward=None,
             # The path has already read the last frame. The next call reads it again, with its latents.
-            state=LatentState(
-                at_end(hidden, lengths - 1), at_end(cell, lengths - 1), at_end(path.latents, lengths - 1)
+            state=signal.after(
+                LatentState(at_end(hidden, lengths - 1), at_end(cell, lengths - 1), at_end(path.latents, lengths - 1)),
+                lengths - 1,
             ),
             latents=latents,
             hidden=hidden,
@@ -121,16 +125,17 @@ class VRNN(FrameModel):
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
         noise: Tensor | None = None,
-    ) -> tuple[FrameDistribution, LatentState]:
+    ) -> tuple[FrameDistribution, RecurrentState]:
         """A step of generation; see `FrameModel.step`."""
-        previous = LatentState(*state)
+        own, signal = open_signal(frame.unsqueeze(1), state, self.past)
+        previous = LatentState(*own)
         hidden, cell = self.cell(self.embed(frame), previous.latents, State(previous.hidden, previous.cell))
         drawn_from = self.prior(hidden) if future is None else self.posterior(hidden, future)
         latents = drawn_from.sample(latent_temperature) if noise is None else drawn_from.at(noise, latent_temperature)
-        return self._predict(latents, hidden, frame), LatentState(hidden, cell, latents)
+        density = self.output.step(self._decoded(latents, hidden), signal.heard(self.output.past))
+        return density, signal.after(LatentState(hidden, cell, latents))
 
-    def _predict(self, latents: Tensor, hidden: Tensor, previous_frame: Tensor) -> FrameDistribution:
-        """p(x_{t+1} | z_t, h_t): z_t [..., Z], h_t [..., H] and x_t [..., frame_size] -> the density of x_{t+1}."""
-        condition = self.decode(torch.cat([self.cell.gen(latents), hidden], dim=-1))
-        density: FrameDistribution = self.output(condition, previous_frame)
-        return density
+    def _decoded(self, latents: Tensor, hidden: Tensor) -> Tensor:
+        """decode([gen(z_t), h_t]): z_t [..., Z] and h_t [..., H] -> [..., mlp]."""
+        decoded: Tensor = self.decode(torch.cat([self.cell.gen(latents), hidden], dim=-1))
+        return decoded

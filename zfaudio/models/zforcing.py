@@ -12,6 +12,7 @@ Step t reads frame x_t and scores x_{t+1}:
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,8 @@ from zfaudio.models.base import (
     zero_unscored,
 )
 from zfaudio.models.frame_likelihoods import FrameDistribution
-from zfaudio.models.heads import build_head
+from zfaudio.models.heads import FrameHead, build_head
+from zfaudio.models.past import first_state, open_signal, zero_padding
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State, at_end, zero_state
 from zfaudio.ops.generation_step import latent_stepper
 from zfaudio.ops.latent_path import LatentPath
@@ -60,16 +62,16 @@ class ZForcing(FrameModel):
         self.posterior = GaussianMLP(2 * hidden, mlp, latent)
         self.decoder_cell = cell(config.embedding_size, latent, mlp, hidden)
         self.output = build_head(hidden, frame_size, config, quantizer)
-        self.frame_noise_size = self.output.noise_size
+        self.frame_noise_size, self.past = self.output.noise_size, self.output.past
         if config.auxiliary != "none":
             auxiliary_input = latent + (hidden if config.auxiliary == "latent_and_state" else 0)
             self.auxiliary = GaussianMLP(auxiliary_input, mlp, hidden)
         if config.backward_reconstruction:
             self.backward_output = nn.Linear(hidden, 2 * frame_size)
 
-    def initial_state(self, batch_size: int) -> State:
+    def initial_state(self, batch_size: int) -> RecurrentState:
         """Zeros, in the precision of the weights."""
-        return zero_state(self.embed.weight, batch_size, self.config.hidden_size)
+        return first_state(self._zero_state(batch_size), self.past)
 
     def forward(
         self,
@@ -82,8 +84,8 @@ class ZForcing(FrameModel):
     ) -> FrameTerms:
         """The terms of the bound, with one draw of z_1..z_{T-1} from the posterior; see `FrameModel.forward`."""
         batch, time, _ = frames.shape
-        state = self.initial_state(batch) if state is None else State(*state)
-        frames = self.output.observe(frames)
+        frames = zero_padding(self.output.observe(frames), lengths)
+        own, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
         future = self.read_future(frames, lengths, future_state)  # [B, T-1, H]
         path = latent_path(
             config=self.config,
@@ -95,13 +97,13 @@ class ZForcing(FrameModel):
             frames=frames[:, :-1],
             future=future,
             noise=self.noise_or_new(frames, noise),
-            state=state,
+            state=State(*own),
         )
 
         latents = Latents(self.prior(path.previous_hidden), path.posterior, path.latents)
         hidden = self._hidden_without_past(frames[:, :-1], path.latents) if ablation == "state" else path.hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
-        log_likelihood = self.output(hidden, frames[:, :-1]).log_prob(frames[:, 1:])
+        log_likelihood = self.output(hidden, signal.heard(self.output.past, time - 1)).log_prob(frames[:, 1:])
         log_auxiliary = log_backward = None
         if self.config.auxiliary != "none":
             log_auxiliary = zero_unscored(self._log_auxiliary(path, future), scored)
@@ -112,7 +114,7 @@ class ZForcing(FrameModel):
             **latent_terms(scored, latents),
             log_auxiliary=log_auxiliary,
             log_backward=log_backward,
-            state=State(at_end(path.hidden, lengths - 1), at_end(path.cell, lengths - 1)),
+            state=signal.after(State(at_end(path.hidden, lengths - 1), at_end(path.cell, lengths - 1)), lengths - 1),
             latents=latents,
             hidden=path.hidden,
         )
@@ -127,7 +129,7 @@ class ZForcing(FrameModel):
 
     def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
         """The state of LSTM_b after each chunk; see `FrameModel.future_states`."""
-        state = self.initial_state(1)
+        state = self._zero_state(1)
         states: list[RecurrentState] = []
         for frames in reversed(chunks):
             states.append(state)
@@ -142,23 +144,44 @@ class ZForcing(FrameModel):
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
         noise: Tensor | None = None,
-    ) -> tuple[FrameDistribution, State]:
+    ) -> tuple[FrameDistribution, RecurrentState]:
         """A step of generation; see `FrameModel.step`."""
-        previous = State(*state)
+        own, signal = open_signal(frame.unsqueeze(1), state, self.past)
+        previous = State(*own)
         drawn_from = self.prior(previous.hidden) if future is None else self.posterior(previous.hidden, future)
         latents = drawn_from.sample(latent_temperature) if noise is None else drawn_from.at(noise, latent_temperature)
         new_state: State = self.decoder_cell(self.embed(frame), latents, previous)
-        return self.output(new_state.hidden, frame), new_state
+        return self.output.step(new_state.hidden, signal.heard(self.output.past)), signal.after(new_state)
 
     def stepper(self) -> Callable[..., tuple[FrameDistribution, RecurrentState]]:
         """A faster `step`; see `FrameModel.stepper` and ops/generation_step.py."""
         if not isinstance(self.decoder_cell, LatentLSTMCell):
             return super().stepper()
-        return latent_stepper(self.embed, self.prior, self.posterior, self.decoder_cell, packed(self.output))
+        advance = latent_stepper(self.embed, self.prior, self.posterior, self.decoder_cell)
+        with torch.no_grad():
+            head = cast(FrameHead, packed(self.output))
+
+        @torch.no_grad()
+        def step(
+            frame: Tensor,
+            state: RecurrentState,
+            latent_temperature: float = 1.0,
+            future: Tensor | None = None,
+            noise: Tensor | None = None,
+        ) -> tuple[FrameDistribution, RecurrentState]:
+            own, signal = open_signal(frame.unsqueeze(1), state, self.past)
+            new_state = advance(frame, own, latent_temperature, future, noise)
+            return head.step(new_state.hidden, signal.heard(head.past)), signal.after(new_state)
+
+        return step
+
+    def _zero_state(self, batch_size: int) -> State:
+        """The state of the decoder, or of LSTM_b, before its first step."""
+        return zero_state(self.embed.weight, batch_size, self.config.hidden_size)
 
     def _hidden_without_past(self, frames: Tensor, latents: Tensor) -> Tensor:
         """h_t of a decoder whose state is zero before every frame: x_t [B, S, F], z_t [B, S, Z] -> [B, S, H]."""
-        zeros = self.initial_state(frames.shape[0] * frames.shape[1])
+        zeros = self._zero_state(frames.shape[0] * frames.shape[1])
         state: State = self.decoder_cell(self.embed(frames).flatten(0, 1), latents.flatten(0, 1), zeros)
         hidden: Tensor = state.hidden.unflatten(0, frames.shape[:2])
         return hidden

@@ -10,7 +10,6 @@ In exact arithmetic it computes the same as `ZForcing.step`. It is faster becaus
 
 from collections.abc import Callable
 from functools import cache
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +20,6 @@ from zfaudio.ops.gates import clamped_leaky_relu_, gates_for
 from zfaudio.ops.networks import LATENT_LIMIT, GaussianMLP, linear_layers
 from zfaudio.ops.products import packed_linear, packed_weight
 
-Predicted = TypeVar("Predicted")
-
 
 @torch.no_grad()
 def latent_stepper(
@@ -30,9 +27,8 @@ def latent_stepper(
     prior: GaussianMLP,
     posterior: GaussianMLP,
     lstm_cell: LatentLSTMCell,
-    predict: Callable[[Tensor, Tensor], Predicted],
-) -> Callable[..., tuple[Predicted, State]]:
-    """A function with the arguments and results of `FrameModel.step`, but with what `predict` returns as the density.
+) -> Callable[..., State]:
+    """A function with the arguments of `FrameModel.step` that returns the next state of the decoder.
 
     It computes with the weights as they are now: do not use it after they have changed. No gradient passes through it.
     Under autocast only its products are computed in lower precision.
@@ -42,7 +38,6 @@ def latent_stepper(
         prior: h_{t-1} -> p(z_t | h_{t-1}).
         posterior: (h_{t-1}, b_t) -> q(z_t | h_{t-1}, b_t), used in steps that are given b_t.
         lstm_cell: of the decoder.
-        predict: (h_t [batch, hidden], x_t) -> density of the next frame.
     """
     hidden_size = lstm_cell.recurrent.in_features
     with torch.autocast(embed.weight.device.type, enabled=False):
@@ -78,7 +73,7 @@ def latent_stepper(
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
         noise: Tensor | None = None,
-    ) -> tuple[Predicted, State]:
+    ) -> State:
         previous_hidden, previous_cell = state
         multiply = multiply_hidden_for(prior if future is None else posterior)
         parameters, gate_sums = multiply(previous_hidden, future)
@@ -88,6 +83,6 @@ def latent_stepper(
         input_sums = multiply_inputs(torch.cat([frame, latents], dim=-1))
         hidden, cell = torch.empty_like(previous_hidden), torch.empty_like(previous_cell)
         gates_for(frame).lstm_step(input_sums, gate_sums, previous_cell, cell, hidden)
-        return predict(hidden, frame), State(hidden, cell)
+        return State(hidden, cell)
 
     return step
