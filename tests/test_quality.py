@@ -30,12 +30,12 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_shards(tmp_path_factory.mktemp("shards"), counts, frames=[100, 70, 60], frame_size=200)
 
 
-def write_samples(folder: Path, waveforms: list[np.ndarray], **fields: object) -> Path:
+def write_samples(folder: Path, waveforms: list[np.ndarray], rate: int = RATE, **fields: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     samples = {}
     for number, waveform in enumerate(waveforms):
         name = f"sample-{number:03d}.wav"
-        soundfile.write(folder / name, waveform, RATE)
+        soundfile.write(folder / name, waveform, rate)
         made = {"checkpoint_step": 500, "latent_temperature": 1.0, "observation_temperature": 1.0, **fields}
         samples[name] = Sample("sample", name, index=number, seed=0, **made)
     write_sample_list(folder, samples)
@@ -62,6 +62,8 @@ def test_speech_like_the_real_comes_near_the_floor_and_noise_does_not(shards, tm
     assert alike.generated.voice.voiced_fraction > 0.2 > noisy.generated.voice.voiced_fraction
     assert alike.real.frechet_distance == pytest.approx(0, abs=1e-6)
     assert alike.real.ltas_distance_db == 0
+    assert alike.real.level_ratio == 1
+    assert noisy.generated.level_ratio < 0.8 * alike.generated.level_ratio
 
 
 def test_the_three_sets_are_equally_long(shards, tmp_path):

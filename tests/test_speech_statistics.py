@@ -10,10 +10,13 @@ from scipy.linalg import sqrtm
 from zfaudio.evaluation.speech_statistics import (
     BANDS,
     frechet_distance,
+    measure_drift,
     measure_voice,
     mel_power,
     mel_statistics,
+    root_mean_square,
     spectral_distance,
+    track_f0,
 )
 
 RATE = 16000
@@ -132,3 +135,42 @@ def test_a_few_voiced_frames_give_no_f0(seconds, figure):
     voice = measure_voice([np.concatenate([pulses(120, seconds), np.zeros(20 * RATE, np.int16)])], RATE)
     assert 0 < voice.voiced_fraction < 0.2
     assert (voice.median_f0_hz is not None) == (voice.f0_deviation_semitones is not None) == figure
+
+
+# Drift
+
+
+def test_speech_that_swells_or_fades_shows_by_how_much():
+    steps = np.repeat([1.0, 2.0, 4.0], RATE)
+    swelling = [np.round(steps * noise(3, 100, seed)).astype(np.int16) for seed in range(3)]
+    fading = [clip[::-1] for clip in swelling]
+    for clips, expected in ((swelling, 12.04), (fading, -12.04), ([*swelling, *fading], 0)):
+        drift = measure_drift(clips, track_f0(clips, RATE))
+        assert drift.level_db == pytest.approx(expected, abs=0.2)
+
+
+def test_voicing_is_that_of_the_first_and_the_last_third():
+    clips = [np.concatenate([noise(1, 1000), noise(1, 1000, seed=1), pulses(120, 1)])]
+    drift = measure_drift(clips, track_f0(clips, RATE))
+    assert drift.first_voiced_fraction < 0.1
+    assert drift.last_voiced_fraction > 0.9
+
+
+def test_short_ends_of_utterances_do_not_count_for_the_drift():
+    clips = [noise(2, 100), noise(1.5, 1000), noise(0.5, 10_000)]
+    drift = measure_drift(clips, track_f0(clips, RATE))
+    assert drift.level_range_db == pytest.approx(20, abs=0.2)
+    assert drift.level_db == pytest.approx(0, abs=0.2)
+
+
+def test_silence_and_a_single_sample_have_a_drift_too():
+    clips = [np.zeros(RATE, np.int16), noise(1, 100)]
+    drift = measure_drift(clips, track_f0(clips, RATE))
+    assert drift.level_range_db == pytest.approx(40, abs=0.2)
+    single = [np.ones(1, np.int16)]
+    assert measure_drift(single, track_f0(single, RATE)).level_db == 0
+
+
+def test_the_level_is_over_all_samples():
+    assert root_mean_square([np.full(3, 6, np.int16), np.zeros(1, np.int16)]) == pytest.approx(math.sqrt(27))
+    assert root_mean_square([]) == 0

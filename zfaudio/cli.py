@@ -16,7 +16,7 @@ COMMANDS = {
     "evaluate": ("zfaudio.evaluation.evaluate", "evaluate", "score a split: average log-likelihood per frame"),
     "latents": ("zfaudio.evaluation.latents", "latents", "measure what the latents and the state contribute"),
     "generate": ("zfaudio.generation.generate", "generate", "sample, continue or reconstruct speech"),
-    "quality": ("zfaudio.evaluation.quality", "quality", "compare samples with real speech: spectra, voicing, F0"),
+    "quality": ("zfaudio.evaluation.quality", "quality", "compare samples with real speech: spectra, voice, words"),
     "compare": ("zfaudio.reporting.comparison_table", "compare", "compare experiments in one table"),
     "report": ("zfaudio.reporting.report", "report", "show an experiment on one HTML page"),
 }

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from zfaudio.data.batches import Batch, LongUtterance
 from zfaudio.data.manifest import read_manifest
 from zfaudio.errors import UserError
+from zfaudio.evaluation.ctm import Alignment, TimedLabel, read_ctm
 from zfaudio.evaluation.scoring import first_latent_noise, latent_generator, utterance_batches
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.models.base import FrameModel, FrameTerms
@@ -55,16 +56,7 @@ FOLDED = {
 LEFT_OUT = "q"
 
 
-@dataclass(frozen=True)
-class Phone:
-    """A phone of an utterance; times are in seconds from the start of the utterance."""
-
-    start: float
-    end: float
-    label: str
-
-
-Alignment = dict[str, list[Phone]]  # the phones of each utterance, in order of time
+Phone = TimedLabel
 
 
 @dataclass
@@ -104,25 +96,7 @@ def read_alignment(path: Path) -> Alignment:
     Raises:
         UserError: the file is missing or empty, or a line has another form.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); phone alignments are written by data_prep.timit") from None
-    alignment: Alignment = {}
-    for number, line in enumerate(lines, 1):
-        fields = line.split()
-        if not fields or line.startswith(";;"):
-            continue
-        try:
-            start, duration, label = float(fields[2]), float(fields[3]), fields[4]
-        except (IndexError, ValueError):
-            raise UserError(f"{path}:{number}: {line!r} is not UTTERANCE CHANNEL START DURATION PHONE") from None
-        alignment.setdefault(fields[0], []).append(Phone(start, start + duration, label))
-    if not alignment:
-        raise UserError(f"{path}: holds no phones")
-    for phones in alignment.values():
-        phones.sort(key=lambda phone: phone.start)
-    return alignment
+    return read_ctm(path, "phone", "data_prep.timit")
 
 
 def frame_labels(phones: list[Phone], first: int, count: int, frame_seconds: float) -> list[str | None]:

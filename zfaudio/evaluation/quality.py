@@ -1,4 +1,4 @@
-"""`zfaudio quality`: generated speech compared with real speech, by statistics that need no trained network.
+"""`zfaudio quality`: generated speech compared with real speech, by statistics, and by the words recognized in it.
 
 There are three equally long sets of speech, in pieces at most as long as the samples: generated speech, real speech of
 the test split, and real speech of the training split. The first and the last are compared with the second. The
@@ -6,7 +6,7 @@ comparison of real speech with real speech is the floor: a Frechet distance esti
 large, and other speakers say other words, so a model need not come below it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,15 +19,20 @@ from zfaudio.data.known_shards import choose_shards
 from zfaudio.data.manifest import Manifest, read_manifest
 from zfaudio.data.shard_reader import read_shard
 from zfaudio.errors import UserError
+from zfaudio.evaluation.recognition import CONFIDENT, WordMeasures, measure_words
 from zfaudio.evaluation.speech_statistics import (
     BANDS,
     LEAST_VOICED,
+    Drift,
     MelStatistics,
     Voice,
     frechet_distance,
-    measure_voice,
+    measure_drift,
     mel_statistics,
+    root_mean_square,
     spectral_distance,
+    summarize_voice,
+    track_f0,
 )
 from zfaudio.experiment.checkpoint_record import CONFIG
 from zfaudio.experiment.config_file import read_config
@@ -39,7 +44,7 @@ from zfaudio.text import format_number
 from zfaudio.typed_json import read_json, write_json
 
 QUALITY_FILE = "quality.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 FLOOR_SPLIT = "train"
 LEAST_SECONDS = 30.0  # covariances and voices cannot be estimated from less
@@ -54,6 +59,9 @@ class SpeechMeasures:
     frechet_distance: float  # squared, of log-mel frames (natural logarithm of the power)
     ltas_distance_db: float  # of long-term average spectra, root mean square over mel bands
     voice: Voice
+    # Files of version 1 have none of these.
+    level_ratio: float | None = None  # root mean square, relative to that of the real speech
+    drift: Drift | None = None
 
 
 @dataclass
@@ -75,16 +83,7 @@ class QualityResult:
     real: SpeechMeasures
     floor: SpeechMeasures
     command: str
-
-
-@dataclass(frozen=True)
-class QualityRow:
-    """A row of the table, as text."""
-
-    name: str
-    generated: str
-    real: str
-    floor: str
+    words: WordMeasures | None = None  # only with --words
 
 
 def quality(
@@ -93,10 +92,11 @@ def quality(
     samples: str | Path | None = None,
     shards: str | Path = "",
     split: str = "test",
+    words: str | Path | None = None,
     json: str | Path | None = None,
     seed: int = 0,
 ) -> QualityResult:
-    """Compare samples of a model with real speech: spectra, voicing and F0, each next to what real speech gets.
+    """Compare samples with real speech: spectra, level, voicing, F0 and words, each next to what real speech gets.
 
     Uses what zfaudio generate made without a prompt, and random real speech of the same length from the split and from
     the training split: at least 30 s and at most 300 s of each.
@@ -107,6 +107,10 @@ def quality(
         shards: folder or address of the shards; by default those that the model was trained on, if they were named on
             this machine before.
         split: the split to compare with: test or valid.
+        words: folder of the data directories that the shards were made from. A small classifier is trained on the words
+            of train, in half a minute, and counts the words that it recognizes in the samples and in real speech.
+            SPLIT/ctm says when each word is spoken (python -m data_prep.digits writes it), or SPLIT/text has one word
+            per utterance.
         json: file to write the result to; by default EXP/quality.json, where zfaudio report looks.
         seed: seed of the choice of real speech.
 
@@ -122,7 +126,7 @@ def quality(
     recorded = "" if shards else read_config(own_file(exp, CONFIG)).data.shards
     location = choose_shards(str(shards), recorded, exp)
     folder = own_file(exp, "samples") if samples is None else Path(samples)
-    result = measure_quality(folder, location, split, seed)
+    result = measure_quality(folder, location, split, seed, None if words is None else Path(words))
     try:
         write_json(exp / QUALITY_FILE if json is None else Path(json), result)
     finally:  # neither a full disk nor a closed terminal should lose the result
@@ -135,7 +139,7 @@ def read_quality(path: str | Path) -> QualityResult:
     return read_json(QualityResult, Path(path), "zfaudio quality", FORMAT_VERSION)
 
 
-def measure_quality(folder: Path, location: str, split: str, seed: int) -> QualityResult:
+def measure_quality(folder: Path, location: str, split: str, seed: int, words: Path | None = None) -> QualityResult:
     """Measure the three sets of speech.
 
     Args:
@@ -143,9 +147,10 @@ def measure_quality(folder: Path, location: str, split: str, seed: int) -> Quali
         location: folder or address of the shards.
         split: the split to compare with.
         seed: seed of the choice of real speech.
+        words: folder of data directories with words, if words are to be recognized.
 
     Raises:
-        UserError: there is too little speech, or it cannot be read.
+        UserError: there is too little speech, or it or its words cannot be read.
     """
     manifest = read_manifest(location)
     rate = manifest.sample_rate
@@ -163,11 +168,15 @@ def measure_quality(folder: Path, location: str, split: str, seed: int) -> Quali
     for name, pieces in ((split, real), (FLOOR_SPLIT, floor)):
         require_speech(pieces, rate, f"{location}: {{}} in split {name!r}; give --shards with more, or another --split")
     length = min(wanted, total_samples(real), total_samples(floor))
+    all_real = cut_to_length(real, round(MOST_SECONDS * rate))
     generated, real, floor = (cut_to_length(pieces, length) for pieces in (generated, real, floor))
 
-    statistics = mel_statistics(real, rate)
+    recognized = None
+    if words is not None:
+        recognized = measure_words(words, location, manifest, split, generated, all_real, floor, seed)
+    statistics, level = mel_statistics(real, rate), root_mean_square(real)
     speech_sets = tqdm((generated, real, floor), unit="set", desc="tracking F0", disable=None)
-    measures = [measure_speech(pieces, rate, statistics) for pieces in speech_sets]
+    measures = [measure_speech(pieces, rate, statistics, level) for pieces in speech_sets]
     used = listed[: len(generated)]
     return QualityResult(
         split=split,
@@ -184,16 +193,20 @@ def measure_quality(folder: Path, location: str, split: str, seed: int) -> Quali
         real=measures[1],
         floor=measures[2],
         command=command_line(),
+        words=recognized,
     )
 
 
-def measure_speech(pieces: Sequence[np.ndarray], rate: int, real: MelStatistics) -> SpeechMeasures:
-    """Measure a set of speech, waveforms int16 [n], and compare it with the statistics of real speech."""
+def measure_speech(pieces: Sequence[np.ndarray], rate: int, real: MelStatistics, real_level: float) -> SpeechMeasures:
+    """Measure a set of speech, waveforms int16 [n], and compare it with the statistics and the level of real speech."""
     own = mel_statistics(pieces, rate)
+    tracks = track_f0(pieces, rate)
     return SpeechMeasures(
         frechet_distance=frechet_distance(own.mean, own.covariance, real.mean, real.covariance),
         ltas_distance_db=spectral_distance(own.spectrum, real.spectrum),
-        voice=measure_voice(pieces, rate),
+        voice=summarize_voice(tracks),
+        level_ratio=root_mean_square(pieces) / real_level if real_level else None,
+        drift=measure_drift(pieces, tracks),
     )
 
 
@@ -250,34 +263,75 @@ def require_speech(pieces: Sequence[np.ndarray], rate: int, message: str) -> Non
 # Text
 
 
+@dataclass(frozen=True)
+class QualityRow:
+    """A row of the table, as text."""
+
+    name: str
+    generated: str
+    real: str
+    floor: str
+
+
 def tabulate_quality(result: QualityResult) -> list[QualityRow]:
     """The result as the rows of a table."""
+    sets = (result.generated, result.real, result.floor)
 
-    def row(name: str, value: Callable[[SpeechMeasures], float | None], digits: int, factor: float = 1) -> QualityRow:
-        def text(measures: SpeechMeasures) -> str:
-            number = value(measures)
-            return "–" if number is None else format_number(factor * number, digits)
+    def row(name: str, values: Sequence[float | None], digits: int, factor: float = 1, sign: str = "") -> QualityRow:
+        texts = ("–" if value is None else format_number(factor * value, digits, sign) for value in values)
+        return QualityRow(name, *texts)
 
-        return QualityRow(name, generated=text(result.generated), real=text(result.real), floor=text(result.floor))
-
-    def f0(value: Callable[[Voice], float | None]) -> Callable[[SpeechMeasures], float | None]:
-        # Files of earlier versions have F0 also of a few voiced frames.
-        return lambda measures: None if measures.voice.few_voiced else value(measures.voice)
-
-    return [
-        row("Fréchet distance, log-mel", lambda measures: measures.frechet_distance, digits=2),
-        row("long-term spectrum, dB apart", lambda measures: measures.ltas_distance_db, digits=2),
-        row("voiced frames, %", lambda measures: measures.voice.voiced_fraction, digits=1, factor=100),
-        row("median F0, Hz", f0(lambda voice: voice.median_f0_hz), digits=1),
-        row("spread of F0, semitones", f0(lambda voice: voice.f0_deviation_semitones), digits=2),
+    # Files of earlier versions have F0 also of a few voiced frames.
+    voices = [Voice(one.voice.voiced_fraction, None, None) if one.voice.few_voiced else one.voice for one in sets]
+    rows = [
+        row("Fréchet distance, log-mel", [one.frechet_distance for one in sets], digits=2),
+        row("long-term spectrum, dB apart", [one.ltas_distance_db for one in sets], digits=2),
+        row("voiced frames, %", [one.voiced_fraction for one in voices], digits=1, factor=100),
+        row("median F0, Hz", [one.median_f0_hz for one in voices], digits=1),
+        row("spread of F0, semitones", [one.f0_deviation_semitones for one in voices], digits=2),
     ]
+    drifts = [one.drift for one in sets if one.drift is not None]
+    if len(drifts) == len(sets):
+        rows += [
+            row("level, times real", [one.level_ratio for one in sets], digits=2),
+            row("level, last third over first, dB", [one.level_db for one in drifts], digits=1, sign="+"),
+            row("voiced, first third, %", [one.first_voiced_fraction for one in drifts], digits=1, factor=100),
+            row("voiced, last third, %", [one.last_voiced_fraction for one in drifts], digits=1, factor=100),
+            row("loudest clip over quietest, dB", [one.level_range_db for one in drifts], digits=1),
+        ]
+    words = result.words
+    if words is not None:
+        both = (words.generated, words.real)
+        rows += [
+            row("pieces recognized as words, %", [*(one.recognized_fraction for one in both), None], 1, factor=100),
+            row("recognized words per second", [*(one.words_per_second for one in both), None], 2),
+            row("inception score (IS)", [*(one.inception_score for one in both), None], 2),
+            row("modified IS", [*(one.modified_inception_score for one in both), None], 1),
+            row("AM score, nats", [*(one.am_score for one in both), None], 2),
+            row(
+                "Fréchet distance, of words",
+                [*(one.frechet_distance for one in both), words.floor_frechet_distance],
+                digits=2,
+            ),
+        ]
+    return rows
 
 
-def note_few_voiced(result: QualityResult) -> str:
-    """Why a table has no F0 of some speech; empty if it has all."""
-    if not any(measures.voice.few_voiced for measures in (result.generated, result.real, result.floor)):
-        return ""
-    return f"Where less than {LEAST_VOICED:.0%} of the frames are voiced, there is no F0.".replace("%", " %")
+def quality_notes(result: QualityResult) -> list[str]:
+    """What there is to say about a table: why some F0 are not in it, and how good the classifier of words is."""
+    notes = []
+    if any(measures.voice.few_voiced for measures in (result.generated, result.real, result.floor)):
+        notes.append(f"Where less than {LEAST_VOICED:.0%} of the frames are voiced, there is no F0.")
+    words = result.words
+    if words is not None:
+        notes.append(
+            f"Pieces are recognized with a confidence above {CONFIDENT}. Of {words.held_out_words} words of "
+            f"{result.split}, cut as labeled, the classifier has {words.accuracy:.1%} right, "
+            f"{words.confident_accuracy:.1%} with that confidence. It recognizes {words.backward_fraction:.1%} of the "
+            f"pieces of real speech played backward, and {words.noise_fraction:.1%} of those of noise with the "
+            "envelope of real speech."
+        )
+    return [note.replace("%", " %") for note in notes]
 
 
 def describe(result: QualityResult) -> str:
@@ -286,10 +340,10 @@ def describe(result: QualityResult) -> str:
     lines = [
         f"{result.seconds:.1f} s each of generated speech ({result.samples} samples), of {result.split} and of "
         f"{result.floor_split}, in pieces of at most {result.piece_seconds:.1f} s; distances are from {result.split}",
-        f"{'':<30}{'generated':>12}{result.split:>12}{floor:>16}",
-        *(f"{row.name:<30}{row.generated:>12}{row.real:>12}{row.floor:>16}" for row in tabulate_quality(result)),
+        f"{'':<34}{'generated':>12}{result.split:>12}{floor:>16}",
+        *(f"{row.name:<34}{row.generated:>12}{row.real:>12}{row.floor:>16}" for row in tabulate_quality(result)),
     ]
-    lines += [note for note in (note_few_voiced(result),) if note]
+    lines += quality_notes(result)
     if len(result.checkpoint_steps) > 1 or len(result.temperatures) > 1:
         lines.append(
             f"note: the samples are of checkpoints {result.checkpoint_steps} and of temperatures (latents, frames) "

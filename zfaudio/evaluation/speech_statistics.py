@@ -1,4 +1,4 @@
-"""Statistics of speech that need no trained network: log-mel moments, the long-term spectrum, voicing and F0."""
+"""Statistics of speech that need no trained network: log-mel moments, the long-term spectrum, level, voicing and F0."""
 
 import math
 from collections.abc import Sequence
@@ -42,6 +42,24 @@ class Voice:
     def few_voiced(self) -> bool:
         """Whether too few frames are voiced to say anything about F0: errors of the tracker may be most of them."""
         return self.voiced_fraction < LEAST_VOICED
+
+
+@dataclass
+class Drift:
+    """How clips change from their first to their last third, and how far they are apart."""
+
+    level_db: float  # of the last third above the first, average over clips
+    first_voiced_fraction: float  # of the frames of the first thirds
+    last_voiced_fraction: float  # of the frames of the last thirds
+    level_range_db: float  # of the loudest clip above the quietest
+
+
+@dataclass(frozen=True)
+class Track:
+    """Fundamental frequency over time."""
+
+    f0: np.ndarray  # in Hz, [frames]; NaN where there is none
+    voiced: np.ndarray  # [frames]
 
 
 def mel_power(waveforms: Sequence[np.ndarray], rate: int) -> np.ndarray:
@@ -109,9 +127,14 @@ def spectral_distance(spectrum: np.ndarray, other: np.ndarray) -> float:
 
 
 def measure_voice(waveforms: Sequence[np.ndarray], rate: int) -> Voice:
-    """Voicing and F0 of waveforms, int16 [n] at `rate` Hz, by probabilistic YIN (Mauch and Dixon, 2014)."""
+    """Voicing and F0 of waveforms, int16 [n] at `rate` Hz."""
+    return summarize_voice(track_f0(waveforms, rate))
+
+
+def track_f0(waveforms: Sequence[np.ndarray], rate: int) -> list[Track]:
+    """F0 of each waveform, int16 [n] at `rate` Hz, by probabilistic YIN (Mauch and Dixon, 2014)."""
     window = 1 << math.ceil(math.log2(F0_WINDOW_SECONDS * rate))
-    tracks = [
+    tracks = (
         librosa.pyin(
             waveform.astype(np.float64) / 32768,
             fmin=F0_HZ[0],
@@ -121,11 +144,56 @@ def measure_voice(waveforms: Sequence[np.ndarray], rate: int) -> Voice:
             hop_length=round(F0_HOP_SECONDS * rate),
         )
         for waveform in waveforms
-    ]
-    f0 = np.concatenate([track[0] for track in tracks])
-    voiced = np.concatenate([track[1] for track in tracks])
+    )
+    return [Track(f0, voiced) for f0, voiced, _ in tracks]
+
+
+def summarize_voice(tracks: Sequence[Track]) -> Voice:
+    """Voicing and F0 over all frames of some tracks."""
+    f0 = np.concatenate([track.f0 for track in tracks])
+    voiced = np.concatenate([track.voiced for track in tracks])
     fraction = float(voiced.mean())
     if fraction < LEAST_VOICED:
         return Voice(fraction, None, None)
     semitones = 12 * np.log2(f0[voiced])
     return Voice(fraction, float(np.median(f0[voiced])), float(semitones.std()))
+
+
+def root_mean_square(waveforms: Sequence[np.ndarray]) -> float:
+    """The level of waveforms, int16 [n] each, over all samples."""
+    power = sum(float(np.square(waveform.astype(np.float64)).sum()) for waveform in waveforms)
+    return math.sqrt(power / max(sum(map(len, waveforms)), 1))
+
+
+def measure_drift(waveforms: Sequence[np.ndarray], tracks: Sequence[Track]) -> Drift:
+    """How the level and the voicing of clips change from their first to their last third.
+
+    Clips of less than half the length of the longest do not count: they are mostly ends of utterances, which are quiet.
+
+    Args:
+        waveforms: clips, int16 [n] each.
+        tracks: F0 of each.
+    """
+    longest = max(map(len, waveforms))
+    clips = [(one, track) for one, track in zip(waveforms, tracks, strict=True) if 2 * len(one) >= longest]
+    first, last = ([level_db(third(one, part)) for one, _ in clips] for part in (0, 2))
+    voiced = [np.concatenate([third(track.voiced, part) for _, track in clips]) for part in (0, 2)]
+    levels = [level_db(one) for one, _ in clips]
+    return Drift(
+        level_db=float(np.subtract(last, first).mean()),
+        first_voiced_fraction=float(voiced[0].mean()) if len(voiced[0]) else 0.0,
+        last_voiced_fraction=float(voiced[1].mean()) if len(voiced[1]) else 0.0,
+        level_range_db=max(levels) - min(levels),
+    )
+
+
+def third(values: np.ndarray, part: int) -> np.ndarray:
+    """Third number 0, 1 or 2 of an array [n], all of the same length; a rest is left out in the middle."""
+    length = len(values) // 3
+    return values[len(values) - length :] if part == 2 else values[part * length : (part + 1) * length]
+
+
+def level_db(waveform: np.ndarray) -> float:
+    """Power of a waveform, int16 [n], in dB above that of noise of one 16-bit step, which is added to it."""
+    power = float(np.square(waveform.astype(np.float64)).mean()) if len(waveform) else 0.0
+    return 10 * math.log10(1 + power)

@@ -14,7 +14,7 @@ from zfaudio.errors import UserError
 from zfaudio.evaluation.collapse import collapse_warning
 from zfaudio.evaluation.comparison import compare_experiments
 from zfaudio.evaluation.latents import LATENTS_FILE, read_latents
-from zfaudio.evaluation.quality import QUALITY_FILE, note_few_voiced, read_quality, tabulate_quality
+from zfaudio.evaluation.quality import QUALITY_FILE, quality_notes, read_quality, tabulate_quality
 from zfaudio.experiment.checkpoint import find_checkpoint
 from zfaudio.experiment.checkpoint_record import CONFIG
 from zfaudio.experiment.checkpoint_search import checkpoint_step
@@ -100,7 +100,7 @@ def gather_page(exp: Path, compare: Sequence[Path] = (), group_seeds: bool = Fal
         kl_plot=plot_kl_by_dimension(latents.usage) if latents and latents.usage else None,
         quality=quality,
         quality_rows=tabulate_quality(quality) if quality else [],
-        quality_note=note_few_voiced(quality) if quality else "",
+        quality_notes=quality_notes(quality) if quality else [],
         training_plots=attempt("training", lambda: plot_training(own_file(exp, METRICS))) or [],
         collapse=attempt("training", lambda: find_collapse(own_file(exp, METRICS))) or "",
         real=real,

@@ -45,7 +45,7 @@ class Page:
     kl_plot: Plot | None
     quality: QualityResult | None
     quality_rows: list[QualityRow]
-    quality_note: str
+    quality_notes: list[str]
     training_plots: list[Plot]
     collapse: str  # a warning
     real: list[Clip]
