@@ -144,6 +144,7 @@ DIFFERENTIATED = {
     "rnn mixture": tiny("rnn", likelihood="gaussian_mixture"),
     "vrnn discretized": tiny("vrnn", likelihood="logistic_mixture"),
     "srnn autoregressive": tiny("srnn", head="autoregressive"),
+    **{f"{name} mel": tiny(name, encoder="mel") for name in ("rnn", "vrnn", "srnn", "zforcing")},
     "rnn, a long window": tiny("rnn", head="autoregressive", head_window=17),
     "vrnn mixture autoregressive": tiny("vrnn", head="autoregressive", likelihood="gaussian_mixture"),
     "zforcing discretized autoregressive": tiny(
@@ -265,12 +266,13 @@ def test_a_sample_predictor_without_its_head_is_a_users_mistake():
         SampleARConfig(head="factorized")
 
 
+@pytest.mark.parametrize("encoder", ["linear", "mel"])
 @pytest.mark.parametrize("name", ["rnn", "vrnn", "srnn", "zforcing"])
-def test_the_fast_core_computes_what_the_plain_one_does(name):
+def test_the_fast_core_computes_what_the_plain_one_does(name, encoder):
     """Ragged lengths, state carried in; float32, where the fast products apply."""
     frames, lengths, noise = sequences(8, 2, 5)
     frames, noise = frames.float(), noise.float()
-    models = {core: build(tiny(name, core=core)).float() for core in ("plain", "fast")}
+    models = {core: build(tiny(name, core=core, encoder=encoder)).float() for core in ("plain", "fast")}
     models["fast"].load_state_dict(models["plain"].state_dict())
     state = tuple(torch.randn_like(part) for part in models["plain"].initial_state(3))
     outcomes = []

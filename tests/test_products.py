@@ -63,4 +63,6 @@ def test_an_embedding_is_merged_where_that_saves_multiplications():
     published = nn.Linear(200, 512)
     assert merging_pays(1280, published)
     assert not merging_pays(40, published)
+    assert merging_pays(10_000, nn.Linear(300, 512), frames_need_gradient=True)
+    assert not merging_pays(10**9, nn.Linear(512, 512), frames_need_gradient=True)
     assert not merging_pays(10**9, nn.Linear(200, 128))

@@ -19,6 +19,7 @@ from zfaudio.experiment.checkpoint import find_checkpoint, load_checkpoint, load
 from zfaudio.experiment.checkpoint_search import checkpoint_step, holds_checkpoints
 from zfaudio.experiment.config_file import write_config
 from zfaudio.training.run import Training
+from zfaudio.training.setup import with_sample_rate
 from zfaudio.training.train import train
 
 
@@ -57,7 +58,7 @@ def test_training_raises_the_bound_and_writes_what_an_experiment_holds(shards, t
     assert list((tmp_path / "exp" / "tensorboard").glob("events*"))
     checkpoint = load_checkpoint(tmp_path / "exp")
     assert checkpoint.step == 80
-    assert checkpoint.config == config
+    assert checkpoint.config == with_sample_rate(config, checkpoint.manifest)
     assert (tmp_path / "exp" / "commands.txt").read_text().count("\n") == 1
 
 

@@ -39,6 +39,9 @@ def tiny(name: str = "zforcing", **settings: object) -> FrameDensityConfig:
         "components": 2,
         "head_window": 4,
         "head_size": 5,
+        "encoder_bands": 3,
+        "encoder_window": 16,
+        "sample_rate": 16000,
     }
     return config_of(name, sizes, **settings)
 
@@ -62,14 +65,27 @@ def every_combination() -> dict[str, FrameDensityConfig]:
 
 
 def far_hearing() -> dict[str, FrameDensityConfig]:
-    """Settings by a name for each model whose head hears further back than a frame."""
-    return {
+    """Settings by a name for each model whose head or encoder hears further back than a frame."""
+    windows = {
         f"{name} {likelihood} window {window}": tiny(
             name, likelihood=likelihood, head="autoregressive", head_window=window
         )
         for name in MODELS
         for likelihood, window in (("gaussian", 8), ("logistic_mixture", 24))
     }
+    mel = {
+        f"{name} mel {likelihood} {head}": tiny(
+            name, encoder="mel", likelihood=likelihood, head=head, head_window=window
+        )
+        for name in MODELS
+        for likelihood, head, window in (
+            ("gaussian", "factorized", 4),
+            ("gaussian_mixture", "autoregressive", 10),
+            ("logistic_mixture", "autoregressive", 24),
+        )
+        if name != "sample_ar"
+    }
+    return windows | mel
 
 
 def sequences(*lengths: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:

@@ -123,11 +123,21 @@ class RNNConfig(FrameDensityConfig):
     Args:
         hidden_size: units of each LSTM.
         embedding_size: units of the embedding of a frame.
+        encoder: what is embedded: linear (the frame itself, as published), mel (a layer of embedding_size units over
+            the spectrum of the last samples, the frame's level and its samples), or the import path of another one.
+        encoder_bands: number of mel bands.
+        encoder_window: number of samples of the spectrum, which ends with the frame.
+        sample_rate: of the recordings in Hz, for the mel bands; 0 is that of the shards, filled in when training
+            starts.
     """
 
     name: str = "rnn"
     hidden_size: int = setting(1024, least=1)
     embedding_size: int = setting(512, least=1)
+    encoder: str = "linear"
+    encoder_bands: int = setting(40, least=1)
+    encoder_window: int = setting(512, least=2)
+    sample_rate: int = setting(0, least=0)
 
 
 @dataclass

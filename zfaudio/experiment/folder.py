@@ -19,9 +19,11 @@ from zfaudio.experiment.checkpoint_search import adopt_checkpoints, find_checkpo
 from zfaudio.experiment.config_file import read_config, write_config
 from zfaudio.files import explain_write_error
 
-# Settings that a resumed run may change: those that do not change the weights of any step.
+# Settings that a resumed run may change: those that do not change the weights of any step. The sample rate is that of
+# the shards; runs of earlier versions did not write it down.
 FREE_ON_RESUME = {
     *("train.max_steps", "train.log_every", "train.save_every", "train.keep_every", "train.device", "data.shards"),
+    "model.sample_rate",
 }
 
 # Settings that a resumed run may change if it is asked to. Its steps are then well defined, but no longer those of a

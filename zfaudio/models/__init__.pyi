@@ -2,6 +2,8 @@ from .base import FrameModel as FrameModel
 from .base import FrameTerms as FrameTerms
 from .base import Latents as Latents
 from .base import RecurrentState as RecurrentState
+from .encoders import FrameEncoder as FrameEncoder
+from .encoders import build_encoder as build_encoder
 from .frame_likelihoods import FrameDistribution as FrameDistribution
 from .frame_likelihoods import FrameLikelihood as FrameLikelihood
 from .heads import FrameHead as FrameHead

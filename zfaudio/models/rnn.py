@@ -25,6 +25,7 @@ from zfaudio.models.base import (
     scored_steps,
     zero_unscored,
 )
+from zfaudio.models.encoders import build_encoder
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
 from zfaudio.models.past import first_state, open_signal, zero_padding
@@ -41,10 +42,12 @@ class RNN(FrameModel):
 
     def __init__(self, config: RNNConfig, frame_size: int, quantizer: Quantizer) -> None:
         super().__init__(config, frame_size, quantizer)
-        self.embed = nn.Linear(frame_size, config.embedding_size)
+        self.encoder = build_encoder(frame_size, config, quantizer)
+        self.embed = nn.Linear(self.encoder.feature_size, config.embedding_size)
         self.lstm = LSTM(config.embedding_size, config.hidden_size, config.core)
         self.output = build_head(config.hidden_size, frame_size, config, quantizer)
-        self.frame_noise_size, self.past = self.output.noise_size, self.output.past
+        self.frame_noise_size = self.output.noise_size
+        self.past = max(self.encoder.past, self.output.past)
 
     def initial_state(self, batch_size: int) -> RecurrentState:
         """Zeros, in the precision of the weights."""
@@ -63,7 +66,8 @@ class RNN(FrameModel):
         batch, time, _ = frames.shape
         frames = zero_padding(self.output.observe(frames), lengths)
         own, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
-        hidden, own = self.lstm.run(frames[:, :-1], lengths - 1, State(*own), self.embed)  # [B, T-1, H]
+        features = self.encoder(signal.heard(self.encoder.past, time - 1))
+        hidden, own = self.lstm.run(features, lengths - 1, State(*own), self.embed)  # [B, T-1, H]
         known = torch.zeros_like(hidden) if ablation == "state" else hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
         log_likelihood = self.output(known, signal.heard(self.output.past, time - 1)).log_prob(frames[:, 1:])
@@ -83,5 +87,6 @@ class RNN(FrameModel):
     ) -> tuple[FrameDistribution, RecurrentState]:
         """A step of generation; see `FrameModel.step`. There are no latents to draw."""
         previous, signal = open_signal(frame.unsqueeze(1), state, self.past)
-        own = self.lstm.step(self.embed(frame), State(*previous))
+        features = self.encoder(signal.heard(self.encoder.past))[:, 0]
+        own = self.lstm.step(self.embed(features), State(*previous))
         return self.output.step(own.hidden, signal.heard(self.output.past)), signal.after(own)

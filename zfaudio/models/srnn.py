@@ -29,9 +29,10 @@ from zfaudio.models.base import (
     steps_of,
     zero_unscored,
 )
+from zfaudio.models.encoders import build_encoder
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
-from zfaudio.models.past import first_state, open_signal, zero_padding
+from zfaudio.models.past import first_state, open_signal, past_of_chunks, zero_padding
 from zfaudio.ops.cells import LatentState, State, at_end, zero_state
 from zfaudio.ops.latent_chain_fast import fast_latent_chain
 from zfaudio.ops.lstm import LSTM
@@ -49,7 +50,8 @@ class SRNN(FrameModel):
         super().__init__(config, frame_size, quantizer)
         self.latent_size = config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
-        self.embed = nn.Linear(frame_size, config.embedding_size)
+        self.encoder = build_encoder(frame_size, config, quantizer)
+        self.embed = nn.Linear(self.encoder.feature_size, config.embedding_size)
         self.lstm = LSTM(config.embedding_size, hidden, config.core)
         seen = hidden + config.embedding_size
         self.backward_lstm = LSTM(seen, hidden, config.core) if config.smoothing else None
@@ -57,7 +59,8 @@ class SRNN(FrameModel):
         self.posterior = GaussianMLP((hidden if config.smoothing else seen) + latent, mlp, latent)
         self.decode = nn.Sequential(nn.Linear(latent + hidden, mlp), ClampedLeakyReLU())
         self.output = build_head(mlp, frame_size, config, quantizer)
-        self.frame_noise_size, self.past = self.output.noise_size, self.output.past
+        self.frame_noise_size = self.output.noise_size
+        self.past = max(self.encoder.past, self.output.past)
 
     def initial_state(self, batch_size: int) -> RecurrentState:
         """Zeros, in the precision of the weights."""
@@ -79,8 +82,9 @@ class SRNN(FrameModel):
         own, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
         previous = LatentState(*own)
         lstm_state = State(previous.hidden, previous.cell)
-        hidden, lstm_state = self.lstm.run(frames[:, :-1], lengths - 1, lstm_state, self.embed)  # [B, T-1, H]
-        future = self._future_of(hidden, self.embed(frames[:, 1:]), lengths - 1, future_state)
+        features = self.encoder(signal.heard(self.encoder.past))  # [B, T, size]
+        hidden, lstm_state = self.lstm.run(features[:, :-1], lengths - 1, lstm_state, self.embed)  # [B, T-1, H]
+        future = self._future_of(hidden, self.embed(features[:, 1:]), lengths - 1, future_state)
         known_future = None if ablation == "posterior" else future
         latents = self._latent_chain(hidden, known_future, previous.latents, self.noise_or_new(frames, noise))
 
@@ -102,27 +106,33 @@ class SRNN(FrameModel):
 
     def read_future(self, frames: Tensor, lengths: Tensor, future_state: RecurrentState | None = None) -> Tensor:
         """a_t, for d_t that begins with a zero state, [batch, time - 1, size]; see `FrameModel.read_future`."""
+        before = self.initial_state(len(frames)) if future_state is None else future_state
+        _, signal = open_signal(zero_padding(frames, lengths), before, self.past)
+        features = self.encoder(signal.heard(self.encoder.past))
         if future_state is None:
-            hidden = self.lstm.read(frames[:, :-1], self.embed)
+            hidden = self.lstm.read(features[:, :-1], self.embed)
         else:
-            hidden, _ = self.lstm.run(frames[:, :-1], lengths - 1, State(*future_state[:2]), self.embed)
-        return self._future_of(hidden, self.embed(frames[:, 1:]), lengths - 1, future_state)
+            hidden, _ = self.lstm.run(features[:, :-1], lengths - 1, State(*future_state[:2]), self.embed)
+        return self._future_of(hidden, self.embed(features[:, 1:]), lengths - 1, future_state)
 
     def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
-        """The state of d_t before each chunk, and that of LSTM_b after it; see `FrameModel.future_states`."""
+        """The state of d_t before each chunk, that of LSTM_b after it, and the samples before it.
+
+        See `FrameModel.future_states`.
+        """
         zeros = zero_state(self.embed.weight, 1, self.config.hidden_size)
+        pasts = list(past_of_chunks(chunks, self.past, self.output.observe))
         before = [zeros]
-        for frames in chunks:
-            before.append(self._read_chunk(frames, before[-1])[1])
+        for frames, past in zip(chunks, pasts, strict=True):
+            before.append(self._read_chunk(frames, before[-1], past)[1])
         del before[-1]
         if self.backward_lstm is None:
-            return [(*state, *zeros) for state in before]
+            return [(*state, *zeros, *past) for state, past in zip(before, pasts, strict=True)]
         states: list[RecurrentState] = []
         after = zeros
-        for state, frames in zip(reversed(before), reversed(chunks), strict=True):
-            states.append((*state, *after))
-            hidden, _ = self._read_chunk(frames, state)
-            both = torch.cat([hidden, self.embed(self.output.observe(frames[:, 1:]))], dim=-1)
+        for state, past, frames in zip(reversed(before), reversed(pasts), reversed(chunks), strict=True):
+            states.append((*state, *after, *past))
+            both, _ = self._read_chunk(frames, state, past)
             _, after = self.backward_lstm.run(both.flip(1), steps_of(frames), after)
         return states[::-1]
 
@@ -137,7 +147,8 @@ class SRNN(FrameModel):
         """A step of generation; see `FrameModel.step`."""
         own, signal = open_signal(frame.unsqueeze(1), state, self.past)
         previous = LatentState(*own)
-        hidden, cell = self.lstm.step(self.embed(frame), State(previous.hidden, previous.cell))
+        features = self.encoder(signal.heard(self.encoder.past))[:, 0]
+        hidden, cell = self.lstm.step(self.embed(features), State(previous.hidden, previous.cell))
         drawn_from = self.prior(hidden, previous.latents)
         if future is not None:
             drawn_from = self._posterior_of(drawn_from, future, previous.latents)
@@ -145,9 +156,12 @@ class SRNN(FrameModel):
         density = self.output.step(self._decoded(latents, hidden), signal.heard(self.output.past))
         return density, signal.after(LatentState(hidden, cell, latents))
 
-    def _read_chunk(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
-        """d_t of a chunk, and the state after it."""
-        return self.lstm.run(self.output.observe(frames[:, :-1]), steps_of(frames), state, self.embed)
+    def _read_chunk(self, frames: Tensor, state: State, past: RecurrentState) -> tuple[Tensor, State]:
+        """[d_t, embed(x_{t+1})] of a chunk, and the state after it; `past` holds the samples before it."""
+        _, signal = open_signal(self.output.observe(frames), past, self.past)
+        features = self.encoder(signal.heard(self.encoder.past))
+        hidden, after = self.lstm.run(features[:, :-1], steps_of(frames), state, self.embed)
+        return torch.cat([hidden, self.embed(features[:, 1:])], dim=-1), after
 
     def _future_of(
         self, hidden: Tensor, embedded: Tensor, lengths: Tensor, future_state: RecurrentState | None
@@ -159,7 +173,7 @@ class SRNN(FrameModel):
         backwards = reverse(both, lengths)
         if future_state is None:
             return reverse(self.backward_lstm.read(backwards), lengths)
-        return reverse(self.backward_lstm.run(backwards, lengths, State(*future_state[2:]))[0], lengths)
+        return reverse(self.backward_lstm.run(backwards, lengths, State(*future_state[2:4]))[0], lengths)
 
     def _latent_chain(self, hidden: Tensor, future: Tensor | None, latents: Tensor, noise: Tensor) -> Latents:
         """Draw z_t step by step, from the posterior, or from the prior if `future` is None.

@@ -28,9 +28,10 @@ from zfaudio.models.base import (
     scored_steps,
     zero_unscored,
 )
+from zfaudio.models.encoders import build_encoder
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
-from zfaudio.models.past import first_state, open_signal, zero_padding
+from zfaudio.models.past import first_state, open_signal, past_of_chunks, zero_padding
 from zfaudio.ops.cells import LatentLSTMCell, LatentState, State, at_end, zero_state
 from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
 
@@ -46,13 +47,15 @@ class VRNN(FrameModel):
         super().__init__(config, frame_size, quantizer)
         self.latent_size = config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
-        self.embed = nn.Linear(frame_size, config.embedding_size)
+        self.encoder = build_encoder(frame_size, config, quantizer)
+        self.embed = nn.Linear(self.encoder.feature_size, config.embedding_size)
         self.prior = GaussianMLP(hidden, mlp, latent)
         self.posterior = GaussianMLP(hidden + config.embedding_size, mlp, latent)
         self.cell = LatentLSTMCell(config.embedding_size, latent, mlp, hidden)
         self.decode = nn.Sequential(nn.Linear(mlp + hidden, mlp), ClampedLeakyReLU())
         self.output = build_head(mlp, frame_size, config, quantizer)
-        self.frame_noise_size, self.past = self.output.noise_size, self.output.past
+        self.frame_noise_size = self.output.noise_size
+        self.past = max(self.encoder.past, self.output.past)
 
     def initial_state(self, batch_size: int) -> RecurrentState:
         """Zeros, in the precision of the weights."""
@@ -73,8 +76,8 @@ class VRNN(FrameModel):
         frames = zero_padding(self.output.observe(frames), lengths)
         own, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
         previous = LatentState(*own)
-        first = self.cell(self.embed(frames[:, 0]), previous.latents, State(previous.hidden, previous.cell))
-        future = self.read_future(frames, lengths)
+        features = self.encoder(signal.heard(self.encoder.past))  # [B, T, size]
+        first = self.cell(self.embed(features[:, 0]), previous.latents, State(previous.hidden, previous.cell))
         path = latent_path(
             config=self.config,
             ablation=ablation,
@@ -82,8 +85,8 @@ class VRNN(FrameModel):
             posterior=self.posterior,
             lstm_cell=self.cell,
             embed=self.embed,
-            frames=frames[:, 1:],
-            future=future,
+            frames=features[:, 1:],
+            future=self.embed(features[:, 1:]),
             noise=self.noise_or_new(frames, noise),
             state=first,
         )
@@ -111,12 +114,14 @@ class VRNN(FrameModel):
 
     def read_future(self, frames: Tensor, lengths: Tensor, future_state: RecurrentState | None = None) -> Tensor:
         """embed(x_{t+1}), [batch, time - 1, embedding]; see `FrameModel.read_future`."""
-        embedded: Tensor = self.embed(frames[:, 1:])
+        before = self.initial_state(len(frames)) if future_state is None else future_state
+        _, signal = open_signal(zero_padding(frames, lengths), before, self.past)
+        embedded: Tensor = self.embed(self.encoder(signal.heard(self.encoder.past))[:, 1:])
         return embedded
 
     def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
-        """Nothing: the posterior reads no frame beyond the next one; see `FrameModel.future_states`."""
-        return [() for _ in range(len(chunks))]
+        """The samples before each chunk; the posterior looks ahead one frame. See `FrameModel.future_states`."""
+        return list(past_of_chunks(chunks, self.past, self.output.observe))
 
     def step(
         self,
@@ -129,7 +134,8 @@ class VRNN(FrameModel):
         """A step of generation; see `FrameModel.step`."""
         own, signal = open_signal(frame.unsqueeze(1), state, self.past)
         previous = LatentState(*own)
-        hidden, cell = self.cell(self.embed(frame), previous.latents, State(previous.hidden, previous.cell))
+        features = self.encoder(signal.heard(self.encoder.past))[:, 0]
+        hidden, cell = self.cell(self.embed(features), previous.latents, State(previous.hidden, previous.cell))
         drawn_from = self.prior(hidden) if future is None else self.posterior(hidden, future)
         latents = drawn_from.sample(latent_temperature) if noise is None else drawn_from.at(noise, latent_temperature)
         density = self.output.step(self._decoded(latents, hidden), signal.heard(self.output.past))

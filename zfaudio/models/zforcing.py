@@ -32,9 +32,10 @@ from zfaudio.models.base import (
     steps_of,
     zero_unscored,
 )
+from zfaudio.models.encoders import FrameEncoder, build_encoder
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import FrameHead, build_head
-from zfaudio.models.past import first_state, open_signal, zero_padding
+from zfaudio.models.past import first_state, open_signal, past_of_chunks, zero_padding
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State, at_end, zero_state
 from zfaudio.ops.generation_step import latent_stepper
 from zfaudio.ops.latent_path import LatentPath
@@ -56,13 +57,15 @@ class ZForcing(FrameModel):
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
         cell = ConditionalNormLSTMCell if config.conditional_layer_norm else LatentLSTMCell
 
-        self.embed = nn.Linear(frame_size, config.embedding_size)
+        self.encoder = build_encoder(frame_size, config, quantizer)
+        self.embed = nn.Linear(self.encoder.feature_size, config.embedding_size)
         self.backward_lstm = LSTM(config.embedding_size, hidden, config.core)
         self.prior = GaussianMLP(hidden, mlp, latent)
         self.posterior = GaussianMLP(2 * hidden, mlp, latent)
         self.decoder_cell = cell(config.embedding_size, latent, mlp, hidden)
         self.output = build_head(hidden, frame_size, config, quantizer)
-        self.frame_noise_size, self.past = self.output.noise_size, self.output.past
+        self.frame_noise_size = self.output.noise_size
+        self.past = max(self.encoder.past, self.output.past)
         if config.auxiliary != "none":
             auxiliary_input = latent + (hidden if config.auxiliary == "latent_and_state" else 0)
             self.auxiliary = GaussianMLP(auxiliary_input, mlp, hidden)
@@ -86,7 +89,8 @@ class ZForcing(FrameModel):
         batch, time, _ = frames.shape
         frames = zero_padding(self.output.observe(frames), lengths)
         own, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
-        future = self.read_future(frames, lengths, future_state)  # [B, T-1, H]
+        features = self.encoder(signal.heard(self.encoder.past))  # [B, T, size]
+        future = self._read_backward(features[:, 1:], lengths - 1, future_state)  # [B, T-1, H]
         path = latent_path(
             config=self.config,
             ablation=ablation,
@@ -94,14 +98,14 @@ class ZForcing(FrameModel):
             posterior=self.posterior,
             lstm_cell=self.decoder_cell,
             embed=self.embed,
-            frames=frames[:, :-1],
+            frames=features[:, :-1],
             future=future,
             noise=self.noise_or_new(frames, noise),
             state=State(*own),
         )
 
         latents = Latents(self.prior(path.previous_hidden), path.posterior, path.latents)
-        hidden = self._hidden_without_past(frames[:, :-1], path.latents) if ablation == "state" else path.hidden
+        hidden = self._hidden_without_past(features[:, :-1], path.latents) if ablation == "state" else path.hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
         log_likelihood = self.output(hidden, signal.heard(self.output.past, time - 1)).log_prob(frames[:, 1:])
         log_auxiliary = log_backward = None
@@ -121,19 +125,20 @@ class ZForcing(FrameModel):
 
     def read_future(self, frames: Tensor, lengths: Tensor, future_state: RecurrentState | None = None) -> Tensor:
         """b_t for each step, [batch, time - 1, hidden]; see `FrameModel.read_future`."""
-        backwards = reverse(frames[:, 1:], lengths - 1)  # LSTM_b runs from the end of each sequence to its start
-        if future_state is None:
-            return reverse(self.backward_lstm.read(backwards, self.embed), lengths - 1)
-        future, _ = self.backward_lstm.run(backwards, lengths - 1, State(*future_state), self.embed)
-        return reverse(future, lengths - 1)
+        before = self.initial_state(len(frames)) if future_state is None else future_state
+        _, signal = open_signal(zero_padding(frames, lengths), before, self.past)
+        features = self.encoder(signal.heard(self.encoder.past))
+        return self._read_backward(features[:, 1:], lengths - 1, future_state)
 
     def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
-        """The state of LSTM_b after each chunk; see `FrameModel.future_states`."""
+        """The state of LSTM_b after each chunk, and the samples before it; see `FrameModel.future_states`."""
         state = self._zero_state(1)
+        pasts = list(past_of_chunks(chunks, self.past, self.output.observe))
         states: list[RecurrentState] = []
-        for frames in reversed(chunks):
-            states.append(state)
-            backwards = self.output.observe(frames[:, 1:]).flip(1)
+        for frames, past in zip(reversed(chunks), reversed(pasts), strict=True):
+            states.append((*state, *past))
+            _, signal = open_signal(self.output.observe(frames), past, self.past)
+            backwards = self.encoder(signal.heard(self.encoder.past))[:, 1:].flip(1)
             _, state = self.backward_lstm.run(backwards, steps_of(frames), state, self.embed)
         return states[::-1]
 
@@ -150,7 +155,8 @@ class ZForcing(FrameModel):
         previous = State(*own)
         drawn_from = self.prior(previous.hidden) if future is None else self.posterior(previous.hidden, future)
         latents = drawn_from.sample(latent_temperature) if noise is None else drawn_from.at(noise, latent_temperature)
-        new_state: State = self.decoder_cell(self.embed(frame), latents, previous)
+        features = self.encoder(signal.heard(self.encoder.past))[:, 0]
+        new_state: State = self.decoder_cell(self.embed(features), latents, previous)
         return self.output.step(new_state.hidden, signal.heard(self.output.past)), signal.after(new_state)
 
     def stepper(self) -> Callable[..., tuple[FrameDistribution, RecurrentState]]:
@@ -159,7 +165,7 @@ class ZForcing(FrameModel):
             return super().stepper()
         advance = latent_stepper(self.embed, self.prior, self.posterior, self.decoder_cell)
         with torch.no_grad():
-            head = cast(FrameHead, packed(self.output))
+            encoder, head = cast(FrameEncoder, packed(self.encoder)), cast(FrameHead, packed(self.output))
 
         @torch.no_grad()
         def step(
@@ -170,20 +176,29 @@ class ZForcing(FrameModel):
             noise: Tensor | None = None,
         ) -> tuple[FrameDistribution, RecurrentState]:
             own, signal = open_signal(frame.unsqueeze(1), state, self.past)
-            new_state = advance(frame, own, latent_temperature, future, noise)
+            features = encoder(signal.heard(self.encoder.past))[:, 0]
+            new_state = advance(features, own, latent_temperature, future, noise)
             return head.step(new_state.hidden, signal.heard(head.past)), signal.after(new_state)
 
         return step
+
+    def _read_backward(self, features: Tensor, steps: Tensor, future_state: RecurrentState | None) -> Tensor:
+        """b_t [B, S, H] from what the encoder tells of x_{t+1} [B, S, size]; `steps` of each sequence, [B]."""
+        backwards = reverse(features, steps)  # LSTM_b runs from the end of each sequence to its start
+        if future_state is None:
+            return reverse(self.backward_lstm.read(backwards, self.embed), steps)
+        future, _ = self.backward_lstm.run(backwards, steps, State(*future_state[:2]), self.embed)
+        return reverse(future, steps)
 
     def _zero_state(self, batch_size: int) -> State:
         """The state of the decoder, or of LSTM_b, before its first step."""
         return zero_state(self.embed.weight, batch_size, self.config.hidden_size)
 
-    def _hidden_without_past(self, frames: Tensor, latents: Tensor) -> Tensor:
-        """h_t of a decoder whose state is zero before every frame: x_t [B, S, F], z_t [B, S, Z] -> [B, S, H]."""
-        zeros = self._zero_state(frames.shape[0] * frames.shape[1])
-        state: State = self.decoder_cell(self.embed(frames).flatten(0, 1), latents.flatten(0, 1), zeros)
-        hidden: Tensor = state.hidden.unflatten(0, frames.shape[:2])
+    def _hidden_without_past(self, features: Tensor, latents: Tensor) -> Tensor:
+        """h_t of a decoder whose state is zero before every frame: of x_t [B, S, size], z_t [B, S, Z] -> [B, S, H]."""
+        zeros = self._zero_state(features.shape[0] * features.shape[1])
+        state: State = self.decoder_cell(self.embed(features).flatten(0, 1), latents.flatten(0, 1), zeros)
+        hidden: Tensor = state.hidden.unflatten(0, features.shape[:2])
         return hidden
 
     def _log_auxiliary(self, path: LatentPath, future: Tensor) -> Tensor:

@@ -28,13 +28,13 @@ def latent_stepper(
     posterior: GaussianMLP,
     lstm_cell: LatentLSTMCell,
 ) -> Callable[..., State]:
-    """A function with the arguments of `FrameModel.step` that returns the next state of the decoder.
+    """A function with the arguments of `FrameModel.step`, but x_t as `embed` reads it, that returns the next state.
 
     It computes with the weights as they are now: do not use it after they have changed. No gradient passes through it.
     Under autocast only its products are computed in lower precision.
 
     Args:
-        embed: x_t -> embed(x_t).
+        embed: of what the encoder tells of x_t.
         prior: h_{t-1} -> p(z_t | h_{t-1}).
         posterior: (h_{t-1}, b_t) -> q(z_t | h_{t-1}, b_t), used in steps that are given b_t.
         lstm_cell: of the decoder.
@@ -68,7 +68,7 @@ def latent_stepper(
 
     @torch.no_grad()
     def step(
-        frame: Tensor,
+        features: Tensor,
         state: tuple[Tensor, ...],
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
@@ -80,9 +80,9 @@ def latent_stepper(
         distribution = split_gaussian(parameters, limit=LATENT_LIMIT)
         noise = torch.randn_like(distribution.mean) if noise is None else noise
         latents = distribution.at(noise, latent_temperature)
-        input_sums = multiply_inputs(torch.cat([frame, latents], dim=-1))
+        input_sums = multiply_inputs(torch.cat([features, latents], dim=-1))
         hidden, cell = torch.empty_like(previous_hidden), torch.empty_like(previous_cell)
-        gates_for(frame).lstm_step(input_sums, gate_sums, previous_cell, cell, hidden)
+        gates_for(previous_hidden).lstm_step(input_sums, gate_sums, previous_cell, cell, hidden)
         return State(hidden, cell)
 
     return step

@@ -35,7 +35,7 @@ def plain_latent_path(
         posterior: (h_{t-1}, b_t) -> q(z_t | h_{t-1}, b_t).
         lstm_cell: (embed(x_t), z_t, state of h_{t-1}) -> state of h_t.
         embed: x_t -> embed(x_t).
-        frames: x_t, [batch, steps, frame_size].
+        frames: x_t, as `embed` reads it, [batch, steps, size].
         future: b_t, [batch, steps, size].
         noise: standard normal, [batch, steps, latent].
         state: state before the first step.

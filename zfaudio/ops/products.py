@@ -87,17 +87,19 @@ def linear_of_embedding(frames: Tensor, embed: nn.Linear, weight: Tensor, bias: 
         weight: [out, embedding].
         bias: [out].
     """
-    if not merging_pays(frames.numel() // frames.shape[-1], embed):
+    if not merging_pays(frames.numel() // frames.shape[-1], embed, frames.requires_grad):
         return F.linear(embed(frames), weight, bias)
     return F.linear(frames, weight @ embed.weight, F.linear(embed.bias, weight, bias))
 
 
-def merging_pays(frames: int, embed: nn.Linear) -> bool:
+def merging_pays(frames: int, embed: nn.Linear, frames_need_gradient: bool = False) -> bool:
     """Whether a training step on this number of frames multiplies less if `linear_of_embedding` merges its matrices.
 
     Counted for each row of the weight. Merged: each frame once forward and once for the gradient of the merged matrix
-    (frames need no gradient), and the merging itself forward and for its two gradients. Apart: each embedding three
-    times.
+    (and once more if frames need a gradient, as features of an encoder do), and the merging itself forward and for its
+    two gradients. Apart: each embedding three times.
     """
     frame_size, embedding_size = embed.in_features, embed.out_features
-    return 2 * frames * frame_size + 3 * frame_size * embedding_size < 3 * frames * embedding_size
+    return (
+        2 + frames_need_gradient
+    ) * frames * frame_size + 3 * frame_size * embedding_size < 3 * frames * embedding_size

@@ -30,7 +30,7 @@ from zfaudio.training.interval import Interval
 from zfaudio.training.log import TrainingLog, in_short, progress_bar
 from zfaudio.training.objective import weights_at
 from zfaudio.training.saving import load_training, save_training
-from zfaudio.training.setup import build_optimizer, build_schedule, start_accelerator
+from zfaudio.training.setup import build_optimizer, build_schedule, start_accelerator, with_sample_rate
 from zfaudio.training.state import Progress
 from zfaudio.training.steps import decayed_learning_rate, restart, seed_step
 from zfaudio.training.validation import has_validation, validate
@@ -55,8 +55,8 @@ class Training:
     def __init__(
         self, config: RunConfig, exp: Path, resume: bool, overwrite: bool = False, allow_changes: bool = False
     ) -> None:
-        self.config, self.exp = config, exp
         self.manifest = read_manifest(config.data.shards)
+        self.config, self.exp = with_sample_rate(config, self.manifest), exp
         if resume and not exp.is_dir():
             raise UserError(f"{exp}: no checkpoint to resume from; start without --resume")
         self.accelerator = start_accelerator(config.train, exp)

@@ -1,5 +1,6 @@
 """What a training run needs before its first step: devices and processes, the optimizer, its schedule."""
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -7,7 +8,8 @@ from accelerate import Accelerator
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from zfaudio.config import TrainConfig
+from zfaudio.config import RNNConfig, RunConfig, TrainConfig
+from zfaudio.data.manifest import Manifest
 from zfaudio.device import allow_tf32, pick_device
 from zfaudio.errors import UserError
 
@@ -29,6 +31,23 @@ def start_accelerator(options: TrainConfig, exp: Path) -> Accelerator:
     if options.cuda_graph and (device.type != "cuda" or accelerator.num_processes > 1):
         raise UserError("train.cuda_graph is for training by one process on a GPU; set it to false")
     return accelerator
+
+
+def with_sample_rate(config: RunConfig, manifest: Manifest) -> RunConfig:
+    """The configuration with the sample rate of the shards in it, if its model has that setting.
+
+    Raises:
+        UserError: another sample rate was given.
+    """
+    model, rate = config.model, manifest.sample_rate
+    if not isinstance(model, RNNConfig):
+        return config
+    if model.sample_rate not in (0, rate):
+        raise UserError(
+            f"model.sample_rate is {model.sample_rate}, but the shards in {config.data.shards} are at {rate} Hz; leave "
+            "it out, and it is theirs"
+        )
+    return dataclasses.replace(config, model=dataclasses.replace(model, sample_rate=rate))
 
 
 def build_optimizer(model: nn.Module, options: TrainConfig) -> torch.optim.Adam:
