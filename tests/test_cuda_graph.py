@@ -7,7 +7,7 @@ import torch
 from experiment import make_experiment
 from operators import record_operators
 from small_runs import assert_same_weights, log_rows, run_here, small_run, small_shards
-from tiny_models import FRAME_SIZE, build, every_combination, sequences
+from tiny_models import FRAME_SIZE, build, every_combination, far_hearing, sequences
 
 from zfaudio.errors import UserError
 from zfaudio.generation.generate import generate
@@ -55,6 +55,8 @@ VARIANTS = {
     "vrnn mixture": {"model__name": "vrnn", "model__likelihood": "logistic_mixture"},
     "rnn": {"model__name": "rnn"},
     "srnn": {"model__name": "srnn"},
+    "zforcing mel": {"model__encoder": "mel", "model__encoder_bands": 8},
+    "rnn mel": {"model__name": "rnn", "model__encoder": "mel", "model__encoder_bands": 8},
     "sample_ar": {"model__name": "sample_ar", "model__head": "autoregressive", "model__head_window": 4},
 }
 
@@ -138,10 +140,13 @@ def test_a_cuda_graph_trains_as_steps_without_it_do(shards, tmp_path, variant, p
     assert rows[0] == pytest.approx(rows[1], rel=1e-2, abs=1e-2)
 
 
-@pytest.mark.parametrize("name", every_combination())
+RECORDED = every_combination() | far_hearing()
+
+
+@pytest.mark.parametrize("name", RECORDED)
 @pytest.mark.parametrize("from_posterior", [False, True])
 def test_recorded_frames_are_those_made_one_by_one(torch_products, name, from_posterior):
-    model, (frames, lengths, _) = build(every_combination()[name]).eval(), sequences(9)
+    model, (frames, lengths, _) = build(RECORDED[name]).eval(), sequences(9)
     if isinstance(model.output, AutoregressiveHead):
         model.output.compiled = False  # as on a GPU
     futures = model.read_future(frames, lengths) if from_posterior else None

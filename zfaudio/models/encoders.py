@@ -93,7 +93,8 @@ class MelEncoder(FrameEncoder):
     def describe(self, samples: Tensor) -> Tensor:
         """Bands, level and companded samples of frames with their past: [..., past + frame_size] -> [..., size]."""
         frames, windows = samples[..., self.past :], samples[..., samples.shape[-1] - self.window :]
-        powers = torch.view_as_real(torch.fft.rfft(windows * self.taper)).square().sum(-1)  # [..., window // 2 + 1]
+        spectrum = torch.fft.rfft(windows * self.taper)  # [..., window // 2 + 1]
+        powers = spectrum.real.square() + spectrum.imag.square()
         bands = torch.log(powers @ self.filters + self.floor)
         level = 0.5 * torch.log(frames.square().mean(-1, keepdim=True) + self.floor)
         companded = torch.sign(frames) * torch.log1p(COMPANDING * frames.abs()) / math.log1p(COMPANDING)
