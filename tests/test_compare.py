@@ -11,6 +11,7 @@ import pytest
 import yaml
 from experiment import make_experiment
 from speech import make_shards
+from test_diagnostics import QUALITY, recognized
 
 from zfaudio.command import run_command
 from zfaudio.errors import UserError
@@ -285,6 +286,22 @@ def test_what_an_experiment_lacks_stays_empty(exps):
     assert rows["rnn-0"].computing_per_second is None
     # The mean of a group is over the experiments that have the number.
     assert rows_of(exps / "rnn-0", exps / "rnn-1", group_seeds=True)["rnn"].training_frames_per_second == 100
+
+
+def test_the_quality_of_samples_is_shown_where_it_was_measured(exps):
+    def titles() -> list[str]:
+        comparison = compare_experiments([exps / "rnn-0", exps / "rnn-1"])
+        return [column.title for column in tabulate_comparison(comparison).columns]
+
+    assert not {"Fréchet", "words, %", "words/s"} & set(titles())
+    (exps / "rnn-0/quality.json").write_text(json.dumps(QUALITY))
+    assert {"Fréchet"} == {"Fréchet", "words, %", "words/s"} & set(titles())
+    (exps / "rnn-1/quality.json").write_text(json.dumps(QUALITY | {"words": recognized(0.5, 7.5)}))
+    assert {"Fréchet", "words, %", "words/s"} <= set(titles())
+    rows = rows_of(exps / "rnn-0", exps / "rnn-1")
+    assert rows["rnn-0"].samples_frechet_distance == QUALITY["generated"]["frechet_distance"]
+    assert rows["rnn-0"].samples_recognized_fraction is None
+    assert (rows["rnn-1"].samples_recognized_fraction, rows["rnn-1"].samples_words_per_second) == (0.5, 1.0)
 
 
 def test_generation_notes_what_it_costs(exps):

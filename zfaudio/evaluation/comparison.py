@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
 from statistics import fmean, median
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from zfaudio.experiment.own_files import own_file
 from zfaudio.experiment.results import Bound, EvaluationResult, read_result
 from zfaudio.generation.samples import read_sample_list
 
+if TYPE_CHECKING:
+    from zfaudio.evaluation.quality import QualityResult
+
 # Two results are comparable if they agree in these fields. The values are words for messages.
 CONDITIONS = {
     "split": "split",
@@ -33,6 +37,8 @@ CONDITIONS = {
     "mean": "standardization",
     "deviation": "standardization",
 }
+
+QUALITY_FILE = "quality.json"  # zfaudio quality writes it
 
 # Settings in which the runs of a group may differ.
 IGNORED_SETTINGS = {"train.seed", "train.device", "train.log_every"}
@@ -81,6 +87,9 @@ class ComparisonRow:
     training_frames_per_second: float | None
     computing_per_second: float | None  # seconds of computing per second of generated speech
     remark: str = ""  # why the row cannot be compared with the reference, if it cannot
+    samples_frechet_distance: float | None = None  # of log-mel frames of the samples, according to quality.json
+    samples_recognized_fraction: float | None = None  # of the pieces of the samples, as words
+    samples_words_per_second: float | None = None  # recognized in the samples
 
 
 @dataclass
@@ -195,6 +204,21 @@ def _generation_cost(folder: Path) -> float | None:
     return sum(cost * seconds for cost, seconds in timed) / speech if speech else None
 
 
+def _samples_quality(measure: Callable[["QualityResult"], float | None]) -> Callable[[Path], float | None]:
+    """A function that measures the quality of an experiment's samples; it gives None if there is no quality.json."""
+
+    def measure_experiment(folder: Path) -> float | None:
+        file = own_file(folder, QUALITY_FILE)
+        if not file.exists():
+            return None
+        # Imported here because librosa takes seconds, which a comparison without quality should not have to wait.
+        from zfaudio.evaluation.quality import read_quality
+
+        return measure(read_quality(file))
+
+    return measure_experiment
+
+
 # Seeds
 
 
@@ -295,6 +319,13 @@ def _compare_group(group: Group, reference: Group) -> ComparisonRow:
         draws=result.draws,
         training_frames_per_second=_mean_of_known(_training_speed, group),
         computing_per_second=_mean_of_known(_generation_cost, group),
+        samples_frechet_distance=_mean_of_known(_samples_quality(lambda one: one.generated.frechet_distance), group),
+        samples_recognized_fraction=_mean_of_known(
+            _samples_quality(lambda one: one.words.generated.recognized_fraction if one.words else None), group
+        ),
+        samples_words_per_second=_mean_of_known(
+            _samples_quality(lambda one: one.words.generated.words_per_second if one.words else None), group
+        ),
     )
     differing = _differing_conditions(result, reference[0].result)
     if differing:

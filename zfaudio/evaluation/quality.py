@@ -19,6 +19,7 @@ from zfaudio.data.known_shards import choose_shards
 from zfaudio.data.manifest import Manifest, read_manifest
 from zfaudio.data.shard_reader import read_shard
 from zfaudio.errors import UserError
+from zfaudio.evaluation.comparison import QUALITY_FILE as QUALITY_FILE
 from zfaudio.evaluation.recognition import CONFIDENT, WordMeasures, measure_words
 from zfaudio.evaluation.speech_statistics import (
     BANDS,
@@ -43,7 +44,6 @@ from zfaudio.seeds import derive_seed
 from zfaudio.text import format_number
 from zfaudio.typed_json import read_json, write_json
 
-QUALITY_FILE = "quality.json"
 FORMAT_VERSION = 2
 
 FLOOR_SPLIT = "train"

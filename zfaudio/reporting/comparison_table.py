@@ -16,11 +16,13 @@ LIKELIHOODS = {
     "logistic_mixture": "discretized logistics",
 }
 
-# What columns mean that are only shown if experiments differ in them.
+# What columns mean that are only shown if experiments differ in them, or have such numbers.
 LEGEND = {
     "batch": "batch: sequences in a training step of each process",
     "learning rate": "learning rate: at the start of training",
     "draws": "draws: of the posterior, in scoring",
+    "Fréchet": "Fréchet: distance of the log-mel frames of samples from those of real speech, see zfaudio quality",
+    "words, %": "words, %: pieces of the samples that are recognized as words; words/s: recognized words per second",
 }
 
 FORMULA_STARTS = ("=", "+", "-", "@")  # a spreadsheet computes a cell that starts so, unless it is a number
@@ -164,11 +166,16 @@ def tabulate_comparison(comparison: Comparison) -> ComparisonTable:
 
 
 def _columns(rows: Sequence[ComparisonRow]) -> list[Column]:
-    """The columns of the table, without those about seeds if no row has several, and settings if they are all alike."""
+    """The columns of the table: those about seeds and samples if a row has such, settings if rows differ in them."""
     settings = [
         Column("batch", lambda row: "" if row.batch_size is None else f"{row.batch_size}"),
         Column("learning rate", lambda row: "" if row.learning_rate is None else f"{row.learning_rate:g}"),
         Column("draws", lambda row: "" if row.bound == "exact" else f"{row.draws}"),
+    ]
+    quality = [
+        Column("Fréchet", lambda row: _number(row.samples_frechet_distance, 2)),
+        Column("words, %", lambda row: _number(_percent(row.samples_recognized_fraction), 1)),
+        Column("words/s", lambda row: _number(row.samples_words_per_second, 2), stacked=True),
     ]
     seeds = Column("over seeds", lambda row: _interval(row.seed_range, 2), stacked=True)
     return [
@@ -190,6 +197,7 @@ def _columns(rows: Sequence[ComparisonRow]) -> list[Column]:
         *(column for column in settings if len({column.text(row) for row in rows} - {""}) > 1),
         Column("frames/s", lambda row: _number(row.training_frames_per_second, 0)),
         Column("s/s", lambda row: _number(row.computing_per_second, 2)),
+        *(column for column in quality if any(column.text(row) for row in rows)),
     ]
 
 
@@ -199,6 +207,10 @@ def _bound(row: ComparisonRow) -> str:
 
 def _bound_sign(row: ComparisonRow) -> str:
     return "" if row.bound == "exact" else ">= "
+
+
+def _percent(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction
 
 
 def _number(value: float | None, digits: int, sign: str = "") -> str:
