@@ -2,8 +2,8 @@
 
 Connected words have no pauses between them, and stop consonants have pauses inside of words, so energy alone does not
 say where words end. The constants are chosen on the training strings of the Free Spoken Digit Dataset, where words of
-0.14 to 0.9 s follow each other without a gap: 95 % of the borders between words have a dip at most TOLERANCE away, and
-42 % of the dips are such borders. Which dips are borders is decided by what can be recognized between them
+0.14 to 0.9 s follow each other without a gap: 94 % of the borders between words have a dip at most TOLERANCE away, and
+46 % of the dips are such borders. Which dips are borders is decided by what can be recognized between them
 (`best_cut`), by the same rule for real and for generated speech.
 """
 
