@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from zfaudio.data import frames as kernels
 from zfaudio.ops import head_loop
+from zfaudio.ops.sample_draw import GAUSSIAN
 
 # What Python may answer to arguments that do not fit. An IndexError is not among them.
 REFUSED = (ValueError, TypeError, OverflowError, ZeroDivisionError, numba.TypingError)
@@ -82,12 +83,13 @@ def test_frames_of_another_width_are_not_written(frames_width, out_width):
 
 def head_arguments(kind: int, window: int, components: int, head_size: int, samples: int) -> dict[str, object]:
     """Arguments of the head's loop that fit together."""
-    outputs = 2 if kind == head_loop.GAUSSIAN else 3 * components
+    outputs = 2 if kind == GAUSSIAN else 3 * components
     return {
         "signal": np.zeros(window + samples),
         "window": window,
         "gain": np.ones(head_size),
         "shift": np.zeros(head_size),
+        "grid": 1.0,
         "choice": np.full(samples, 0.5),
         "deviate": np.zeros(samples),
         "filters": np.zeros((window + 2, head_size)),
@@ -97,12 +99,7 @@ def head_arguments(kind: int, window: int, components: int, head_size: int, samp
         "outer": np.zeros((head_size, outputs)),
         "outer_bias": np.zeros(outputs),
         "linear": np.zeros((window + 2, outputs)),
-        "kind": kind,
-        "components": components,
-        "min_log_variance": -5.0,
-        "min_log_scale": -5.0,
-        "mean": 0.0,
-        "deviation": 1000.0,
+        "likelihood": (kind, components, -5.0, -5.0, 0.0, 1000.0),
         "slope": 0.1,
         "temperature": 1.0,
     }
@@ -125,6 +122,7 @@ def test_the_loop_of_the_head_refuses_arrays_that_do_not_fit(data):
     else:
         with pytest.raises(ValueError, match="do not fit"):
             head_loop._draw_row(*arguments.values())
-    for other in ({"window": 0}, {"window": -3}, {"window": 9}, {"components": 0}, {"components": -1}):
+    likelihoods = [(kind, components, -5.0, -5.0, 0.0, 1000.0) for components in (0, -1)]
+    for other in ({"window": 0}, {"window": -3}, {"window": 9}, *({"likelihood": wrong} for wrong in likelihoods)):
         with pytest.raises(ValueError, match="do not fit"):
             head_loop._draw_row(*{**arguments, **other}.values())

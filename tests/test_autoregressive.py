@@ -55,7 +55,7 @@ def one_by_one(density: AutoregressiveFrame, frames: Tensor) -> Tensor:
     """log p of each sample given those before it, as generation goes: [..., frame_size]."""
     window, scores = density.previous_samples, []
     for sample in frames.split(1, dim=-1):
-        predicted = density.head.density(window.unsqueeze(-2), density.adaptation)
+        predicted = density.head.density(window.unsqueeze(-2), density.adaptation, density.grid)
         scores.append(predicted.log_prob(sample.unsqueeze(-2)))
         window = torch.cat([window[..., 1:], sample], dim=-1)
     return torch.cat(scores, dim=-1)
@@ -82,6 +82,7 @@ def test_the_density_of_a_frame_integrates_to_one(likelihood):
     expanded = AutoregressiveFrame(
         head,
         tuple(part.expand(len(grid), 1, -1) for part in density.adaptation),
+        None,
         density.previous_samples.expand(len(grid), -1),
     )
     with torch.no_grad():
@@ -228,7 +229,7 @@ def test_at_temperature_zero_each_sample_is_the_mean_given_those_before_it(likel
     drawn = density.at(torch.randn(4, head.noise_size, dtype=torch.float64), temperature=0.0)
     torch.testing.assert_close(density.at(torch.randn(4, head.noise_size, dtype=torch.float64), 0.0), drawn)
     window = torch.cat([density.previous_samples, drawn], -1)[:, 3:-3]  # before the frame's fourth sample
-    predicted = head.density(window[:, -4:].unsqueeze(-2), density.adaptation)
+    predicted = head.density(window[:, -4:].unsqueeze(-2), density.adaptation, density.grid)
     expected = predicted.at(torch.zeros(4, 1, head.likelihood.noise_size, dtype=torch.float64), 0.0)
     torch.testing.assert_close(drawn[:, 3], expected.flatten())
 
@@ -310,7 +311,13 @@ def test_a_lane_of_the_compiled_loop_is_the_same_alone_and_beside_others(likelih
         density = head.step(torch.randn(2, 3, CONDITION_SIZE), torch.randn(2, 3, head.frame_size))
         together = density.at(noise)
         gain, shift = density.adaptation
-        alone = AutoregressiveFrame(head, (gain[1, 2], shift[1, 2]), density.previous_samples[1, 2]).at(noise[1, 2])
+        alone_density = AutoregressiveFrame(
+            head,
+            (gain[1, 2], shift[1, 2]),
+            None if density.grid is None else density.grid[1, 2],
+            density.previous_samples[1, 2],
+        )
+        alone = alone_density.at(noise[1, 2])
     assert together.shape == (2, 3, head.frame_size)
     assert together.dtype == torch.float32
     assert torch.equal(together[1, 2], alone)

@@ -9,6 +9,11 @@ from torch import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
 
+# The probability that a sample leaves the grid of the samples before it, see `grid_of`.
+OFF_GRID = 2.0**-16
+COARSEST_GRID = 1 << 12  # in 16-bit steps
+LEAST_FOR_GRID = 16  # samples; so many share a grid by chance as rarely as a sample leaves one
+
 
 @dataclass
 class DiagonalGaussian:
@@ -92,8 +97,34 @@ class Quantizer:
 
         In float32 a sample at the very edge of its step may end in the next step: one of 70,000 at deviation 700.
         """
-        steps = torch.round(samples.double() * self.deviation + self.mean)  # in float32 this product would be rounded
-        return ((steps - self.mean) / self.deviation).to(samples.dtype)
+        return ((self.integers(samples) - self.mean) / self.deviation).to(samples.dtype)
+
+    def integers(self, samples: Tensor) -> Tensor:
+        """The integers nearest to samples, as float64."""
+        return torch.round(samples.double() * self.deviation + self.mean)  # in float32 the product would be rounded
+
+
+def grid_of(samples: Tensor, quantizer: Quantizer) -> Tensor:
+    """The distance between neighboring values of a recording that uses only some of the 16-bit integers.
+
+    Recordings of 8 bits that are stored in 16 have only multiples of 256. Lossless coders look for that too (the
+    "wasted bits" of FLAC).
+
+    Args:
+        samples: standardized, [..., n].
+        quantizer: where the integers lie.
+
+    Returns:
+        The largest power of two, up to COARSEST_GRID, that divides all n integers, [..., 1]; 1 if they are fewer than
+        LEAST_FOR_GRID, or all equal, which says nothing.
+    """
+    if samples.shape[-1] < LEAST_FOR_GRID:
+        return torch.ones_like(samples[..., :1])
+    integers = quantizer.integers(samples).to(torch.int32)
+    lowest_bit = torch.where(integers == 0, COARSEST_GRID, integers & -integers)
+    grid = lowest_bit.amin(-1, keepdim=True).clamp(max=COARSEST_GRID)
+    constant = integers.amin(-1, keepdim=True) == integers.amax(-1, keepdim=True)
+    return torch.where(constant, 1, grid).to(samples.dtype)
 
 
 @dataclass
@@ -114,7 +145,7 @@ class GaussianMixture:
         The first number of the noise chooses the component, and its second half gives the draw from it; the rest is not
         used. `temperature` scales the distance of the draw from the mean of the mixture.
         """
-        chosen = choose_component(self.logits, noise[..., :1]).unsqueeze(-1)  # [..., 1, 1]
+        chosen = choose_component(self.logits, torch.special.ndtr(noise[..., :1])).unsqueeze(-1)  # [..., 1, 1]
         index = chosen.expand(*chosen.shape[:-1], self.components.mean.shape[-1])
         mean = torch.take_along_dim(self.components.mean, index, -2).squeeze(-2)
         deviation = torch.take_along_dim(self.components.deviation, index, -2).squeeze(-2)
@@ -129,12 +160,17 @@ class LogisticMixture:
 
     As a density it is constant within a step. So E[log p(k + u)] over uniform noise u is exactly log P(k), and all
     units of evaluation/units.py are valid (Salimans et al., 2017, "PixelCNN++", section 2.1).
+
+    Where the samples before lie on a coarser grid (`grid_of`), the mixture is integrated over the steps of that grid.
+    With probability OFF_GRID a sample leaves it, and is then one of all integers. The grid's own integers get nothing
+    from this second part, so that only one of the parts has to be computed; at most OFF_GRID is lost by that.
     """
 
     logits: Tensor  # [..., size, components], unnormalized
     mean: Tensor  # [..., size, components]
     log_scale: Tensor  # [..., size, components]
     quantizer: Quantizer
+    grid: Tensor | None = None  # in 16-bit steps, [..., size] or [..., 1]; None for all integers
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of `value` [..., size], summed over the last axis: [...] in nats."""
@@ -142,19 +178,34 @@ class LogisticMixture:
 
     def log_prob_of_samples(self, value: Tensor) -> Tensor:
         """Log-density of each sample: [..., size] -> [..., size] in nats."""
-        step = self.quantizer.step
-        sample = self.quantizer.round(value).unsqueeze(-1)
+        integers = self.quantizer.integers(value)
+        sample = ((integers - self.quantizer.mean) / self.quantizer.deviation).to(value.dtype).unsqueeze(-1)
+        width, log_weight = self._steps_at(integers)
         inverse = torch.exp(-self.log_scale)
         centered = (sample - self.mean) * inverse
-        half = 0.5 * step * inverse
+        half = 0.5 * self.quantizer.step * width * inverse
         upper, lower = F.logsigmoid(centered + half), F.logsigmoid(half - centered)
         # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), without cancellation
         log_mass = upper + lower + torch.log(-torch.expm1(-2 * half))
         # The first and the last integer take the mass beyond them.
-        log_mass = torch.where(sample <= self.quantizer.lowest + 0.5 * step, upper, log_mass)
-        log_mass = torch.where(sample >= self.quantizer.highest - 0.5 * step, lower, log_mass)
+        integers = integers.unsqueeze(-1)
+        log_mass = torch.where(integers <= -32768, upper, log_mass)
+        log_mass = torch.where(integers > 32767 - width, lower, log_mass)
         log_probability = torch.logsumexp(torch.log_softmax(self.logits, -1) + log_mass, -1)
-        return log_probability - math.log(step)
+        return log_probability + log_weight - math.log(self.quantizer.step)
+
+    def _steps_at(self, integers: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """The width of the step around each of the integers [..., size], and the logarithm of its part's weight.
+
+        Returns:
+            In 16-bit steps, [..., size, 1], and in nats, [..., size].
+        """
+        if self.grid is None:
+            return 1.0, 0.0
+        left = torch.remainder(integers, self.grid) != 0
+        width = torch.where(left, 1, self.grid)
+        log_weight = torch.where(left, math.log(OFF_GRID), torch.where(self.grid > 1, math.log1p(-OFF_GRID), 0.0))
+        return width.unsqueeze(-1), log_weight.to(self.logits.dtype)
 
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """The draw [..., size], standardized integers, to which standard normal `noise` [..., 2 * size] is mapped.
@@ -163,18 +214,32 @@ class LogisticMixture:
         scales the distance of a draw from the mean of its mixture, before it is rounded.
         """
         choice, deviate = noise.chunk(2, dim=-1)  # [..., size] each
-        index = choose_component(self.logits, choice.unsqueeze(-1))
+        uniform = torch.special.ndtr(choice)
+        grid: Tensor | float = 1.0
+        if self.grid is not None:
+            leaves = (uniform < OFF_GRID) & (self.grid > 1)
+            stays = (uniform - OFF_GRID) / (1 - OFF_GRID)
+            uniform = torch.where(leaves, uniform / OFF_GRID, torch.where(self.grid > 1, stays, uniform))
+            grid = torch.where(leaves, 1, self.grid)
+        index = choose_component(self.logits, uniform.unsqueeze(-1))
         mean = torch.take_along_dim(self.mean, index, -1).squeeze(-1)
         scale = torch.exp(torch.take_along_dim(self.log_scale, index, -1).squeeze(-1))
         # The logistic's quantile at Phi(deviate), from the logarithms of both tails so that neither rounds to 0.
         draw = mean + scale * (torch.special.log_ndtr(deviate) - torch.special.log_ndtr(-deviate))
         center = (torch.softmax(self.logits, -1) * self.mean).sum(-1)
         draw = center + temperature * (draw - center)
-        return self.quantizer.round(draw.clamp(self.quantizer.lowest, self.quantizer.highest))
+        return self._nearest(draw, grid)
+
+    def _nearest(self, samples: Tensor, grid: Tensor | float) -> Tensor:
+        """The values of the grid nearest to samples [..., size]."""
+        steps = samples.double() * self.quantizer.deviation + self.quantizer.mean
+        highest = torch.floor(32767 / torch.as_tensor(grid, dtype=torch.float64)) * grid
+        steps = torch.round(torch.minimum(steps.clamp(min=-32768), highest) / grid) * grid
+        return ((steps - self.quantizer.mean) / self.quantizer.deviation).to(samples.dtype)
 
 
-def choose_component(logits: Tensor, noise: Tensor) -> Tensor:
-    """The component [..., 1] that standard normal `noise` [..., 1] chooses, given `logits` [..., components]."""
+def choose_component(logits: Tensor, uniform: Tensor) -> Tensor:
+    """The component [..., 1] that numbers between 0 and 1, [..., 1], choose, given `logits` [..., components]."""
     cumulative = torch.softmax(logits, -1).cumsum(-1)
-    index: Tensor = (torch.special.ndtr(noise) > cumulative).sum(-1, keepdim=True)
+    index: Tensor = (uniform > cumulative).sum(-1, keepdim=True)
     return index.clamp(max=logits.shape[-1] - 1)

@@ -101,7 +101,7 @@ def kills(folder: Path, count: int, seed: int) -> int:
     for name, words, check, pattern, places, seconds in (
         ("shard", shard, torn_shards, "*.tar", ("whole", "killed"), 4.0),
         ("train", train, torn_experiment, "", ("trained", "trained-killed"), 12.0),
-        ("generate", generate, torn_samples, "*.wav", ("spoken", "spoken-killed"), 12.0),
+        ("generate", generate, torn_samples, "[!.]*.wav", ("spoken", "spoken-killed"), 12.0),
     ):
         began = time.perf_counter()
         whole, killed = places

@@ -28,6 +28,7 @@ from zfaudio.errors import UserError
 from zfaudio.models.frame_likelihoods import SMALLEST_SCALE, FrameDistribution, build_likelihood
 from zfaudio.models.heads import FrameHead
 from zfaudio.ops import head_loop
+from zfaudio.ops.sample_draw import KINDS, SampleLikelihood
 
 SLOPE = 0.1  # of the head's leaky ReLU
 
@@ -54,7 +55,7 @@ class AutoregressiveHead(FrameHead):
         self.likelihood = build_likelihood(config, 1, quantizer)
         self.noise_size = frame_size * self.likelihood.noise_size
         self.frames_at_once = max(1, FRAMES_AT_ONCE * WINDOW_AT_ONCE // max(self.window, WINDOW_AT_ONCE))
-        self.compiled = config.core == "fast" and config.likelihood in head_loop.KINDS
+        self.compiled = config.core == "fast" and config.likelihood in KINDS
         self.filters = nn.Linear(self.window + 2, config.head_size)  # of the window and the logarithm of its level
         self.condition = nn.Linear(condition_size, 2 * config.head_size) if condition_size else None
         self.inner = nn.Linear(config.head_size, config.head_size)
@@ -73,10 +74,20 @@ class AutoregressiveHead(FrameHead):
         if self.condition is not None:
             gain, shift = self.condition(condition).unsqueeze(-2).chunk(2, dim=-1)  # [..., 1, head_size]
             adaptation = 1 + gain, shift
-        return AutoregressiveFrame(self, adaptation, samples[..., samples.shape[-1] - self.window :])
+        grid = self.likelihood.grid(samples[..., self.past :])
+        return AutoregressiveFrame(self, adaptation, grid, samples[..., samples.shape[-1] - self.window :])
 
-    def density(self, windows: Tensor, adaptation: Adaptation | None) -> FrameDistribution:
-        """Density of the sample after each window: windows [..., n, window] -> a density over [..., n, 1]."""
+    def density(self, windows: Tensor, adaptation: Adaptation | None, grid: Tensor | None) -> FrameDistribution:
+        """Density of the sample after each window.
+
+        Args:
+            windows: [..., n, window].
+            adaptation: of the first layer.
+            grid: of the samples before the frame, [..., 1].
+
+        Returns:
+            A density over [..., n, 1].
+        """
         floor = self.quantizer.step**2  # a smaller level would amplify the noise of dequantization
         last = windows[..., -1:]
         loudness = torch.sqrt(windows.square().mean(-1, keepdim=True) + floor)  # [..., n, 1]
@@ -88,7 +99,8 @@ class AutoregressiveHead(FrameHead):
             gain, shift = adaptation
             units = torch.addcmul(shift, units, gain)
         units = F.leaky_relu(self.inner(F.leaky_relu(units, SLOPE)), SLOPE)
-        return self.likelihood.read(self.outer(units) + self.linear(scaled), origin=last, level=level)
+        density = self.likelihood.read(self.outer(units) + self.linear(scaled), origin=last, level=level)
+        return self.likelihood.on_grid(density, None if grid is None else grid.unsqueeze(-1))
 
 
 @dataclass
@@ -97,6 +109,7 @@ class AutoregressiveFrame:
 
     head: AutoregressiveHead
     adaptation: Adaptation | None
+    grid: Tensor | None  # of the samples before the frame, [..., 1]
     previous_samples: Tensor  # the samples before the frame, [..., window]
 
     def log_prob(self, frames: Tensor) -> Tensor:
@@ -108,11 +121,13 @@ class AutoregressiveFrame:
             scored = torch.arange(0, self.head.frame_size, stride, device=samples.device)
             scored = scored + torch.randint(stride, (), device=samples.device)
         log_probs = []
-        parts = zip(samples.split(self.head.frames_at_once), self._split_adaptation(len(samples)), strict=True)
-        for part, adaptation in parts:
+        at_once = self.head.frames_at_once
+        grids = itertools.repeat(None) if self.grid is None else self.grid.flatten(0, -2).split(at_once)
+        parts = zip(samples.split(at_once), self._split_adaptation(len(samples)), grids, strict=False)
+        for part, adaptation, grid in parts:
             windows = part[:, :-1].unfold(-1, self.head.window, 1)[:, scored]  # [rows, n, window]
             targets = part[:, self.head.window :][:, scored].unsqueeze(-1)  # [rows, n, 1]
-            log_probs.append(stride * self.head.density(windows, adaptation).log_prob(targets).sum(-1))
+            log_probs.append(stride * self.head.density(windows, adaptation, grid).log_prob(targets).sum(-1))
         return torch.cat(log_probs).view(frames.shape[:-1])
 
     def _split_adaptation(self, rows: int) -> Iterable[Adaptation | None]:
@@ -133,7 +148,7 @@ class AutoregressiveFrame:
             return self._at_compiled(noise, temperature)
         window, samples = self.previous_samples, []
         for sample_noise in noise.unbind(-2):
-            density = self.head.density(window.unsqueeze(-2), self.adaptation)
+            density = self.head.density(window.unsqueeze(-2), self.adaptation, self.grid)
             samples.append(density.at(sample_noise.unsqueeze(-2), temperature).squeeze(-1))  # [..., 1]
             window = torch.cat([window[..., 1:], samples[-1]], dim=-1)
         return torch.cat(samples, dim=-1)
@@ -141,7 +156,7 @@ class AutoregressiveFrame:
     def _at_compiled(self, noise: Tensor, temperature: float) -> Tensor:
         """`at` by the compiled loop; noise [..., frame_size, numbers per sample]."""
         head = self.head
-        likelihood = head_loop.SampleLikelihood(
+        likelihood = SampleLikelihood(
             kind=head.config.likelihood,
             components=head.config.components,
             min_deviation=head.config.min_deviation,
@@ -161,6 +176,7 @@ class AutoregressiveFrame:
             SLOPE,
             self.previous_samples.reshape(rows, -1),
             adaptation,
+            None if self.grid is None else self.grid.reshape(rows),
             noise.reshape(rows, noise.shape[-2], noise.shape[-1]),
             temperature,
         )

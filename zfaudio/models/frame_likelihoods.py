@@ -3,15 +3,23 @@
 A likelihood of another package is a subclass of `FrameLikelihood`, named by its import path in `model.likelihood`.
 """
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
 from zfaudio.config import FrameDensityConfig
-from zfaudio.distributions import DiagonalGaussian, GaussianMixture, LogisticMixture, Quantizer, floor_deviation
+from zfaudio.distributions import (
+    DiagonalGaussian,
+    GaussianMixture,
+    LogisticMixture,
+    Quantizer,
+    floor_deviation,
+    grid_of,
+)
 from zfaudio.plugins import find_class
 
 LIKELIHOODS = {
@@ -73,6 +81,14 @@ class FrameLikelihood(ABC):
             origin: added to the means, [..., 1].
             level: unit of the means and scales, [..., 1].
         """
+
+    def grid(self, samples: Tensor) -> Tensor | None:
+        """The grid [..., 1] on which the samples [..., n] before a frame lie, for a density of integers."""
+        return None
+
+    def on_grid(self, density: FrameDistribution, grid: Tensor | None) -> FrameDistribution:
+        """The density of a frame, or of a sample, after samples on that grid."""
+        return density
 
 
 class GaussianLikelihood(FrameLikelihood):
@@ -137,6 +153,14 @@ class LogisticMixtureLikelihood(FrameLikelihood):
     def observe(self, frames: Tensor) -> Tensor:
         """Whole 16-bit steps: the noise of dequantization is removed, so that the probability is exact."""
         return self.quantizer.round(frames)
+
+    def grid(self, samples: Tensor) -> Tensor:
+        """See `FrameLikelihood.grid` and `grid_of`."""
+        return grid_of(samples, self.quantizer)
+
+    def on_grid(self, density: FrameDistribution, grid: Tensor | None) -> FrameDistribution:
+        """See `FrameLikelihood.on_grid`."""
+        return dataclasses.replace(cast(LogisticMixture, density), grid=grid)
 
     def read(self, parameters: Tensor, origin: Tensor | float = 0.0, level: Tensor | float = 1.0) -> LogisticMixture:
         """See `FrameLikelihood.read`."""

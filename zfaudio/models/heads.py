@@ -68,12 +68,12 @@ class FactorizedHead(FrameHead):
         self.linear = nn.Linear(condition_size, self.likelihood.parameters)
 
     def forward(self, condition: Tensor, samples: Tensor) -> FrameDistribution:
-        """See `FrameHead.forward`; the samples are not read."""
-        return self.likelihood.read(self.linear(condition))
+        """See `FrameHead.forward`; of the samples only their grid matters."""
+        return self.step(condition, samples.unflatten(-1, (condition.shape[-2], -1)))
 
     def step(self, condition: Tensor, samples: Tensor) -> FrameDistribution:
-        """See `FrameHead.step`; the samples are not read."""
-        return self.likelihood.read(self.linear(condition))
+        """See `FrameHead.step`; of the samples only their grid matters."""
+        return self.likelihood.on_grid(self.likelihood.read(self.linear(condition)), self.likelihood.grid(samples))
 
 
 def build_head(condition_size: int, frame_size: int, config: FrameDensityConfig, quantizer: Quantizer) -> FrameHead:

@@ -1,0 +1,173 @@
+"""The draw of one sample from the density that a head's output describes, for the compiled loops over samples.
+
+The densities are those of models/frame_likelihoods.py, of which these are twins on the CPU.
+"""
+
+# numba finds the types of the kernels' arguments.
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zfaudio.distributions import OFF_GRID
+
+KINDS = ("gaussian", "gaussian_mixture", "logistic_mixture")
+GAUSSIAN, GAUSSIAN_MIXTURE, LOGISTIC_MIXTURE = range(3)
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class SampleLikelihood:
+    """How a head's output describes the density of a sample; see models/frame_likelihoods.py.
+
+    Args:
+        kind: one of KINDS.
+        components: number of components of a mixture.
+        min_deviation: floor of the deviation of Gaussians, standardized.
+        min_scale: floor of the scale of logistics, standardized.
+        mean: of the quantizer.
+        deviation: of the quantizer.
+    """
+
+    kind: str
+    components: int
+    min_deviation: float
+    min_scale: float
+    mean: float
+    deviation: float
+
+    def numbers(self) -> tuple[int, int, float, float, float, float]:
+        """What `draw_sample` takes as `likelihood`."""
+        min_log_variance = 2 * math.log(self.min_deviation) if self.min_deviation > 0 else -math.inf
+        kind = KINDS.index(self.kind)
+        return kind, self.components, min_log_variance, math.log(self.min_scale), self.mean, self.deviation
+
+
+def draws_of(noise: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """What chooses the component of each sample, and what the draw from it is made of.
+
+    Args:
+        noise: standard normal, [..., 1], or for a mixture [..., 2].
+        kind: one of KINDS.
+
+    Returns:
+        Uniform numbers, and standard deviates of the component, [...] each.
+    """
+    choice, deviate = torch.special.ndtr(noise[..., 0]), noise[..., -1]
+    if kind == "logistic_mixture":  # the logistic's quantile, see LogisticMixture.at
+        deviate = torch.special.log_ndtr(deviate) - torch.special.log_ndtr(-deviate)
+    return choice, deviate
+
+
+def as_array(values: Tensor, dtype: Any) -> Array:
+    """The values in C order, in the precision of the loop's weights."""
+    return values.detach().to(torch.float64).numpy().astype(dtype, order="C")
+
+
+@njit(cache=True, nogil=True)
+def parameters_of_sample(kind, components):
+    """How many numbers describe the density of a sample."""
+    return 2 if kind == GAUSSIAN else 3 * components
+
+
+@njit(cache=True, nogil=True)
+def affine(values, matrix, bias, out):
+    """out [m] = values [n] times matrix [n, m] plus bias [m]."""
+    for j in range(len(out)):
+        out[j] = bias[j]
+    add_product(values, matrix, out)
+
+
+@njit(cache=True, nogil=True)
+def add_product(values, matrix, out):
+    """Add values [n] times matrix [n, m] to out [m]."""
+    for k in range(len(values)):
+        value = values[k]
+        for j in range(len(out)):
+            out[j] += matrix[k, j] * value
+
+
+@njit(cache=True, nogil=True)
+def leaky_relu(values, slope):
+    """In place."""
+    for j in range(len(values)):
+        if values[j] < 0:
+            values[j] *= slope
+
+
+@njit(cache=True, nogil=True)
+def _softmax(logits, weights):
+    largest = logits.max()
+    total = 0.0
+    for c in range(len(logits)):
+        weights[c] = math.exp(logits[c] - largest)
+        total += weights[c]
+    for c in range(len(logits)):
+        weights[c] /= total
+
+
+@njit(cache=True, nogil=True)
+def _choose(weights, uniform):
+    cumulative = 0.0
+    chosen = 0
+    for c in range(len(weights)):
+        cumulative += weights[c]
+        chosen += uniform > cumulative
+    return min(chosen, len(weights) - 1)
+
+
+@njit(cache=True, nogil=True)
+def _log_add_exp(left, right):
+    largest, smallest = max(left, right), min(left, right)
+    return largest if smallest == -math.inf else largest + math.log1p(math.exp(smallest - largest))
+
+
+@njit(cache=True, nogil=True)
+def draw_sample(parameters, likelihood, origin, level, grid, choice, deviate, temperature, weights):
+    """The sample that uniform `choice` and standard `deviate` are mapped to.
+
+    `parameters` is the head's output, `likelihood` what SampleLikelihood.numbers gives, `origin` and `level` are those
+    of FrameLikelihood.read, `grid` is that of LogisticMixture, and `weights` [components] is room for the result.
+    """
+    kind, components, min_log_variance, min_log_scale, mean, deviation = likelihood
+    if kind == GAUSSIAN:
+        log_variance = _log_add_exp(parameters[1] + 2 * math.log(level), min_log_variance)
+        center = origin + parameters[0] * level
+        draw = center + math.exp(0.5 * log_variance) * deviate
+        return center + temperature * (draw - center)
+    if grid > 1:
+        if choice < OFF_GRID:
+            grid, choice = 1.0, choice / OFF_GRID
+        else:
+            choice = (choice - OFF_GRID) / (1 - OFF_GRID)
+    means = parameters[components : 2 * components]
+    scales = parameters[2 * components :]
+    _softmax(parameters[:components], weights)
+    center = 0.0
+    for c in range(components):
+        center += weights[c] * (origin + means[c] * level)
+    chosen = _choose(weights, choice)
+    if kind == GAUSSIAN_MIXTURE:
+        scale = math.exp(0.5 * _log_add_exp(scales[chosen] + 2 * math.log(level), min_log_variance))
+    else:
+        scale = math.exp(max(scales[chosen] + math.log(level), min_log_scale))
+    draw = origin + means[chosen] * level + scale * deviate
+    draw = center + temperature * (draw - center)
+    if kind == LOGISTIC_MIXTURE:
+        lowest = -32768.0
+        highest = math.floor(32767.0 / grid) * grid
+        value = draw * deviation + mean
+        if value < lowest:  # written so that NaN stays NaN
+            value = lowest
+        elif value > highest:
+            value = highest
+        draw = (np.rint(value / grid) * grid - mean) / deviation
+    return draw
