@@ -43,10 +43,14 @@ def test_generations_step_is_the_models(dtype, batch, hidden, latent, mlp, embed
         assert all(map(torch.equal, before, (frame, noise, *state)))
 
 
-PACKED = every_combination() | far_hearing() | {
-    "conditional layer norm": tiny(conditional_layer_norm=True),
-    "srnn filtering": tiny("srnn", smoothing=False),
-}
+PACKED = (
+    every_combination()
+    | far_hearing()
+    | {
+        "conditional layer norm": tiny(conditional_layer_norm=True),
+        "srnn filtering": tiny("srnn", smoothing=False),
+    }
+)
 
 
 @dtypes

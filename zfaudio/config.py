@@ -97,11 +97,17 @@ class FrameDensityConfig(ModelConfig):
         components: number of components of a mixture.
         min_deviation: floor of a Gaussian's deviation, in units of the corpus's deviation; 0 is the published protocol.
         head: how the samples of a frame depend on each other, given the state: factorized (not at all), autoregressive
-            (each sample is predicted from those before it), or the import path of another one.
+            (each sample is predicted from those before it), tiered (the same, with a tier between frame and sample that
+            hears a few pitch periods), or the import path of another one.
         head_window: number of previous samples that the autoregressive head reads; it may be longer than a frame.
         head_size: units of its two hidden layers.
         head_stride: in training, score one of every head_stride samples of a frame, chosen at random, and weight it
             accordingly. A step becomes faster and learns about as much. Scoring always counts every sample.
+        head_tier: of the tiered head: number of samples for each step of its middle tier.
+        head_tier_window: number of previous samples that the middle tier reads.
+        head_tier_size: units of each of its two hidden layers.
+        head_lags: how many samples on each side of the one a pitch period back the tiered head reads; 0 for none, not
+            even that one.
         core: how loops over frames and samples are computed: fast, where a fast version exists, or plain, as the
             equations read.
     """
@@ -113,6 +119,10 @@ class FrameDensityConfig(ModelConfig):
     head_window: int = setting(64, least=2)  # the head reads the changes within its window
     head_size: int = setting(192, least=1)
     head_stride: int = setting(1, least=1)
+    head_tier: int = setting(20, least=1)
+    head_tier_window: int = setting(320, least=2)
+    head_tier_size: int = setting(256, least=1)
+    head_lags: int = setting(5, least=0)
     core: Literal["plain", "fast"] = "fast"
 
 
@@ -195,17 +205,17 @@ class SRNNConfig(LatentConfig):
 
 @dataclass
 class SampleARConfig(FrameDensityConfig):
-    """The autoregressive head by itself, without a state."""
+    """The autoregressive or the tiered head by itself, without a state."""
 
     name: str = "sample_ar"
     head: str = "autoregressive"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.head != "autoregressive":
+        if self.head not in ("autoregressive", "tiered"):
             raise UserError(
-                f"model.head is {self.head}; sample_ar is the autoregressive head by itself: "
-                "set model.head autoregressive, or leave it out"
+                f"model.head is {self.head}; sample_ar is a head by itself that predicts each sample from those before "
+                "it: set model.head autoregressive or tiered, or leave it out"
             )
 
 

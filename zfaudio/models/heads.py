@@ -15,6 +15,7 @@ from zfaudio.plugins import find_class
 HEADS = {
     "factorized": "zfaudio.models.heads.FactorizedHead",
     "autoregressive": "zfaudio.models.autoregressive_head.AutoregressiveHead",
+    "tiered": "zfaudio.models.tiered_head.TieredHead",
 }
 
 
