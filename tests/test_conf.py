@@ -16,7 +16,9 @@ from zfaudio.training.train import train
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FILES = [
-    path for name in ("timit", "blizzard", "custom", "demo") for path in sorted(RECIPES.glob(f"{name}/conf/*.yaml"))
+    path
+    for name in ("timit", "blizzard", "custom", "demo", "digits")
+    for path in sorted(RECIPES.glob(f"{name}/conf/*.yaml"))
 ]
 # Rows of the published table: the model, its likelihood, whether it has an auxiliary cost, whether its KL is annealed.
 PUBLISHED = {

@@ -130,6 +130,20 @@ def test_any_folder_in_one_go_by_paths_from_where_the_user_is(tmp_path: Path) ->
     assert json.loads((tmp_path / "a/data/shards/manifest.json").read_text())["sample_rate"] == 8000
 
 
+def test_digits_to_a_score(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for index in (0, 5, *range(7, 15)):
+        for digit in range(3):
+            path = tmp_path / f"in/{digit}_ann_{index}.wav"
+            soundfile.write(path, speech(6000, seed=3 * index + digit, rate=8000), 8000)
+    options = ("--corpus", tmp_path / "in", "--data", tmp_path / "data", "--exp", tmp_path / "exp")
+    finished = run("digits", *options, "--stop-stage", 3, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    result = json.loads((tmp_path / "exp/results/test.json").read_text())
+    assert result["sample_rate"] == 8000
+    assert result["frame_size"] == 100
+
+
 def test_demo_in_one_go(tmp_path: Path) -> None:
     pytest.importorskip("espeakng_loader")
     options = ("--minutes", 0.1, "--data", tmp_path / "data", "--exp", tmp_path / "exp")
@@ -158,7 +172,7 @@ def test_folders_of_the_corpus_are_the_splits_and_a_channel_is_chosen(tmp_path: 
 # Mistakes
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "digits"])
 def test_help(name: str, tmp_path: Path) -> None:
     finished = run(name, "--help", cwd=tmp_path)
     assert finished.returncode == 0

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Z-forcing on spoken digits of six voices, at 8 kHz. A small classifier listens to what was generated.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+source "$here/../utils/recipe.sh"
+
+if at_stage 0 "strings of digits and data directories"; then
+    require_corpus "a clone of Jakobovski/free-spoken-digit-dataset"
+    run "$python" -m data_prep.digits "$corpus" "$data" --nj "$nj"
+fi
+
+if at_stage 1 "shards"; then
+    require "$data/train/wav.scp" 0
+    run zfaudio shard "$data" "$shards" --sample-rate 8000 --frame-size 100 --nj "$nj"
+fi
+
+if at_stage 2 "training"; then
+    require_conf
+    require "$shards/manifest.json" 1
+    run zfaudio train --config "$conf" --data.shards "$shards" --exp "$exp" \
+        $(resume_option "$exp" "${training_options[*]}") "${training_options[@]}"
+fi
+
+if at_stage 3 "evaluation"; then
+    require "$shards/manifest.json" 1
+    require_model
+    run zfaudio evaluate "$exp" --shards "$shards" --split test --json "$exp/results/test.json"
+fi
+
+if at_stage 4 "speech"; then
+    require "$shards/manifest.json" 1
+    require_model
+    run zfaudio generate "$exp" --out "$exp/samples" --num 32 --seconds 4
+    run zfaudio quality "$exp" --shards "$shards" --words "$data"
+fi
+
+if at_stage 5 "report"; then
+    require_model
+    run zfaudio report "$exp" --shards "$shards"
+    "$python" "$here/../utils/show_result.py" "$exp"
+fi
