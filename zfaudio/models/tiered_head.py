@@ -186,7 +186,7 @@ class TieredFrame:
         for step_noise in noise.unbind(-3):
             middle = head.hear(samples[..., samples.shape[-1] - head.heard :], self.condition)
             for sample_noise in step_noise.unbind(-2):
-                end = torch.tensor([samples.shape[-1]], device=samples.device)
+                end = torch.full((1,), samples.shape[-1], device=samples.device)
                 windows = samples[..., samples.shape[-1] - head.window :].unsqueeze(-2)
                 density = head.density(windows, around_lag(samples, end, middle.lag, head.lags), middle, self.grid)
                 drawn = density.at(sample_noise.unsqueeze(-2), temperature).squeeze(-1)  # [..., 1]
