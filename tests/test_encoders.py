@@ -116,7 +116,7 @@ def test_a_model_with_the_linear_encoder_has_the_weights_and_the_state_of_earlie
     assert len(model.initial_state(2)) == (2 if name in ("rnn", "zforcing") else 3)
     longer = build(tiny(name, encoder="mel", encoder_window=30))
     assert longer.initial_state(2)[-1].shape == (2, 23)
-    assert "encoder.filters" not in longer.state_dict()
+    assert "encoder.spectrum.filters" not in longer.state_dict()
 
 
 @pytest.mark.parametrize("settings", [{"encoder_window": 12}, {"head": "autoregressive", "head_window": 12}])
@@ -146,7 +146,7 @@ def test_a_state_far_from_zero_before_a_recording_is_heard():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"sample_rate": 0}, r"model\.sample_rate is 0, but the mel encoder needs it"),
+        ({"sample_rate": 0}, r"model\.sample_rate is 0, but a mel spectrum needs it"),
         ({"encoder_bands": 90}, r"model\.encoder_bands is 90, too many for a window of 16 samples at 16000 Hz"),
         ({"encoder_bands": 0}, r"encoder_bands is 0; it must be at least 1"),
         ({"encoder_window": 1}, r"encoder_window is 1; it must be at least 2"),
