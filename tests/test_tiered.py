@@ -9,6 +9,7 @@ from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.models.tiered_head import TieredFrame, TieredHead, around_lag, pitch_lag
+from zfaudio.ops.linear_prediction import predictions
 
 FRAME_SIZE, CONDITION_SIZE = 12, 5
 QUANTIZER = Quantizer(3.0, 700.0)
@@ -19,7 +20,7 @@ likelihoods = pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_mixtu
 def settings(likelihood: str = "logistic_mixture", **changed: int) -> FrameDensityConfig:
     sizes = {"head_window": 5, "head_size": 6, "head_tier": 4, "head_tier_window": 20, "head_tier_size": 7}
     return FrameDensityConfig(
-        head="tiered", likelihood=likelihood, components=2, **{**sizes, "head_lags": 2, **changed}
+        head="tiered", likelihood=likelihood, components=2, **{**sizes, "head_lags": 2, "head_order": 3, **changed}
     )
 
 
@@ -111,10 +112,15 @@ def score(head: TieredHead, density: TieredFrame, samples: Tensor, place: int) -
     first = place // head.tier * head.tier
     middle = head.hear(samples[:, first : first + head.heard], density.condition)
     before = samples[:, : head.heard + place]
-    periods = around_lag(before, torch.tensor([head.heard + place]), middle.lag, head.lags)
-    predicted = head.density(before[:, -head.window :].unsqueeze(-2), periods, middle, density.grid)
+    padded = torch.cat([before, before[:, :1]], dim=1)  # the sample to predict is not looked at
+    predicted = predictions(padded, middle.coefficients)
+    residuals = (padded[:, head.order :] - predicted)[:, :-1]
+    periods = around_lag(residuals, torch.tensor([residuals.shape[1]]), middle.lag, head.lags)
+    density_of_sample = head.density(
+        predicted[:, -1:].unsqueeze(-1), residuals[:, -head.window :].unsqueeze(-2), periods, middle, density.grid
+    )
     target = samples[:, head.heard + place, None, None]
-    return predicted.log_prob(target).sum()
+    return density_of_sample.log_prob(target).sum()
 
 
 @pytest.mark.parametrize("condition_size", [0, CONDITION_SIZE])
@@ -165,7 +171,8 @@ def test_silence_and_full_scale_score_with_finite_gradients_in_float32(level):
         ("head_tier", 5, "head_tier is 5; it must divide the frame size, 12"),
         ("head_stride", 3, "head_stride is 3; it must divide model.head_tier, 4"),
         ("head_lags", 4, "must be more than model.head_lags, 4"),
-        ("head_tier_window", 8, "at most half of model.head_tier_window, 8"),
+        ("head_tier_window", 7, "at most half of model.head_tier_window, 7"),
+        ("head_order", 20, "head_order is 20; it must be less than model.head_tier_window, 20"),
     ],
 )
 def test_tiers_that_do_not_fit_together_are_a_users_mistake(setting, value, said):

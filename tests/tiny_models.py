@@ -43,6 +43,7 @@ def tiny(name: str = "zforcing", **settings: object) -> FrameDensityConfig:
         "head_tier_window": 18,
         "head_tier_size": 4,
         "head_lags": 2,
+        "head_order": 3,
         "encoder_bands": 3,
         "encoder_window": 16,
         "sample_rate": 16000,

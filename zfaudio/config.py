@@ -98,16 +98,18 @@ class FrameDensityConfig(ModelConfig):
         min_deviation: floor of a Gaussian's deviation, in units of the corpus's deviation; 0 is the published protocol.
         head: how the samples of a frame depend on each other, given the state: factorized (not at all), autoregressive
             (each sample is predicted from those before it), tiered (the same, with a tier between frame and sample that
-            hears a few pitch periods), or the import path of another one.
-        head_window: number of previous samples that the autoregressive head reads; it may be longer than a frame.
+            hears a few pitch periods, and a linear prediction), or the import path of another one.
+        head_window: number of previous samples that the autoregressive head reads, or of residuals that the tiered head
+            reads; it may be longer than a frame.
         head_size: units of its two hidden layers.
         head_stride: in training, score one of every head_stride samples of a frame, chosen at random, and weight it
             accordingly. A step becomes faster and learns about as much. Scoring always counts every sample.
         head_tier: of the tiered head: number of samples for each step of its middle tier.
         head_tier_window: number of previous samples that the middle tier reads.
         head_tier_size: units of each of its two hidden layers.
-        head_lags: how many samples on each side of the one a pitch period back the tiered head reads; 0 for none, not
+        head_lags: how many residuals on each side of the one a pitch period back the tiered head reads; 0 for none, not
             even that one.
+        head_order: order of the tiered head's linear prediction.
         core: how loops over frames and samples are computed: fast, where a fast version exists, or plain, as the
             equations read.
     """
@@ -123,6 +125,7 @@ class FrameDensityConfig(ModelConfig):
     head_tier_window: int = setting(320, least=2)
     head_tier_size: int = setting(256, least=1)
     head_lags: int = setting(5, least=0)
+    head_order: int = setting(16, least=1)
     core: Literal["plain", "fast"] = "fast"
 
 
