@@ -81,6 +81,16 @@ def test_only_large_layers_are_packed():
     assert isinstance(model.lstm, LSTM)
 
 
+@pytest.mark.parametrize("head", ["autoregressive", "tiered"])
+def test_a_compiled_loop_reads_the_weights_of_packed_layers(monkeypatch, head):
+    monkeypatch.setattr("zfaudio.ops.packing.MIN_PACKED_WEIGHTS", 0)
+    model = build(tiny("rnn", head=head)).eval()
+    frame, drawn = (torch.randn(1, size).double() for size in (model.frame_size, model.frame_noise_size))
+    with torch.no_grad():
+        (ours, _), (theirs, _) = (function(frame, model.initial_state(1)) for function in (model.stepper(), model.step))
+        torch.testing.assert_close(ours.at(drawn), theirs.at(drawn))
+
+
 def test_generations_step_under_autocast_is_as_near_as_its_products():
     torch.manual_seed(6)
     model = build_model(ZForcingConfig(hidden_size=64, latent_size=16, embedding_size=32, mlp_size=32), 8, Quantizer())
