@@ -8,7 +8,8 @@ from torch import Tensor
 from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
-from zfaudio.models.tiered_head import TieredFrame, TieredHead, around_lag, pitch_lag
+from zfaudio.models.tiered_head import TieredFrame, TieredHead, around_lag
+from zfaudio.ops.pitch_lag import pitch_lag
 from zfaudio.ops.linear_prediction import predictions
 
 FRAME_SIZE, CONDITION_SIZE = 12, 5
@@ -69,6 +70,13 @@ def test_lag_and_strength_are_those_of_the_largest_correlation():
 def test_silence_is_like_nothing():
     _, strength = pitch_lag(1e-5 * torch.randn(3, 320), shortest=20)
     assert (strength.abs() < 0.01).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [0.0, 0.004, -0.3, 1.7])
+def test_of_lags_that_are_equally_like_the_shortest_is_taken(value, dtype):
+    lag, _ = pitch_lag(torch.full((3, 320), value, dtype=dtype), shortest=20)
+    assert lag.flatten().tolist() == [20, 20, 20]
 
 
 def test_the_samples_around_the_lag_are_found():

@@ -32,6 +32,7 @@ from zfaudio.errors import UserError
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood
 from zfaudio.models.heads import FrameHead
 from zfaudio.ops.linear_prediction import predict_linearly, predictions, taper
+from zfaudio.ops.pitch_lag import pitch_lag
 
 SLOPE = 0.1  # of the leaky ReLUs
 LOUDEST = 4.0  # deviations of the corpus; the loudest of real speech is about there
@@ -225,33 +226,6 @@ class TieredFrame:
 def companded(samples: Tensor) -> Tensor:
     """Samples with the loud ones compressed, elementwise."""
     return torch.asinh(10 * samples.clamp(-LOUDEST_SAMPLE, LOUDEST_SAMPLE))
-
-
-def pitch_lag(windows: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
-    """The lag at which the second half of each window is most like what lies before it.
-
-    Args:
-        windows: [..., n].
-        shortest: the shortest lag in samples; the longest is n // 2.
-
-    Returns:
-        The lag, int64 [..., 1], and the normalized autocorrelation there, between -1 and 1, [..., 1].
-    """
-    windows = windows.clone()  # the last bit of a Fourier transform depends on where in memory its input begins
-    size = windows.shape[-1]
-    half = size // 2
-    recent = windows[..., size - half :].clone()
-    length = 1 << (size + half).bit_length()
-    spectrum = torch.fft.rfft(windows, length) * torch.fft.rfft(recent, length).conj()
-    lags = torch.arange(shortest, half + 1, device=windows.device)
-    starts = size - half - lags
-    products = torch.fft.irfft(spectrum, length)[..., starts]
-    sums = F.pad(windows.square().cumsum(-1), (1, 0))
-    energy = (sums[..., starts + half] - sums[..., starts]).clamp(min=0)
-    # 1e-4 of the corpus's power: the likeness of silence to silence says nothing.
-    likeness = products / torch.sqrt(energy * recent.square().sum(-1, keepdim=True) + (1e-4 * half) ** 2)
-    strength, place = likeness.max(-1, keepdim=True)
-    return lags[place], strength
 
 
 def around_lag(values: Tensor, places: Tensor, lag: Tensor | None, lags: int) -> Tensor | None:
