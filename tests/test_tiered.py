@@ -9,8 +9,8 @@ from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.models.tiered_head import TieredFrame, TieredHead, around_lag
-from zfaudio.ops.pitch_lag import pitch_lag
 from zfaudio.ops.linear_prediction import predictions
+from zfaudio.ops.pitch_lag import pitch_lag
 
 FRAME_SIZE, CONDITION_SIZE = 12, 5
 QUANTIZER = Quantizer(3.0, 700.0)
