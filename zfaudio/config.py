@@ -88,14 +88,29 @@ class ModelConfig:
 
 
 @dataclass
-class FrameDensityConfig(ModelConfig):
-    """The density of a frame, for models that use the likelihoods and heads of this package.
+class LikelihoodConfig(ModelConfig):
+    """The form of densities, for models that use the likelihoods of this package.
 
     Args:
         likelihood: density of a sample or frame: gaussian, gaussian_mixture, logistic_mixture (a mixture of logistics
             integrated over each 16-bit step), or the import path of another one.
         components: number of components of a mixture.
         min_deviation: floor of a Gaussian's deviation, in units of the corpus's deviation; 0 is the published protocol.
+        core: how loops over frames and samples are computed: fast, where a fast version exists, or plain, as the
+            equations read.
+    """
+
+    likelihood: str = "gaussian"
+    components: int = setting(10, least=1)
+    min_deviation: float = setting(0.001, least=0)
+    core: Literal["plain", "fast"] = "fast"
+
+
+@dataclass
+class FrameDensityConfig(LikelihoodConfig):
+    """The density of a frame, for models that use the likelihoods and heads of this package.
+
+    Args:
         head: how the samples of a frame depend on each other, given the state: factorized (not at all), autoregressive
             (each sample is predicted from those before it), tiered (the same, with a tier between frame and sample that
             hears a few pitch periods, and a linear prediction), or the import path of another one.
@@ -110,13 +125,8 @@ class FrameDensityConfig(ModelConfig):
         head_lags: how many residuals on each side of the one a pitch period back the tiered head reads; 0 for none, not
             even that one.
         head_order: order of the tiered head's linear prediction.
-        core: how loops over frames and samples are computed: fast, where a fast version exists, or plain, as the
-            equations read.
     """
 
-    likelihood: str = "gaussian"
-    components: int = setting(10, least=1)
-    min_deviation: float = setting(0.001, least=0)
     head: str = "factorized"
     head_window: int = setting(64, least=2)  # the head reads the changes within its window
     head_size: int = setting(192, least=1)
@@ -126,7 +136,6 @@ class FrameDensityConfig(ModelConfig):
     head_tier_size: int = setting(256, least=1)
     head_lags: int = setting(5, least=0)
     head_order: int = setting(16, least=1)
-    core: Literal["plain", "fast"] = "fast"
 
 
 @dataclass
@@ -220,6 +229,31 @@ class SampleARConfig(FrameDensityConfig):
                 f"model.head is {self.head}; sample_ar is a head by itself that predicts each sample from those before "
                 "it: set model.head autoregressive or tiered, or leave it out"
             )
+
+
+@dataclass
+class SampleRNNConfig(LikelihoodConfig):
+    """SampleRNN: recurrent networks at two rates, and a network over samples.
+
+    Args:
+        hidden_size: units of the upper tier's LSTM, which runs once a frame.
+        embedding_size: units of the embedding of a frame.
+        middle_step: number of samples for each step of the middle tier.
+        middle_size: units of its GRU.
+        sample_window: number of previous samples that the sample tier reads.
+        sample_size: units of each of its two hidden layers.
+        sample_stride: in training, score one of every sample_stride samples, chosen at random, and weight it
+            accordingly. A step becomes faster and learns about as much. Scoring always counts every sample.
+    """
+
+    name: str = "samplernn"
+    hidden_size: int = setting(1024, least=1)
+    embedding_size: int = setting(512, least=1)
+    middle_step: int = setting(20, least=1)
+    middle_size: int = setting(512, least=1)
+    sample_window: int = setting(32, least=2)  # the tier reads the changes within its window
+    sample_size: int = setting(192, least=1)
+    sample_stride: int = setting(1, least=1)
 
 
 # Training

@@ -11,7 +11,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from zfaudio.config import FrameDensityConfig
+from zfaudio.config import LikelihoodConfig
 from zfaudio.distributions import (
     DiagonalGaussian,
     GaussianMixture,
@@ -20,6 +20,7 @@ from zfaudio.distributions import (
     floor_deviation,
     grid_of,
 )
+from zfaudio.ops.sample_draw import SampleLikelihood
 from zfaudio.plugins import find_class
 
 LIKELIHOODS = {
@@ -55,7 +56,7 @@ class FrameLikelihood(ABC):
         quantizer: where the 16-bit integers lie among standardized samples.
     """
 
-    def __init__(self, config: FrameDensityConfig, size: int, quantizer: Quantizer) -> None:
+    def __init__(self, config: LikelihoodConfig, size: int, quantizer: Quantizer) -> None:
         self.config, self.size, self.quantizer = config, size, quantizer
 
     @property
@@ -175,9 +176,21 @@ class LogisticMixtureLikelihood(FrameLikelihood):
         )
 
 
-def build_likelihood(config: FrameDensityConfig, size: int, quantizer: Quantizer) -> FrameLikelihood:
+def build_likelihood(config: LikelihoodConfig, size: int, quantizer: Quantizer) -> FrameLikelihood:
     """The likelihood over `size` samples that `config.likelihood` names. Raises UserError if there is no such one."""
     return find_class(config.likelihood, LIKELIHOODS, FrameLikelihood, "model.likelihood")(config, size, quantizer)
+
+
+def sample_likelihood(config: LikelihoodConfig, quantizer: Quantizer) -> SampleLikelihood:
+    """What compiled loops over samples need to know of a likelihood, whose name is one of their KINDS."""
+    return SampleLikelihood(
+        kind=config.likelihood,
+        components=config.components,
+        min_deviation=config.min_deviation,
+        min_scale=SMALLEST_SCALE * quantizer.step,
+        mean=quantizer.mean,
+        deviation=quantizer.deviation,
+    )
 
 
 def at_least_float32(values: Tensor) -> Tensor:
