@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
-from zfaudio.models.frame_likelihoods import SMALLEST_SCALE, FrameDistribution, build_likelihood
+from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
 from zfaudio.models.heads import FrameHead
 from zfaudio.ops import head_loop
-from zfaudio.ops.sample_draw import KINDS, SampleLikelihood
+from zfaudio.ops.sample_draw import KINDS
 
 SLOPE = 0.1  # of the head's leaky ReLU
 
@@ -156,14 +156,6 @@ class AutoregressiveFrame:
     def _at_compiled(self, noise: Tensor, temperature: float) -> Tensor:
         """`at` by the compiled loop; noise [..., frame_size, numbers per sample]."""
         head = self.head
-        likelihood = SampleLikelihood(
-            kind=head.config.likelihood,
-            components=head.config.components,
-            min_deviation=head.config.min_deviation,
-            min_scale=SMALLEST_SCALE * head.quantizer.step,
-            mean=head.quantizer.mean,
-            deviation=head.quantizer.deviation,
-        )
         shape = noise.shape[:-2]
         rows = math.prod(shape)
         adaptation = None
@@ -172,7 +164,7 @@ class AutoregressiveFrame:
             adaptation = gain, shift
         samples = head_loop.draw_samples(
             head_loop.head_weights(head.filters, head.inner, head.outer, head.linear),
-            likelihood,
+            sample_likelihood(head.config, head.quantizer),
             SLOPE,
             self.previous_samples.reshape(rows, -1),
             adaptation,

@@ -20,6 +20,7 @@ All inputs and outputs are bounded, the unit of the outputs is at most LOUDEST, 
 loudness cannot feed on itself without limit.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,10 +30,12 @@ from torch import Tensor, nn
 from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
-from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood
+from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
 from zfaudio.models.heads import FrameHead
+from zfaudio.ops import tiered_loop
 from zfaudio.ops.linear_prediction import predict_linearly, predictions, taper
 from zfaudio.ops.pitch_lag import pitch_lag
+from zfaudio.ops.sample_draw import KINDS
 
 SLOPE = 0.1  # of the leaky ReLUs
 LOUDEST = 4.0  # deviations of the corpus; the loudest of real speech is about there
@@ -62,6 +65,7 @@ class TieredHead(FrameHead):
         self.quantizer, self.floor = quantizer, quantizer.step**2
         self.likelihood = build_likelihood(config, 1, quantizer)
         self.noise_size = frame_size * self.likelihood.noise_size
+        self.config, self.compiled = config, config.core == "fast" and config.likelihood in KINDS
         self.register_buffer("taper", taper(self.reach).float(), persistent=False)
 
         middle, units = config.head_tier_size, config.head_size
@@ -196,8 +200,13 @@ class TieredFrame:
         return density.log_prob(steps[..., head.heard + places].unsqueeze(-1)).sum((-2, -1))
 
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """The frame [..., frame_size] that standard normal `noise` [..., noise_size] is mapped to, sample by sample."""
+        """The frame [..., frame_size] that standard normal `noise` [..., noise_size] is mapped to, sample by sample.
+
+        On a CPU with core `fast` and without a gradient, the loop over samples is compiled, see ops/tiered_loop.py.
+        """
         head = self.head
+        if head.compiled and noise.device.type == "cpu" and not torch.is_grad_enabled():
+            return self._at_compiled(noise, temperature)
         noise = noise.unflatten(-1, (head.frame_size // head.tier, head.tier, head.likelihood.noise_size))
         samples = self.previous_samples
         for step_noise in noise.unbind(-3):
@@ -221,6 +230,33 @@ class TieredFrame:
                 samples = torch.cat([samples, drawn], dim=-1)
                 residuals = torch.cat([residuals, drawn - predicted], dim=-1)
         return samples[..., head.heard :]
+
+    def _at_compiled(self, noise: Tensor, temperature: float) -> Tensor:
+        """`at` by the compiled loop."""
+        head, shape = self.head, noise.shape[:-1]
+        rows = math.prod(shape)
+        samples = tiered_loop.draw_samples(
+            tiered_loop.tiered_weights(
+                head.middle_samples,
+                head.middle_condition,
+                head.middle_inner,
+                head.adapt,
+                head.filters,
+                head.inner,
+                head.outer,
+                head.linear,
+                head.taper,
+            ),
+            tiered_loop.TieredSizes(head.tier, head.reach, head.window, head.lags, head.order),
+            tiered_loop.TieredBounds(SLOPE, LOUDEST, LOUDEST_SAMPLE, MOST),
+            sample_likelihood(head.config, head.quantizer),
+            self.previous_samples.reshape(rows, head.heard),
+            self.condition.reshape(rows, self.condition.shape[-1]),
+            None if self.grid is None else self.grid.reshape(rows),
+            noise.reshape(rows, head.frame_size, head.likelihood.noise_size),
+            temperature,
+        )
+        return samples.view(*shape, head.frame_size)
 
 
 def companded(samples: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ on its own, so it comes out the same whatever else is in the batch.
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from zfaudio.ops.sample_draw import (
     add_product,
     affine,
     as_array,
+    draw_rows,
     draw_sample,
     draws_of,
     leaky_relu,
@@ -121,11 +121,7 @@ def draw_samples(
             temperature,
         )
 
-    if batch == 1:
-        draw(0)
-    else:
-        with ThreadPoolExecutor(min(batch, torch.get_num_threads())) as pool:  # the kernel releases the GIL
-            list(pool.map(draw, range(batch)))
+    draw_rows(draw, batch)
     return torch.from_numpy(signal[:, window:].copy())
 
 

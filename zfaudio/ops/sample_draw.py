@@ -7,6 +7,8 @@ The densities are those of models/frame_likelihoods.py, of which these are twins
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
 
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +72,17 @@ def draws_of(noise: Tensor, kind: str) -> tuple[Tensor, Tensor]:
 def as_array(values: Tensor, dtype: Any) -> Array:
     """The values in C order, in the precision of the loop's weights."""
     return values.detach().to(torch.float64).numpy().astype(dtype, order="C")
+
+
+def draw_rows(draw: Callable[[int], None], rows: int) -> None:
+    """Call `draw` for each row of a batch, in as many threads as torch uses; compiled loops release the GIL."""
+    threads = min(rows, torch.get_num_threads())
+    if threads < 2:
+        for row in range(rows):
+            draw(row)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(draw, range(rows)))
 
 
 @njit(cache=True, nogil=True)
