@@ -33,3 +33,12 @@ def test_loss_is_the_weighted_sum_of_terms_a_sequence():
     terms.log_auxiliary = terms.log_backward = None
     assert training_loss(terms, Weights(kl=1.0, auxiliary=0.1, backward=0.1)).item() == pytest.approx(-9)
     assert torch.equal(terms.elbo, torch.full(shape, 3.0))
+
+
+def test_free_bits_leave_the_first_nats_of_each_frame_unpunished():
+    terms = FrameTerms.exact(torch.tensor([[-1.0, -2.0, 0.0]]), state=())
+    terms.kl = torch.tensor([[0.5, 3.0, 0.0]], requires_grad=True)
+    loss = training_loss(terms, Weights(kl=0.5, auxiliary=0.0, backward=0.0, free_bits=2.0))
+    assert loss.item() == pytest.approx(3 + 0.5 * (3 - 2))
+    loss.backward()
+    assert terms.kl.grad.tolist() == [[0.0, 0.5, 0.0]]

@@ -11,6 +11,8 @@ VARIANTS = {
     "default": tiny(),
     "no auxiliary": tiny(auxiliary="none"),
     "auxiliary sees the state": tiny(auxiliary="latent_and_state"),
+    "auxiliary predicts spectra": tiny(auxiliary_target="mel", auxiliary_frames=3),
+    "squared error of spectra": tiny(auxiliary_target="mel", auxiliary_cost="squared_error", encoder="mel"),
     "squared error": tiny(auxiliary_cost="squared_error"),
     "backward reconstruction": tiny(backward_reconstruction=True),
     "conditional layer norm": tiny(conditional_layer_norm=True),
@@ -32,8 +34,8 @@ def test_an_utterance_scores_the_same_alone_and_in_a_padded_batch(config):
             if theirs is not None:
                 torch.testing.assert_close(ours[row, : length - 1], theirs[0])
                 assert (ours[row, length - 1 :] == 0).all()
-        torch.testing.assert_close(together.state.hidden[row], alone.state.hidden[0])
-        torch.testing.assert_close(together.state.cell[row], alone.state.cell[0])
+        torch.testing.assert_close(together.state[0][row], alone.state[0][0])
+        torch.testing.assert_close(together.state[1][row], alone.state[1][0])
 
 
 @variants
@@ -41,7 +43,8 @@ def test_gradients_agree_with_finite_differences(config):
     model = build(config)
     frames, lengths, noise = sequences(4, 3)
     # The auxiliary's target b_t is held fixed in the gradient, but moves with these two under finite differences.
-    moving_target = ("embed.", "backward_lstm.") if config.auxiliary != "none" else ()
+    moves = config.auxiliary != "none" and config.auxiliary_target == "backward_state"
+    moving_target = ("embed.", "backward_lstm.") if moves else ()
     names = [name for name, _ in model.named_parameters() if not name.startswith(moving_target)]
 
     def loss(*values: torch.Tensor) -> torch.Tensor:
@@ -80,7 +83,7 @@ def test_changing_a_frame_changes_nothing_generative_before_it(config, k):
         torch.manual_seed(3)
         state, means, priors, scores = model.initial_state(1), [], [], []
         for t in range(6):
-            priors.append(model.prior(state.hidden).mean)
+            priors.append(model.prior(state[0]).mean)
             predicted, state = model.step(x[:, t], state)
             means.append(predicted.mean)
             scores.append(predicted.log_prob(x[:, t + 1]))
@@ -93,3 +96,31 @@ def test_changing_a_frame_changes_nothing_generative_before_it(config, k):
     assert torch.equal(scores[: k - 1], new_scores[: k - 1])
     assert not torch.equal(scores[k - 1], new_scores[k - 1])
     assert not torch.equal(means[k], new_means[k])
+
+
+def test_the_spectra_to_predict_are_those_of_the_next_frames_of_the_recording():
+    model = build(tiny(auxiliary_target="mel", auxiliary_frames=3))
+    frames, lengths, _ = sequences(6, 4)
+    ahead = model.spectra_ahead
+    samples = torch.cat([torch.zeros(2, ahead.past), frames.flatten(1)], dim=1)
+    bands, known = ahead.targets(ahead.read(samples, lengths), ahead.nothing(2))
+    for row, length in enumerate(lengths.tolist()):
+        for step in range(length - 1):
+            for k in range(3):
+                frame = step + 1 + k
+                assert known[row, step, k] == (frame < length)
+                if frame < length:
+                    heard = samples[row, : ahead.past + (frame + 1) * model.frame_size]
+                    torch.testing.assert_close(bands[row, step, k], ahead.spectrum(heard))
+
+
+def test_predicting_spectra_gives_the_latents_a_gradient_and_averages_over_what_is_known():
+    model = build(tiny(auxiliary_target="mel", auxiliary_frames=2))
+    frames, lengths, noise = sequences(5)
+    terms = model(frames, lengths, noise=noise)
+    terms.log_auxiliary.sum().backward()
+    assert model.posterior.layers[0].weight.grad.abs().sum() > 0
+    assert any(parameter.grad.abs().sum() > 0 for parameter in model.backward_lstm.parameters())  # through z_t
+    shorter = model(frames[:, :4], torch.tensor([4]), noise=noise[:, :3])
+    assert torch.isfinite(shorter.log_auxiliary).all()
+    assert (terms.log_auxiliary != 0).all()

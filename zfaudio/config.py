@@ -182,13 +182,18 @@ class ZForcingConfig(LatentConfig):
     Args:
         auxiliary: what the auxiliary network reads: the latent alone, the latent and the state, or none to leave the
             auxiliary cost out.
-        auxiliary_cost: Gaussian log-density of the backward state b_t, or minus the squared error.
+        auxiliary_target: what the auxiliary network predicts: the backward state b_t, as published, or the mel spectra
+            of the next frames, as `encoder_bands` and `encoder_window` describe them.
+        auxiliary_frames: number of frames whose spectra are predicted.
+        auxiliary_cost: Gaussian log-density of that target, or minus the squared error.
         backward_reconstruction: whether b_t also predicts the frame x_t.
         conditional_layer_norm: whether z_t enters the decoder as gain and bias of a layer norm. Runs on the plain core.
     """
 
     name: str = "zforcing"
     auxiliary: Literal["none", "latent", "latent_and_state"] = "latent"
+    auxiliary_target: Literal["backward_state", "mel"] = "backward_state"
+    auxiliary_frames: int = setting(3, least=1)
     auxiliary_cost: Literal["gaussian", "squared_error"] = "gaussian"
     backward_reconstruction: bool = False
     conditional_layer_norm: bool = False
@@ -266,6 +271,7 @@ class ObjectiveConfig:
     Args:
         kl_weight_start: weight of the KL term at step 0.
         kl_weight_step: increase of that weight per step, until it is 1.
+        free_bits: nats per frame of the KL term that cost nothing in training (Kingma et al., 2016).
         aux_weight_start: weight of the auxiliary term log p(b_t | z_t) at step 0.
         aux_weight_end: final weight of the auxiliary term.
         aux_weight_step: change of that weight per step, until it reaches its final value.
@@ -274,6 +280,7 @@ class ObjectiveConfig:
 
     kl_weight_start: float = setting(0.2, least=0)
     kl_weight_step: float = setting(5e-5, least=0)
+    free_bits: float = setting(0.0, least=0)
     aux_weight_start: float = setting(0.0, least=0)
     aux_weight_end: float = setting(0.005, least=0)
     aux_weight_step: float = setting(5e-5, least=0)

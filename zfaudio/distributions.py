@@ -27,6 +27,10 @@ class DiagonalGaussian:
         """Standard deviation, [..., size]."""
         return torch.exp(0.5 * self.log_variance)
 
+    def unflatten(self, shape: tuple[int, int]) -> "DiagonalGaussian":
+        """The same with the last axis in two: [..., *shape]."""
+        return DiagonalGaussian(self.mean.unflatten(-1, shape), self.log_variance.unflatten(-1, shape))
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of `value` [..., size], summed over the last axis: [...] in nats."""
         squared = (value - self.mean).square() * torch.exp(-self.log_variance)

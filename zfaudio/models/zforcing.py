@@ -7,7 +7,7 @@ Step t reads frame x_t and scores x_{t+1}:
     q(z_t | h_{t-1}, b_t) = N(mu_q, sigma_q)            posterior
     h_t = LSTM_f([embed(x_t), gen(z_t)], h_{t-1})       decoder state
     p(x_{t+1} | h_t) = N(mu_x, sigma_x)                 a frame likelihood and head of heads.py
-    p(b_t | z_t) = N(tanh(mu_b), sigma_b)               auxiliary: z_t must predict the future
+    p(b_t | z_t) = N(tanh(mu_b), sigma_b)               auxiliary: z_t must predict the future (or its spectra)
     p(x_t | b_t)                                        backward reconstruction, optional
 """
 
@@ -35,7 +35,8 @@ from zfaudio.models.base import (
 from zfaudio.models.encoders import FrameEncoder, build_encoder
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import FrameHead, build_head
-from zfaudio.models.past import first_state, open_signal, past_of_chunks, zero_padding
+from zfaudio.models.past import Signal, first_state, open_signal, past_of_chunks, zero_padding
+from zfaudio.models.spectra_ahead import Spectra, SpectraAhead
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State, at_end, zero_state
 from zfaudio.ops.generation_step import latent_stepper
 from zfaudio.ops.latent_path import LatentPath
@@ -66,9 +67,14 @@ class ZForcing(FrameModel):
         self.output = build_head(hidden, frame_size, config, quantizer)
         self.frame_noise_size = self.output.noise_size
         self.past = max(self.encoder.past, self.output.past)
+        self.spectra_ahead: SpectraAhead | None = None
         if config.auxiliary != "none":
             auxiliary_input = latent + (hidden if config.auxiliary == "latent_and_state" else 0)
-            self.auxiliary = GaussianMLP(auxiliary_input, mlp, hidden)
+            if config.auxiliary_target == "mel":
+                self.spectra_ahead = SpectraAhead(frame_size, config, quantizer)
+                self.past = max(self.past, self.spectra_ahead.past)
+            target = hidden if self.spectra_ahead is None else self.spectra_ahead.size
+            self.auxiliary = GaussianMLP(auxiliary_input, mlp, target)
         if config.backward_reconstruction:
             self.backward_output = nn.Linear(hidden, 2 * frame_size)
 
@@ -110,7 +116,11 @@ class ZForcing(FrameModel):
         log_likelihood = self.output(hidden, signal.heard(self.output.past, time - 1)).log_prob(frames[:, 1:])
         log_auxiliary = log_backward = None
         if self.config.auxiliary != "none":
-            log_auxiliary = zero_unscored(self._log_auxiliary(path, future), scored)
+            if self.spectra_ahead is None:
+                log_auxiliary = self._log_auxiliary(path, future)
+            else:
+                log_auxiliary = self._log_spectra(path, signal, lengths, future_state)
+            log_auxiliary = zero_unscored(log_auxiliary, scored)
         if self.config.backward_reconstruction:
             log_backward = zero_unscored(self._log_backward(frames[:, :-1], future), scored)
         return FrameTerms(
@@ -131,13 +141,20 @@ class ZForcing(FrameModel):
         return self._read_backward(features[:, 1:], lengths - 1, future_state)
 
     def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
-        """The state of LSTM_b after each chunk, and the samples before it; see `FrameModel.future_states`."""
+        """The state of LSTM_b after each chunk, the spectra there, and the samples before the chunk.
+
+        See `FrameModel.future_states`.
+        """
         state = self._zero_state(1)
+        beyond = () if self.spectra_ahead is None else self.spectra_ahead.nothing(1)
         pasts = list(past_of_chunks(chunks, self.past, self.output.observe))
         states: list[RecurrentState] = []
         for frames, past in zip(reversed(chunks), reversed(pasts), strict=True):
-            states.append((*state, *past))
+            states.append((*state, *beyond, *past))
             _, signal = open_signal(self.output.observe(frames), past, self.past)
+            if self.spectra_ahead is not None:
+                spectra = self.spectra_ahead.read(signal.heard(self.spectra_ahead.past), steps_of(frames) + 1)
+                beyond = self.spectra_ahead.beyond([spectra, Spectra(*beyond)])
             backwards = self.encoder(signal.heard(self.encoder.past))[:, 1:].flip(1)
             _, state = self.backward_lstm.run(backwards, steps_of(frames), state, self.embed)
         return states[::-1]
@@ -203,11 +220,31 @@ class ZForcing(FrameModel):
 
     def _log_auxiliary(self, path: LatentPath, future: Tensor) -> Tensor:
         """log p(b_t | z_t), [B, S]. As in the published code, z_t keeps its gradient and the target b_t does not."""
-        target = future.detach().to(path.latents.dtype)
+        predicted = self._predict_auxiliary(path)
+        predicted.mean = torch.tanh(predicted.mean)
+        return self._log_target(predicted, future.detach().to(path.latents.dtype))
+
+    def _log_spectra(
+        self, path: LatentPath, signal: Signal, lengths: Tensor, future_state: RecurrentState | None
+    ) -> Tensor:
+        """log p(spectrum | z_t), averaged over those of the next frames that are known, [B, S]."""
+        ahead = cast(SpectraAhead, self.spectra_ahead)
+        spectra = ahead.read(signal.heard(ahead.past), lengths)
+        beyond = ahead.nothing(len(lengths)) if future_state is None else Spectra(*future_state[2:4])
+        target, known = ahead.targets(spectra, beyond)  # [B, S, K, bands], [B, S, K]
+        predicted = self._predict_auxiliary(path).unflatten((target.shape[-2], target.shape[-1]))
+        log_density = self._log_target(predicted, target.to(path.latents.dtype))  # [B, S, K]
+        return zero_unscored(log_density, known > 0).sum(-1) / known.sum(-1).clamp(min=1)
+
+    def _predict_auxiliary(self, path: LatentPath) -> DiagonalGaussian:
+        """The density of the auxiliary cost's target, [B, S, size]."""
         with_state = self.config.auxiliary == "latent_and_state"
         inputs = [path.latents, path.previous_hidden] if with_state else [path.latents]
         predicted: DiagonalGaussian = self.auxiliary(*inputs)
-        predicted.mean = torch.tanh(predicted.mean)
+        return predicted
+
+    def _log_target(self, predicted: DiagonalGaussian, target: Tensor) -> Tensor:
+        """The auxiliary cost of targets [..., size]: [...]."""
         if self.config.auxiliary_cost == "squared_error":
             return -(target - predicted.mean).square().sum(-1)
         return predicted.log_prob(target)

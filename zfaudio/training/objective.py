@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from zfaudio.config import ObjectiveConfig
@@ -10,11 +11,12 @@ from zfaudio.models.base import FrameTerms
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the objective's terms at one step: numbers, or scalars on the device."""
+    """Weights of the objective's terms, and its free bits, at one step: numbers, or scalars on the device."""
 
     kl: float | Tensor
     auxiliary: float | Tensor
     backward: float | Tensor
+    free_bits: float | Tensor = 0.0  # nats per frame
 
 
 def weights_at(config: ObjectiveConfig, step: int) -> Weights:
@@ -23,6 +25,7 @@ def weights_at(config: ObjectiveConfig, step: int) -> Weights:
         kl=min(config.kl_weight_start + config.kl_weight_step * step, 1.0),
         auxiliary=move_towards(config.aux_weight_start, config.aux_weight_end, config.aux_weight_step * step),
         backward=config.backward_weight,
+        free_bits=config.free_bits,
     )
 
 
@@ -36,7 +39,7 @@ def training_loss(terms: FrameTerms, weights: Weights) -> Tensor:
 
     The scale matters: the published norm at which gradients are clipped (100) refers to it.
     """
-    objective = terms.log_likelihood - weights.kl * terms.kl
+    objective = terms.log_likelihood - weights.kl * torch.relu(terms.kl - weights.free_bits)
     if terms.log_auxiliary is not None:
         objective = objective + weights.auxiliary * terms.log_auxiliary
     if terms.log_backward is not None:
