@@ -163,25 +163,27 @@ def draw_samples(
 
 
 @njit(cache=True, nogil=True)
-def _add_product(matrix, values, out):
+def multiply_add(matrix, values, out):
     """Add matrix [m, n] times values [n] to out [m]."""
     for j in range(len(out)):
         out[j] += dot(matrix[j], values)
 
 
 @njit(cache=True, nogil=True)
-def _clamp(value, limit):
+def clamp(value, limit):
     """To [-limit, limit]; written so that NaN stays NaN."""
     return limit if value > limit else -limit if value < -limit else value
 
 
 @njit(cache=True, nogil=True)
-def _companded(sample, bounds):
-    return math.asinh(10 * _clamp(sample, bounds.loudest_sample))
+def compand(sample, bounds):
+    """`companded` of models/tiered_head.py."""
+    return math.asinh(10 * clamp(sample, bounds.loudest_sample))
 
 
 @njit(cache=True, nogil=True)
-def _root_mean_square(values, floor):
+def root_mean_square(values, floor):
+    """Of values [n], with a floor under their mean square."""
     return math.sqrt(dot(values, values) / len(values) + floor)
 
 
@@ -193,15 +195,15 @@ def _hear(samples, companded, level, conditioned, weights, bounds, adapted):
     for i in range(reach):
         heard[i] = samples[i] / level
     heard[reach : 2 * reach] = companded
-    heard[2 * reach] = math.log(_clamp(level, bounds.loudest))
+    heard[2 * reach] = math.log(clamp(level, bounds.loudest))
     first = conditioned.copy()
-    _add_product(weights.middle_samples, heard, first)
+    multiply_add(weights.middle_samples, heard, first)
     leaky_relu(first, bounds.slope)
     second = first + weights.middle_inner_bias
-    _add_product(weights.middle_inner, first, second)
+    multiply_add(weights.middle_inner, first, second)
     leaky_relu(second, bounds.slope)
     adapted[:] = weights.adapt_bias
-    _add_product(weights.adapt, second, adapted)
+    multiply_add(weights.adapt, second, adapted)
 
 
 @njit(cache=True, nogil=True)
@@ -212,7 +214,7 @@ def _describe(residuals, periods, predicted, unit, level, heard_level, strength,
         out[i] = math.asinh(residuals[i] / unit)
     out[window] = math.log(unit)
     out[window + 1] = math.log(heard_level / level)
-    out[window + 2] = _companded(predicted, bounds)
+    out[window + 2] = compand(predicted, bounds)
     out[window + 3] = math.asinh(predicted / unit)
     for i in range(len(periods)):
         out[window + 4 + i] = math.asinh(periods[i] / unit)
@@ -225,18 +227,18 @@ def _respond(heard, adapted, weights, bounds, first, second, parameters):
     """The sample tier: from its input to the `parameters` of a density."""
     units = len(first)
     first[:] = weights.filters_bias
-    _add_product(weights.filters, heard, first)
+    multiply_add(weights.filters, heard, first)
     for j in range(units):
         first[j] = adapted[units + j] + first[j] * (1 + adapted[j])
     leaky_relu(first, bounds.slope)
     second[:] = weights.inner_bias
-    _add_product(weights.inner, first, second)
+    multiply_add(weights.inner, first, second)
     for j in range(units):
         second[j] += adapted[2 * units + j]
     leaky_relu(second, bounds.slope)
     parameters[:] = weights.outer_bias
-    _add_product(weights.outer, second, parameters)
-    _add_product(weights.linear, heard, parameters)
+    multiply_add(weights.outer, second, parameters)
+    multiply_add(weights.linear, heard, parameters)
     for j in range(len(parameters)):
         parameters[j] = bounds.most * math.tanh(parameters[j] / bounds.most)
 
@@ -287,10 +289,10 @@ def _draw_row(signal, condition, grid, choice, deviate, weights, sizes, bounds, 
     around = 2 * lags + 1 if lags > 0 else 0
 
     conditioned = weights.middle_samples_bias.copy()
-    _add_product(weights.middle_condition, condition, conditioned)
+    multiply_add(weights.middle_condition, condition, conditioned)
     companded = np.empty_like(signal)
     for i in range(heard - reach, heard):
-        companded[i] = _companded(signal[i], bounds)
+        companded[i] = compand(signal[i], bounds)
     residuals = np.empty(known + tier, signal.dtype)
     backward = np.empty(order, signal.dtype)
     adapted = np.empty_like(weights.adapt_bias)
@@ -301,7 +303,7 @@ def _draw_row(signal, condition, grid, choice, deviate, weights, sizes, bounds, 
     for step in range(0, len(deviate), tier):
         start = heard + step
         samples = signal[start - reach : start]
-        heard_level = _root_mean_square(samples, floor)
+        heard_level = root_mean_square(samples, floor)
         _hear(samples, companded[start - reach : start], heard_level, conditioned, weights, bounds, adapted)
         exact = samples.astype(np.float64)
         lag, strength = most_alike(exact, tier) if lags > 0 else (known, 0.0)
@@ -312,12 +314,12 @@ def _draw_row(signal, condition, grid, choice, deviate, weights, sizes, bounds, 
             predicted = dot(backward, signal[t - order : t])
             recent = residuals[place - window : place]
             back = place - lag - lags if lags > 0 else 0
-            level = _root_mean_square(recent, floor)
-            unit = _clamp(level, bounds.loudest)
+            level = root_mean_square(recent, floor)
+            unit = clamp(level, bounds.loudest)
             periods = residuals[back : back + around]
             _describe(recent, periods, predicted, unit, level, heard_level, strength, bounds, heard_now)
             _respond(heard_now, adapted, weights, bounds, first, second, parameters)
-            origin = _clamp(predicted, bounds.loudest_sample)
+            origin = clamp(predicted, bounds.loudest_sample)
             drawn = draw_sample(
                 parameters,
                 likelihood,
@@ -330,5 +332,5 @@ def _draw_row(signal, condition, grid, choice, deviate, weights, sizes, bounds, 
                 room,
             )
             signal[t] = drawn
-            companded[t] = _companded(signal[t], bounds)
+            companded[t] = compand(signal[t], bounds)
             residuals[place] = signal[t] - predicted
