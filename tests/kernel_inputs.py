@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from zfaudio.data import frames as kernels
-from zfaudio.ops import head_loop
+from zfaudio.ops import head_loop, tiered_loop
 from zfaudio.ops.sample_draw import GAUSSIAN
 
 # What Python may answer to arguments that do not fit. An IndexError is not among them.
@@ -126,3 +126,79 @@ def test_the_loop_of_the_head_refuses_arrays_that_do_not_fit(data):
     for other in ({"window": 0}, {"window": -3}, {"window": 9}, *({"likelihood": wrong} for wrong in likelihoods)):
         with pytest.raises(ValueError, match="do not fit"):
             head_loop._draw_row(*{**arguments, **other}.values())
+
+
+def tiered_arguments(kind: int, lags: int) -> dict[str, object]:
+    """Arguments of the tiered head's loop that fit together."""
+    tier, reach, window, order, middle, units, condition, components = 4, 13, 5, 3, 6, 7, 2, 2
+    outputs = 2 if kind == GAUSSIAN else 3 * components
+    inputs = window + 4 + (2 * lags + 2 if lags else 0)
+    heard = max(reach, window + order, reach // 2 + lags + order)
+    return {
+        "signal": np.zeros(heard + 2 * tier),
+        "condition": np.zeros(condition),
+        "grid": 1.0,
+        "choice": np.full(2 * tier, 0.5),
+        "deviate": np.zeros(2 * tier),
+        "middle_samples": np.zeros((middle, 2 * reach + 1)),
+        "middle_samples_bias": np.zeros(middle),
+        "middle_condition": np.zeros((middle, condition)),
+        "middle_inner": np.zeros((middle, middle)),
+        "middle_inner_bias": np.zeros(middle),
+        "adapt": np.zeros((3 * units, middle)),
+        "adapt_bias": np.zeros(3 * units),
+        "filters": np.zeros((units, inputs)),
+        "filters_bias": np.zeros(units),
+        "inner": np.zeros((units, units)),
+        "inner_bias": np.zeros(units),
+        "outer": np.zeros((outputs, units)),
+        "outer_bias": np.zeros(outputs),
+        "linear": np.zeros((outputs, inputs)),
+        "taper": np.ones(reach),
+        "sizes": tiered_loop.TieredSizes(tier, reach, window, lags, order),
+        "bounds": tiered_loop.TieredBounds(0.1, 4.0, 16.0, 20.0),
+        "likelihood": (kind, components, -5.0, -5.0, 0.0, 1000.0),
+        "temperature": 1.0,
+    }
+
+
+def draw_tiered_row(arguments: dict[str, object]) -> None:
+    weights = {name: arguments[name] for name in tiered_loop.TieredWeights._fields}
+    others = {name: value for name, value in arguments.items() if name not in weights}
+    tiered_loop._draw_row(**others, weights=tiered_loop.TieredWeights(**weights))
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_the_loop_of_the_tiered_head_refuses_arrays_that_do_not_fit(data):
+    arguments = tiered_arguments(data.draw(st.integers(0, 2)), data.draw(st.sampled_from([0, 2])))
+    draw_tiered_row(arguments)
+    assert np.isfinite(arguments["signal"]).all()
+    name = data.draw(st.sampled_from([name for name, value in arguments.items() if isinstance(value, np.ndarray)]))
+    shape = tuple(data.draw(st.integers(0, 29)) for _ in arguments[name].shape)
+    longer = name == "signal" and shape[0] > len(arguments["signal"])  # samples that nobody hears
+    fits = shape == arguments[name].shape or longer
+    arguments[name] = np.zeros(shape)
+    if fits:
+        draw_tiered_row(arguments)
+    else:
+        with pytest.raises(ValueError, match="do not fit"):
+            draw_tiered_row(arguments)
+
+
+@pytest.mark.parametrize("lags", [0, 2])
+@pytest.mark.parametrize("field", tiered_loop.TieredSizes._fields)
+@given(value=st.integers(-3, 30))
+def test_the_loop_of_the_tiered_head_refuses_sizes_that_do_not_fit(field, lags, value):
+    arguments = tiered_arguments(GAUSSIAN, lags)
+    changed = arguments["sizes"]._replace(**{field: value})
+    fits = value == getattr(arguments["sizes"], field)
+    # Steps and a linear prediction of other lengths need no other arrays.
+    fits |= field == "tier" and value in ((1, 2, 4, 8) if lags == 0 else (4,))
+    fits |= field == "order" and 0 < value <= (5 if lags else 8)
+    arguments["sizes"] = changed
+    if fits:
+        draw_tiered_row(arguments)
+    else:
+        with pytest.raises(ValueError, match="do not fit"):
+            draw_tiered_row(arguments)
