@@ -81,10 +81,14 @@ def test_only_large_layers_are_packed():
     assert isinstance(model.lstm, LSTM)
 
 
-@pytest.mark.parametrize("head", ["autoregressive", "tiered"])
-def test_a_compiled_loop_reads_the_weights_of_packed_layers(monkeypatch, head):
+@pytest.mark.parametrize(
+    "config",
+    [tiny("rnn", head="autoregressive"), tiny("rnn", head="tiered"), tiny("samplernn")],
+    ids=["autoregressive", "tiered", "samplernn"],
+)
+def test_a_compiled_loop_reads_the_weights_of_packed_layers(monkeypatch, config):
     monkeypatch.setattr("zfaudio.ops.packing.MIN_PACKED_WEIGHTS", 0)
-    model = build(tiny("rnn", head=head)).eval()
+    model = build(config).eval()
     frame, drawn = (torch.randn(1, size).double() for size in (model.frame_size, model.frame_noise_size))
     with torch.no_grad():
         (ours, _), (theirs, _) = (function(frame, model.initial_state(1)) for function in (model.stepper(), model.step))

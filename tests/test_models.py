@@ -57,7 +57,7 @@ def test_the_sample_predictor_sees_no_frame_but_the_last():
     assert same == [t != 3 for t in range(6)]
 
 
-@pytest.mark.parametrize("name", ["zforcing", "rnn", "vrnn", "srnn"])
+@pytest.mark.parametrize("name", ["zforcing", "rnn", "vrnn", "srnn", "samplernn"])
 def test_a_frame_moves_every_density_after_it(name):
     model = build(tiny(name))
     frames, _, noise = sequences(7)
@@ -138,9 +138,10 @@ def test_without_smoothing_srnns_posterior_hears_the_next_frame_and_no_later_one
 # Gradients
 
 DIFFERENTIATED = {
-    **{f"{name} gaussian": tiny(name) for name in ("rnn", "vrnn", "srnn", "sample_ar")},
+    **{f"{name} gaussian": tiny(name) for name in ("rnn", "vrnn", "srnn", "sample_ar", "samplernn")},
     "filtering srnn": tiny("srnn", smoothing=False),
     "srnn without residual": tiny("srnn", residual_posterior=False),
+    "samplernn discretized": tiny("samplernn", likelihood="logistic_mixture", middle_step=7),
     "rnn mixture": tiny("rnn", likelihood="gaussian_mixture"),
     "vrnn discretized": tiny("vrnn", likelihood="logistic_mixture"),
     "srnn autoregressive": tiny("srnn", head="autoregressive"),
@@ -216,7 +217,7 @@ def test_an_rnn_without_its_state_predicts_every_frame_alike():
 # Bounds
 
 
-@pytest.mark.parametrize("config", [c for c in COMBINATIONS.values() if c.name in ("rnn", "sample_ar")])
+@pytest.mark.parametrize("config", [c for c in COMBINATIONS.values() if c.name in ("rnn", "sample_ar", "samplernn")])
 def test_without_latents_the_bound_is_the_likelihood(config):
     model = build(config)
     frames, lengths, _ = sequences(6, 4)

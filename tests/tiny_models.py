@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from zfaudio.config import FrameDensityConfig
+from zfaudio.config import FrameDensityConfig, LikelihoodConfig, ModelConfig, RNNConfig
 from zfaudio.models import MODELS, FrameModel, find_model
 from zfaudio.models.checks import FRAME_SIZE, QUANTIZER, random_model, step_through
 from zfaudio.models.frame_likelihoods import LIKELIHOODS
@@ -29,7 +29,7 @@ build = random_model
 LATENT_SIZE = 3
 
 
-def tiny(name: str = "zforcing", **settings: object) -> FrameDensityConfig:
+def tiny(name: str = "zforcing", **settings: object) -> LikelihoodConfig:
     """Settings of a tiny model, Gaussian and factorized unless `settings` say otherwise."""
     sizes: dict[str, object] = {
         "hidden_size": 5,
@@ -44,6 +44,13 @@ def tiny(name: str = "zforcing", **settings: object) -> FrameDensityConfig:
         "head_tier_size": 4,
         "head_lags": 2,
         "head_order": 3,
+        "head_dilations": 2,
+        "head_stacks": 2,
+        "head_channels": 3,
+        "middle_step": 1,
+        "middle_size": 4,
+        "sample_window": 4,
+        "sample_size": 5,
         "encoder_bands": 3,
         "encoder_window": 16,
         "sample_rate": 16000,
@@ -51,46 +58,55 @@ def tiny(name: str = "zforcing", **settings: object) -> FrameDensityConfig:
     return config_of(name, sizes, **settings)
 
 
-def config_of(name: str, defaults: dict[str, object], /, **settings: object) -> FrameDensityConfig:
+def config_of(name: str, defaults: dict[str, object], /, **settings: object) -> LikelihoodConfig:
     """Settings of a model: those of `defaults` that it has, and `settings`, all of which it must have."""
     config_class = find_model(name).config_class
     own = {field.name for field in dataclasses.fields(config_class)}
     return config_class(**{key: value for key, value in defaults.items() if key in own} | settings)
 
 
-def every_combination() -> dict[str, FrameDensityConfig]:
-    """Settings by a name for each model x likelihood x head that there is."""
-    return {
+def models_with(settings: type[ModelConfig]) -> list[str]:
+    """The models that have these settings."""
+    return [name for name in MODELS if issubclass(find_model(name).config_class, settings)]
+
+
+def every_combination() -> dict[str, LikelihoodConfig]:
+    """Settings by a name for each model x likelihood x head that there is, and for models without heads."""
+    with_heads = {
         f"{name} {likelihood} {head}": tiny(name, likelihood=likelihood, head=head)
-        for name in MODELS
+        for name in models_with(FrameDensityConfig)
         for likelihood in LIKELIHOODS
         for head in HEADS
         if (name, head) != ("sample_ar", "factorized")
     }
+    without = {
+        f"samplernn {likelihood}": tiny("samplernn", likelihood=likelihood, middle_step=step)
+        for likelihood, step in zip(LIKELIHOODS, (1, 7, 1), strict=True)
+    }
+    return with_heads | without
 
 
-def far_hearing() -> dict[str, FrameDensityConfig]:
-    """Settings by a name for each model whose head or encoder hears further back than a frame."""
+def far_hearing() -> dict[str, LikelihoodConfig]:
+    """Settings by a name for each model that hears further back than a frame, by its head, its encoder or its own."""
     windows = {
         f"{name} {likelihood} window {window}": tiny(
             name, likelihood=likelihood, head="autoregressive", head_window=window
         )
-        for name in MODELS
+        for name in models_with(FrameDensityConfig)
         for likelihood, window in (("gaussian", 8), ("logistic_mixture", 24))
     }
     mel = {
         f"{name} mel {likelihood} {head}": tiny(
             name, encoder="mel", likelihood=likelihood, head=head, head_window=window
         )
-        for name in MODELS
+        for name in models_with(RNNConfig)
         for likelihood, head, window in (
             ("gaussian", "factorized", 4),
             ("gaussian_mixture", "autoregressive", 10),
             ("logistic_mixture", "autoregressive", 24),
         )
-        if name != "sample_ar"
     }
-    return windows | mel
+    return windows | mel | {"samplernn window 24": tiny("samplernn", likelihood="logistic_mixture", sample_window=24)}
 
 
 def sequences(*lengths: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,7 @@ from .config import ObjectiveConfig as ObjectiveConfig
 from .config import RNNConfig as RNNConfig
 from .config import RunConfig as RunConfig
 from .config import SampleARConfig as SampleARConfig
+from .config import SampleRNNConfig as SampleRNNConfig
 from .config import SRNNConfig as SRNNConfig
 from .config import TrainConfig as TrainConfig
 from .config import VRNNConfig as VRNNConfig

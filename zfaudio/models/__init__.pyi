@@ -13,6 +13,7 @@ from .registry import build_model as build_model
 from .registry import find_model as find_model
 from .rnn import RNN as RNN
 from .sample_ar import SampleAR as SampleAR
+from .samplernn import SampleRNN as SampleRNN
 from .srnn import SRNN as SRNN
 from .vrnn import VRNN as VRNN
 from .zforcing import ZForcing as ZForcing

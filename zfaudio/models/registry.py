@@ -12,6 +12,8 @@ MODELS = {
     "srnn": "zfaudio.models.srnn.SRNN",
     "rnn": "zfaudio.models.rnn.RNN",
     "sample_ar": "zfaudio.models.sample_ar.SampleAR",
+    "wavenet": "zfaudio.models.wavenet.WaveNet",
+    "samplernn": "zfaudio.models.samplernn.SampleRNN",
 }
 
 

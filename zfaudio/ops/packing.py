@@ -33,11 +33,11 @@ def _pack(module: nn.Module) -> nn.Module:
 
 
 class PackedLinear(nn.Module):
-    """nn.Linear; its weight and bias are there too, because compiled loops over samples read them."""
+    """nn.Linear; its weight and bias are there too, because loops read them, but no gradient passes through them."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias
+        self.weight, self.bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
         self.multiply = packed_linear(layer)
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -77,6 +77,7 @@ MODELS = {
     "srnn": "SRNN",
     "rnn": "RNN",
     "sample_ar": "Sample-level autoregressive model",
+    "samplernn": "SampleRNN",
 }
 
 
