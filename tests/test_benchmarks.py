@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks.generate import generate
+from benchmarks.heads import heads
 from benchmarks.loader import loader
 from benchmarks.shard import shard_folder
 from benchmarks.startup import startup
@@ -24,6 +25,11 @@ from benchmarks.train_step import train_step
             generate,
             {"hidden_size": 16, "seconds": 0.05, "voices": (1, 3)},
             {"processor", "voices", "gb_per_second_of_memory"},
+        ),
+        (
+            heads,
+            {"rates": (8000,), "frames": 2, "by_operators": 1, "size": 8},
+            {"processor", "rates", "gigaflops_of_cached_products"},
         ),
         (shard_folder, {"hours": 0.0}, {"processor", "of_the_speed_of_decoding", "speedup_of_two_processes"}),
         (loader, {"hours": 0.0}, {"processor", "whole recordings", "half a second"}),
