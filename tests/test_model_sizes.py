@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import config_of
 
-from zfaudio.config import FrameDensityConfig
+from zfaudio.config import FrameDensityConfig, LikelihoodConfig, SampleRNNConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.models import build_model
 
@@ -25,6 +25,7 @@ ROWS = {
     "Z-forcing, no auxiliary cost": {"name": "zforcing", "auxiliary": "none"},
     "Z-forcing": {"name": "zforcing"},
     "RNN, autoregressive head": {"name": "rnn", "head": "autoregressive", "likelihood": "logistic_mixture"},
+    "SampleRNN": {"name": "samplernn", "likelihood": "logistic_mixture"},
     "sample_ar": {"name": "sample_ar", "likelihood": "logistic_mixture"},
 }
 
@@ -65,7 +66,18 @@ def output(condition: int, config: FrameDensityConfig) -> int:
     return dense(read, units) + adapting + dense(units, units) + dense(units, numbers) + read * numbers
 
 
-def parameters_by_hand(config: FrameDensityConfig) -> int:
+def samplernn(config: SampleRNNConfig) -> int:
+    """Each recurrent tier reads samples twice, scaled and companded, and their level."""
+    h, e, m, units = config.hidden_size, config.embedding_size, config.middle_size, config.sample_size
+    step, read, numbers = config.middle_step, config.sample_window + 3, 3 * config.components
+    upper = dense(2 * FRAME_SIZE + 1, e) + lstm(e, h)
+    middle = FRAME_SIZE // step * h * m + dense(2 * step + 1, m) + 2 * dense(m, 3 * m)
+    return upper + middle + step * m * units + dense(read, units) + dense(units, units) + dense(units + read, numbers)
+
+
+def parameters_by_hand(config: LikelihoodConfig) -> int:
+    if isinstance(config, SampleRNNConfig):
+        return samplernn(config)
     if config.name == "sample_ar":
         return output(0, config)
     h, e = config.hidden_size, config.embedding_size
