@@ -13,6 +13,7 @@ from zfaudio.errors import UserError
 from zfaudio.generation.generate import generate
 from zfaudio.generation.sampling import Temperatures, draw_noise, generate_frames
 from zfaudio.models.autoregressive_head import AutoregressiveHead
+from zfaudio.models.dilated_head import DilatedHead
 from zfaudio.models.samplernn import SampleRNN
 from zfaudio.models.tiered_head import TieredHead
 from zfaudio.ops.cuda_graph import Recorded
@@ -61,6 +62,12 @@ VARIANTS = {
     "rnn mel": {"model__name": "rnn", "model__encoder": "mel", "model__encoder_bands": 8},
     "samplernn": {"model__name": "samplernn", "model__middle_step": 5, "model__sample_stride": 5},
     "sample_ar": {"model__name": "sample_ar", "model__head": "autoregressive", "model__head_window": 4},
+    "wavenet": {
+        "model__name": "wavenet",
+        "model__head_dilations": 3,
+        "model__head_channels": 4,
+        "model__head_stride": 2,
+    },
 }
 
 
@@ -151,7 +158,7 @@ RECORDED = every_combination() | far_hearing()
 def test_recorded_frames_are_those_made_one_by_one(torch_products, name, from_posterior):
     model, (frames, lengths, _) = build(RECORDED[name]).eval(), sequences(9)
     for part in model.modules():
-        if isinstance(part, (AutoregressiveHead, TieredHead, SampleRNN)):
+        if isinstance(part, (AutoregressiveHead, DilatedHead, TieredHead, SampleRNN)):
             part.compiled = False  # as on a GPU
     futures = model.read_future(frames, lengths) if from_posterior else None
     runs = []

@@ -1,6 +1,7 @@
 """Every model with every frame likelihood and head, at sizes at which a pass takes milliseconds."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -70,14 +71,18 @@ def models_with(settings: type[ModelConfig]) -> list[str]:
     return [name for name in MODELS if issubclass(find_model(name).config_class, settings)]
 
 
+def heads_of(name: str) -> Iterable[str]:
+    """The heads that a model can have."""
+    return getattr(find_model(name).config_class, "heads", HEADS)
+
+
 def every_combination() -> dict[str, LikelihoodConfig]:
     """Settings by a name for each model x likelihood x head that there is, and for models without heads."""
     with_heads = {
         f"{name} {likelihood} {head}": tiny(name, likelihood=likelihood, head=head)
         for name in models_with(FrameDensityConfig)
         for likelihood in LIKELIHOODS
-        for head in HEADS
-        if (name, head) != ("sample_ar", "factorized")
+        for head in heads_of(name)
     }
     without = {
         f"samplernn {likelihood}": tiny("samplernn", likelihood=likelihood, middle_step=step)
@@ -93,6 +98,7 @@ def far_hearing() -> dict[str, LikelihoodConfig]:
             name, likelihood=likelihood, head="autoregressive", head_window=window
         )
         for name in models_with(FrameDensityConfig)
+        if "autoregressive" in heads_of(name)
         for likelihood, window in (("gaussian", 8), ("logistic_mixture", 24))
     }
     mel = {

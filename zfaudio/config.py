@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from zfaudio.errors import UserError
 from zfaudio.settings import check_settings, setting
@@ -113,10 +113,11 @@ class FrameDensityConfig(LikelihoodConfig):
     Args:
         head: how the samples of a frame depend on each other, given the state: factorized (not at all), autoregressive
             (each sample is predicted from those before it), tiered (the same, with a tier between frame and sample that
-            hears a few pitch periods, and a linear prediction), or the import path of another one.
+            hears a few pitch periods, and a linear prediction), dilated (the same, by dilated convolutions, as in
+            WaveNet), or the import path of another one.
         head_window: number of previous samples that the autoregressive head reads, or of residuals that the tiered head
-            reads; it may be longer than a frame.
-        head_size: units of its two hidden layers.
+            reads; it may be longer than a frame. The dilated head takes the level of the signal from so many samples.
+        head_size: units of its two hidden layers; of the dilated head, those behind its convolutions.
         head_stride: in training, score one of every head_stride samples of a frame, chosen at random, and weight it
             accordingly. A step becomes faster and learns about as much. Scoring always counts every sample.
         head_tier: of the tiered head: number of samples for each step of its middle tier.
@@ -125,6 +126,10 @@ class FrameDensityConfig(LikelihoodConfig):
         head_lags: how many residuals on each side of the one a pitch period back the tiered head reads; 0 for none, not
             even that one.
         head_order: order of the tiered head's linear prediction.
+        head_dilations: number of convolutions in a stack of the dilated head, with dilations 1, 2, 4, ...; 10 of them
+            reach back 1,023 samples.
+        head_stacks: number of its stacks, one above the other.
+        head_channels: channels of its convolutions.
     """
 
     head: str = "factorized"
@@ -136,6 +141,9 @@ class FrameDensityConfig(LikelihoodConfig):
     head_tier_size: int = setting(256, least=1)
     head_lags: int = setting(5, least=0)
     head_order: int = setting(16, least=1)
+    head_dilations: int = setting(10, least=1, most=16)
+    head_stacks: int = setting(1, least=1)
+    head_channels: int = setting(32, least=1)
 
 
 @dataclass
@@ -224,16 +232,28 @@ class SRNNConfig(LatentConfig):
 class SampleARConfig(FrameDensityConfig):
     """The autoregressive or the tiered head by itself, without a state."""
 
+    heads: ClassVar[tuple[str, ...]] = ("autoregressive", "tiered")  # that the model may be
+
     name: str = "sample_ar"
     head: str = "autoregressive"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.head not in ("autoregressive", "tiered"):
+        if self.head not in self.heads:
             raise UserError(
-                f"model.head is {self.head}; sample_ar is a head by itself that predicts each sample from those before "
-                "it: set model.head autoregressive or tiered, or leave it out"
+                f"model.head is {self.head}; {self.name} is a head by itself that predicts each sample from those "
+                f"before it: set model.head {' or '.join(self.heads)}, or leave it out"
             )
+
+
+@dataclass
+class WaveNetConfig(SampleARConfig):
+    """WaveNet: the dilated head by itself. Its sizes are head_dilations, head_stacks, head_channels and head_size."""
+
+    heads: ClassVar[tuple[str, ...]] = ("dilated",)
+
+    name: str = "wavenet"
+    head: str = "dilated"
 
 
 @dataclass

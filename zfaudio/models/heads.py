@@ -16,6 +16,7 @@ HEADS = {
     "factorized": "zfaudio.models.heads.FactorizedHead",
     "autoregressive": "zfaudio.models.autoregressive_head.AutoregressiveHead",
     "tiered": "zfaudio.models.tiered_head.TieredHead",
+    "dilated": "zfaudio.models.dilated_head.DilatedHead",
 }
 
 
