@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from zfaudio.ops.linear_prediction import WHITE_NOISE
+from zfaudio.ops.linear_prediction import EXPANSION, WHITE_NOISE
 from zfaudio.ops.pitch_lag import LIKENESS_STEPS, SILENCE
 
 
@@ -65,7 +65,7 @@ def predict_backward(tapered, floor, backward):
         coefficients[k] = reflection
         error *= 1 - reflection * reflection
     for k in range(order):
-        backward[order - 1 - k] = coefficients[k]
+        backward[order - 1 - k] = coefficients[k] * EXPANSION ** (k + 1)
 
 
 @njit(cache=True, nogil=True)
