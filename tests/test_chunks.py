@@ -118,7 +118,7 @@ def test_segments_of_the_published_evaluation_are_scored_in_chunks_too(name):
     assert chunked.kl == pytest.approx(whole.kl, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["zforcing", "srnn", "vrnn", "rnn", "sample_ar", "samplernn"])
+@pytest.mark.parametrize("name", ["zforcing", "srnn", "vrnn", "rnn", "sample_ar", "samplernn", "wavenet"])
 def test_what_latents_and_states_are_worth_is_the_same_in_chunks(name):
     model = build(tiny(name, **({"head": "autoregressive"} if name == "sample_ar" else {}))).eval()
     batch = batch_of(100)

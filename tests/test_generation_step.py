@@ -83,8 +83,8 @@ def test_only_large_layers_are_packed():
 
 @pytest.mark.parametrize(
     "config",
-    [tiny("rnn", head="autoregressive"), tiny("rnn", head="tiered"), tiny("samplernn")],
-    ids=["autoregressive", "tiered", "samplernn"],
+    [tiny("rnn", head="autoregressive"), tiny("rnn", head="tiered"), tiny("samplernn"), tiny("rnn", head="dilated")],
+    ids=["autoregressive", "tiered", "samplernn", "dilated"],
 )
 def test_a_compiled_loop_reads_the_weights_of_packed_layers(monkeypatch, config):
     monkeypatch.setattr("zfaudio.ops.packing.MIN_PACKED_WEIGHTS", 0)

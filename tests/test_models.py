@@ -138,13 +138,14 @@ def test_without_smoothing_srnns_posterior_hears_the_next_frame_and_no_later_one
 # Gradients
 
 DIFFERENTIATED = {
-    **{f"{name} gaussian": tiny(name) for name in ("rnn", "vrnn", "srnn", "sample_ar", "samplernn")},
+    **{f"{name} gaussian": tiny(name) for name in ("rnn", "vrnn", "srnn", "sample_ar", "samplernn", "wavenet")},
     "filtering srnn": tiny("srnn", smoothing=False),
     "srnn without residual": tiny("srnn", residual_posterior=False),
     "samplernn discretized": tiny("samplernn", likelihood="logistic_mixture", middle_step=7),
     "rnn mixture": tiny("rnn", likelihood="gaussian_mixture"),
     "vrnn discretized": tiny("vrnn", likelihood="logistic_mixture"),
     "srnn autoregressive": tiny("srnn", head="autoregressive"),
+    "rnn dilated": tiny("rnn", head="dilated"),
     **{f"{name} mel": tiny(name, encoder="mel") for name in ("rnn", "vrnn", "srnn", "zforcing")},
     "rnn, a long window": tiny("rnn", head="autoregressive", head_window=17),
     "vrnn mixture autoregressive": tiny("vrnn", head="autoregressive", likelihood="gaussian_mixture"),
@@ -217,7 +218,9 @@ def test_an_rnn_without_its_state_predicts_every_frame_alike():
 # Bounds
 
 
-@pytest.mark.parametrize("config", [c for c in COMBINATIONS.values() if c.name in ("rnn", "sample_ar", "samplernn")])
+@pytest.mark.parametrize(
+    "config", [c for c in COMBINATIONS.values() if c.name in ("rnn", "sample_ar", "samplernn", "wavenet")]
+)
 def test_without_latents_the_bound_is_the_likelihood(config):
     model = build(config)
     frames, lengths, _ = sequences(6, 4)

@@ -9,6 +9,7 @@ from .config import SampleRNNConfig as SampleRNNConfig
 from .config import SRNNConfig as SRNNConfig
 from .config import TrainConfig as TrainConfig
 from .config import VRNNConfig as VRNNConfig
+from .config import WaveNetConfig as WaveNetConfig
 from .config import ZForcingConfig as ZForcingConfig
 from .data.manifest import Manifest as Manifest
 from .data.shard import shard as shard

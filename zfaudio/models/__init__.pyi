@@ -16,4 +16,5 @@ from .sample_ar import SampleAR as SampleAR
 from .samplernn import SampleRNN as SampleRNN
 from .srnn import SRNN as SRNN
 from .vrnn import VRNN as VRNN
+from .wavenet import WaveNet as WaveNet
 from .zforcing import ZForcing as ZForcing

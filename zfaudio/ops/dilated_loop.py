@@ -126,7 +126,7 @@ def draw_samples(
     signal = np.empty((batch, window + samples), dtype)
     signal[:, :window] = previous_samples[:, previous_samples.shape[1] - window :].numpy()
     dilations = np.array([part.shape[1] for part in memory])
-    room = previous_samples.new_zeros(batch, samples, len(weights.enter_bias))
+    room = previous_samples.new_zeros(batch, samples, memory[0].shape[2])
     inputs = as_array(torch.cat([values for part in memory for values in (part, room)], dim=1), dtype)
     numbers = likelihood.numbers()
 

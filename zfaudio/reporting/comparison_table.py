@@ -78,6 +78,7 @@ MODELS = {
     "rnn": "RNN",
     "sample_ar": "Sample-level autoregressive model",
     "samplernn": "SampleRNN",
+    "wavenet": "WaveNet",
 }
 
 

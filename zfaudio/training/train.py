@@ -34,7 +34,7 @@ def train(
     """Train a model. Settings come from --config FILE; options such as --train.max_steps 1000 win over the file.
 
     The settings under --model depend on the model: `zfaudio train --model.name rnn --help` lists those of rnn. Models
-    are zforcing (the default), vrnn, srnn, rnn, samplernn, sample_ar, and any other by its import path:
+    are zforcing (the default), vrnn, srnn, rnn, samplernn, wavenet, sample_ar, and any other by its import path:
     my_package.MyModel.
 
     Args:
