@@ -37,6 +37,7 @@ from zfaudio.models.tiered_head import FRAMES_AT_ONCE, LOUDEST, LOUDEST_SAMPLE, 
 from zfaudio.ops import samplernn_loop
 from zfaudio.ops.cells import State, at_end, zero_state
 from zfaudio.ops.gru import GRU
+from zfaudio.ops.linear import Linear, linear
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.sample_draw import KINDS
 from zfaudio.ops.tiered_loop import TieredBounds
@@ -56,10 +57,10 @@ class SampleRNN(FrameModel):
         self.rate, self.window = config.middle_step, config.sample_window
         self.steps = frame_size // self.rate  # of the middle tier in a frame
         self.past = max(self.rate, self.window - frame_size)
-        self.embed = nn.Linear(2 * frame_size + 1, config.embedding_size)
+        self.embed = Linear(2 * frame_size + 1, config.embedding_size)
         self.lstm = LSTM(config.embedding_size, config.hidden_size, config.core)
-        self.to_steps = nn.Linear(config.hidden_size, self.steps * config.middle_size, bias=False)  # U_1, U_2, ...
-        self.read = nn.Linear(2 * self.rate + 1, config.middle_size)
+        self.to_steps = Linear(config.hidden_size, self.steps * config.middle_size, bias=False)  # U_1, U_2, ...
+        self.read = Linear(2 * self.rate + 1, config.middle_size)
         self.gru = GRU(config.middle_size, config.middle_size, config.core)
         self.tier = SampleTier(config, quantizer)
         self.frame_noise_size = frame_size * self.tier.likelihood.noise_size
@@ -148,11 +149,11 @@ class SampleTier(nn.Module):
         self.floor = quantizer.step**2
         self.likelihood = build_likelihood(config, 1, quantizer)
         units, inputs = config.sample_size, config.sample_window + 3
-        self.to_samples = nn.Linear(config.middle_size, self.rate * units, bias=False)  # V_1, V_2, ...
-        self.filters = nn.Linear(inputs, units)
-        self.inner = nn.Linear(units, units)
-        self.outer = nn.Linear(units, self.likelihood.parameters)
-        self.linear = nn.Linear(inputs, self.likelihood.parameters, bias=False)  # linear prediction
+        self.to_samples = Linear(config.middle_size, self.rate * units, bias=False)  # V_1, V_2, ...
+        self.filters = Linear(inputs, units)
+        self.inner = Linear(units, units)
+        self.outer = Linear(units, self.likelihood.parameters)
+        self.linear = Linear(inputs, self.likelihood.parameters, bias=False)  # linear prediction
         nn.init.zeros_(self.linear.weight)
 
     def log_prob(self, samples: Tensor, middle: Tensor, grid: Tensor | None) -> Tensor:
@@ -184,7 +185,7 @@ class SampleTier(nn.Module):
         ends = self.window + places
         windows = steps[..., ends.unsqueeze(-1) + torch.arange(-self.window, 0, device=samples.device)]
         maps = self.to_samples.weight.unflatten(0, (self.rate, -1))[places]  # [n, units, M]
-        told = F.linear(middle, maps.flatten(0, 1)).unflatten(-1, maps.shape[:2])  # [rows, steps, n, units]
+        told = linear(middle, maps.flatten(0, 1)).unflatten(-1, maps.shape[:2])  # [rows, steps, n, units]
         density = self.density(windows, told, None if grid is None else grid.unsqueeze(-1))
         return density.log_prob(steps[..., ends].unsqueeze(-1)).sum((-2, -1))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from zfaudio.ops.cells import initialize_recurrent
+from zfaudio.ops.linear import Linear
 from zfaudio.ops.products import Products, autocast_products
 
 
@@ -30,8 +31,8 @@ class GRU(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, core: str) -> None:
         super().__init__()
         self.fast = core == "fast"
-        self.input = nn.Linear(input_size, 3 * hidden_size)
-        self.recurrent = nn.Linear(hidden_size, 3 * hidden_size)
+        self.input = Linear(input_size, 3 * hidden_size)
+        self.recurrent = Linear(hidden_size, 3 * hidden_size)
         initialize_recurrent(self.recurrent.weight)
 
     def run(self, inputs: Tensor, first: Tensor) -> Tensor:
