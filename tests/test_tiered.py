@@ -154,6 +154,23 @@ def test_in_training_one_sample_in_so_many_is_scored_without_bias():
     torch.testing.assert_close((estimates.amin(0) + estimates.amax(0)) / 2, exact)
 
 
+def test_in_training_what_is_heard_is_too_loud_or_too_quiet_and_what_is_scored_is_not():
+    head = build(settings("gaussian", head_jitter=0.05))
+    density, frames = density_of(head, 4), frame_like(4)
+    exact = density.log_prob(frames)
+    head.train()
+    torch.manual_seed(0)
+    gains = torch.exp(0.05 * torch.randn(4, 1, dtype=torch.float64))
+    torch.manual_seed(0)
+    jittered = density.log_prob(frames)
+    assert (jittered != exact).all()
+    heard = torch.cat([density.previous_samples, frames], dim=-1) * gains
+    louder = TieredFrame(head, density.condition, density.grid, heard[:, : head.heard])
+    head.eval()
+    at_gain = louder.log_prob(heard[:, head.heard :])
+    assert not torch.allclose(jittered, at_gain)  # these targets are louder, too
+
+
 def test_a_head_that_speaks_to_itself_does_not_grow_without_limit():
     head = build(settings("gaussian")).float()
     with torch.no_grad():

@@ -126,6 +126,8 @@ class FrameDensityConfig(LikelihoodConfig):
         head_lags: how many residuals on each side of the one a pitch period back the tiered head reads; 0 for none, not
             even that one.
         head_order: order of the tiered head's linear prediction.
+        head_jitter: deviation of the logarithm of a random gain, at which the tiered head hears the samples before each
+            frame in training, so that it learns to come back to the level of speech.
         head_dilations: number of convolutions in a stack of the dilated head, with dilations 1, 2, 4, ...; 10 of them
             reach back 1,023 samples.
         head_stacks: number of its stacks, one above the other.
@@ -141,6 +143,7 @@ class FrameDensityConfig(LikelihoodConfig):
     head_tier_size: int = setting(256, least=1)
     head_lags: int = setting(5, least=0)
     head_order: int = setting(16, least=1)
+    head_jitter: float = setting(0.0, least=0)
     head_dilations: int = setting(10, least=1, most=16)
     head_stacks: int = setting(1, least=1)
     head_channels: int = setting(32, least=1)

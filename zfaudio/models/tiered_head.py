@@ -16,6 +16,10 @@ In trials on the Free Spoken Digit Dataset (one core, one seed), 30 % of the gen
 2 % without (12 minutes); the linear prediction gained 18 nats a frame of 100 samples, 0.25 bits a sample, and the
 residuals a pitch period back another 5 (2 minutes).
 
+A head that only ever hears real speech does not learn to come back to the level of speech once it has left it: samples
+were up to twice too loud. In training, what it hears before each frame is therefore a little too loud or too quiet
+(head_jitter), and what it predicts is not.
+
 All inputs and outputs are bounded, the unit of the outputs is at most LOUDEST, and the linear prediction is stable. So
 loudness cannot feed on itself without limit.
 """
@@ -57,7 +61,7 @@ class TieredHead(FrameHead):
         check_tiers(config, frame_size)
         self.frame_size, self.tier, self.reach = frame_size, config.head_tier, config.head_tier_window
         self.window, self.stride, self.lags = config.head_window, config.head_stride, config.head_lags
-        self.order = config.head_order
+        self.order, self.jitter = config.head_order, config.head_jitter
         farthest = self.reach // 2 + self.lags if self.lags else 0
         self.residuals = max(self.window, farthest)  # before each step of the middle tier
         self.heard = max(self.reach, self.residuals + self.order)  # samples before each step of the middle tier
@@ -90,6 +94,12 @@ class TieredHead(FrameHead):
         """See `FrameHead.step`; also for condition [..., size] and samples [..., past + frame_size]."""
         grid = self.likelihood.grid(samples[..., self.past :])
         return TieredFrame(self, condition, grid, samples[..., samples.shape[-1] - self.heard :])
+
+    def jittered(self, samples: Tensor) -> Tensor:
+        """In training, samples [rows, n] as heard at a random gain in each row."""
+        if not (self.training and self.jitter):
+            return samples
+        return samples * torch.exp(self.jitter * torch.randn_like(samples[:, :1]))
 
     def hear(self, samples: Tensor, condition: Tensor) -> "Middle":
         """The middle tier, at the samples [..., heard] before each of its steps; condition [..., size]."""
@@ -167,6 +177,7 @@ class TieredFrame:
     def log_prob(self, frames: Tensor) -> Tensor:
         """Log-density of frames [..., frame_size]: [...] in nats. In training an estimate, see `head_stride`."""
         samples = torch.cat([self.previous_samples, frames], dim=-1).flatten(0, -2)  # [rows, heard + frame_size]
+        heard = self.head.jittered(samples)
         stride = self.head.stride if self.head.training else 1
         places = torch.arange(0, self.head.tier, stride, device=samples.device)
         if stride > 1:
@@ -175,15 +186,18 @@ class TieredFrame:
         condition = self.condition.flatten(0, -2)
         grid = None if self.grid is None else self.grid.flatten(0, -2)
         scores = [
-            self._score(samples[part], condition[part], None if grid is None else grid[part], places)
+            self._score(samples[part], heard[part], condition[part], None if grid is None else grid[part], places)
             for part in (slice(first, first + FRAMES_AT_ONCE) for first in rows)
         ]
         return stride * torch.cat(scores).view(frames.shape[:-1])
 
-    def _score(self, samples: Tensor, condition: Tensor, grid: Tensor | None, places: Tensor) -> Tensor:
-        """Sums of the log-densities at some places of each step: [rows, heard + frame_size] -> [rows]."""
+    def _score(self, samples: Tensor, heard: Tensor, condition: Tensor, grid: Tensor | None, places: Tensor) -> Tensor:
+        """Sums of the log-densities of samples at some places of each step, given those heard before: [rows].
+
+        `samples` and `heard` are [rows, heard + frame_size].
+        """
         head = self.head
-        steps = samples.unfold(-1, head.heard + head.tier, head.tier)  # [rows, frame_size / tier, heard + tier]
+        steps = heard.unfold(-1, head.heard + head.tier, head.tier)  # [rows, frame_size / tier, heard + tier]
         middle = head.hear(steps[..., : head.heard], condition.unsqueeze(-2))
         near = steps[..., head.heard - head.residuals - head.order :]
         predicted = predictions(near, middle.coefficients)  # [rows, steps, residuals + tier]
@@ -197,7 +211,8 @@ class TieredFrame:
             middle,
             None if grid is None else grid.unsqueeze(-1),
         )
-        return density.log_prob(steps[..., head.heard + places].unsqueeze(-1)).sum((-2, -1))
+        scored = samples[:, head.heard :].unflatten(-1, (-1, head.tier))[..., places]  # [rows, steps, n]
+        return density.log_prob(scored.unsqueeze(-1)).sum((-2, -1))
 
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """The frame [..., frame_size] that standard normal `noise` [..., noise_size] is mapped to, sample by sample.
