@@ -26,6 +26,7 @@ ROWS = {
     "Z-forcing": {"name": "zforcing"},
     "RNN, autoregressive head": {"name": "rnn", "head": "autoregressive", "likelihood": "logistic_mixture"},
     "SampleRNN": {"name": "samplernn", "likelihood": "logistic_mixture"},
+    "WaveNet": {"name": "wavenet", "likelihood": "logistic_mixture"},
     "sample_ar": {"name": "sample_ar", "likelihood": "logistic_mixture"},
 }
 
@@ -75,9 +76,20 @@ def samplernn(config: SampleRNNConfig) -> int:
     return upper + middle + step * m * units + dense(read, units) + dense(units, units) + dense(units + read, numbers)
 
 
+def wavenet(config: FrameDensityConfig) -> int:
+    """Its first layer hears three numbers at each sample."""
+    layers, channels, units = config.head_dilations * config.head_stacks, config.head_channels, config.head_size
+    convolutions = layers * dense(2 * channels, 2 * channels) + (layers - 1) * dense(channels, channels)
+    numbers = 3 * config.components
+    behind = dense(layers * channels, units) + dense(units, units) + dense(units + config.head_window - 1, numbers)
+    return dense(3, channels) + convolutions + behind
+
+
 def parameters_by_hand(config: LikelihoodConfig) -> int:
     if isinstance(config, SampleRNNConfig):
         return samplernn(config)
+    if config.name == "wavenet":
+        return wavenet(config)
     if config.name == "sample_ar":
         return output(0, config)
     h, e = config.hidden_size, config.embedding_size
