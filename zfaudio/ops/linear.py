@@ -1,7 +1,7 @@
 """nn.Linear whose products oneDNN computes in training and scoring on a CPU too.
 
-torch multiplies float32 matrices by MKL, which leaves half of an AMD processor with AVX-512 unused. There oneDNN is more
-than twice as fast: 220 GFLOP/s instead of 100 on one core of an EPYC of the Zen 5 generation.
+torch multiplies float32 matrices by MKL, which leaves half of an AMD processor with AVX-512 unused. There oneDNN is
+more than twice as fast: 220 GFLOP/s instead of 100 on one core of an EPYC of the Zen 5 generation.
 """
 
 from typing import Any
