@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from benchmarks.decoder import decoder
 from benchmarks.generate import generate
 from benchmarks.heads import heads
 from benchmarks.loader import loader
@@ -30,6 +31,11 @@ from benchmarks.train_step import train_step
             heads,
             {"rates": (8000,), "frames": 2, "by_operators": 1, "size": 8},
             {"processor", "rates", "gigaflops_of_cached_products"},
+        ),
+        (
+            decoder,
+            {"batch": 2, "frames": 3, "tiny": True},
+            {"processor", "implementations", "multiply_adds_per_sample", "largest_difference_in_float64"},
         ),
         (shard_folder, {"hours": 0.0}, {"processor", "of_the_speed_of_decoding", "speedup_of_two_processes"}),
         (loader, {"hours": 0.0}, {"processor", "whole recordings", "half a second"}),
