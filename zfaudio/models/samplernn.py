@@ -37,6 +37,7 @@ from zfaudio.models.tiered_head import FRAMES_AT_ONCE, LOUDEST, LOUDEST_SAMPLE, 
 from zfaudio.ops import samplernn_loop
 from zfaudio.ops.cells import State, at_end, zero_state
 from zfaudio.ops.gru import GRU
+from zfaudio.ops.inverse_sine import asinh
 from zfaudio.ops.linear import Linear, linear
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.sample_draw import KINDS
@@ -207,11 +208,11 @@ class SampleTier(nn.Module):
         unit = level.clamp(max=LOUDEST)
         heard = torch.cat(
             [
-                torch.asinh(changes / unit),
+                asinh(changes / unit),
                 torch.log(unit),
                 torch.log(loudness / level),
                 companded(last),
-                torch.asinh(last / unit),
+                asinh(last / unit),
             ],
             dim=-1,
         )
