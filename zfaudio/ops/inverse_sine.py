@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def asinh(values: Tensor) -> Tensor:
-    """torch.asinh, elementwise, to rounding. That computes one number after another on a CPU, and takes six times as long.
+    """torch.asinh, elementwise, to rounding. That computes one number at a time on a CPU, and takes six times as long.
 
     asinh(x) = log(x + sqrt(x^2 + 1)), written so that small numbers keep their precision. It is for inputs that need no
     gradient, which is wrong at 0, and whose squares do not overflow.
