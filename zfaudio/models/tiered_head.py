@@ -37,6 +37,8 @@ from zfaudio.errors import UserError
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
 from zfaudio.models.heads import FrameHead
 from zfaudio.ops import tiered_loop
+from zfaudio.ops.inverse_sine import asinh
+from zfaudio.ops.linear import Linear
 from zfaudio.ops.linear_prediction import predict_linearly, predictions, taper
 from zfaudio.ops.pitch_lag import pitch_lag
 from zfaudio.ops.sample_draw import KINDS
@@ -73,16 +75,16 @@ class TieredHead(FrameHead):
         self.register_buffer("taper", taper(self.reach).float(), persistent=False)
 
         middle, units = config.head_tier_size, config.head_size
-        self.middle_samples = nn.Linear(2 * self.reach + 1, middle)
-        self.middle_condition = nn.Linear(condition_size, middle, bias=False) if condition_size else None
-        self.middle_inner = nn.Linear(middle, middle)
-        self.adapt = nn.Linear(middle, 3 * units)  # gain and shift of the first layer, shift of the second
+        self.middle_samples = Linear(2 * self.reach + 1, middle)
+        self.middle_condition = Linear(condition_size, middle, bias=False) if condition_size else None
+        self.middle_inner = Linear(middle, middle)
+        self.adapt = Linear(middle, 3 * units)  # gain and shift of the first layer, shift of the second
 
         inputs = self.window + 4 + (2 * self.lags + 2 if self.lags else 0)
-        self.filters = nn.Linear(inputs, units)
-        self.inner = nn.Linear(units, units)
-        self.outer = nn.Linear(units, self.likelihood.parameters)
-        self.linear = nn.Linear(inputs, self.likelihood.parameters, bias=False)
+        self.filters = Linear(inputs, units)
+        self.inner = Linear(units, units)
+        self.outer = Linear(units, self.likelihood.parameters)
+        self.linear = Linear(inputs, self.likelihood.parameters, bias=False)
         nn.init.zeros_(self.linear.weight)
 
     def forward(self, condition: Tensor, samples: Tensor) -> "TieredFrame":
@@ -135,14 +137,14 @@ class TieredHead(FrameHead):
         unit = level.clamp(max=LOUDEST)
         origin = predicted.clamp(-LOUDEST_SAMPLE, LOUDEST_SAMPLE)
         inputs = [
-            torch.asinh(residuals / unit),
+            asinh(residuals / unit),
             torch.log(unit),
             torch.log(middle.level.unsqueeze(-2) / level),
             companded(predicted),
-            torch.asinh(predicted / unit),
+            asinh(predicted / unit),
         ]
         if periods is not None and middle.strength is not None:
-            inputs += [torch.asinh(periods / unit), middle.strength.unsqueeze(-1).expand_as(predicted)]
+            inputs += [asinh(periods / unit), middle.strength.unsqueeze(-1).expand_as(predicted)]
         heard = torch.cat(inputs, dim=-1)
         units = torch.addcmul(middle.shift.unsqueeze(-2), self.filters(heard), middle.gain.unsqueeze(-2))
         units = self.inner(F.leaky_relu(units, SLOPE)) + middle.inner_shift.unsqueeze(-2)
@@ -276,7 +278,7 @@ class TieredFrame:
 
 def companded(samples: Tensor) -> Tensor:
     """Samples with the loud ones compressed, elementwise."""
-    return torch.asinh(10 * samples.clamp(-LOUDEST_SAMPLE, LOUDEST_SAMPLE))
+    return asinh(10 * samples.clamp(-LOUDEST_SAMPLE, LOUDEST_SAMPLE))
 
 
 def around_lag(values: Tensor, places: Tensor, lag: Tensor | None, lags: int) -> Tensor | None:
