@@ -18,7 +18,6 @@ from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.environment import prepare_environment
 from zfaudio.models.tiered_head import TieredHead
-from zfaudio.ops.linear import Linear
 
 QUANTIZER = Quantizer(0.0, 1000.0)
 TINY = Sizes(condition=6, frame=24, tier=12, reach=40, window=5, lags=2, order=3, middle=7, units=6, components=2)
@@ -43,9 +42,7 @@ def decoder(
     difference = check_same_densities(sizes)
     heads = {
         "zfaudio": head_of(sizes),
-        "zfaudio, oneDNN": with_onednn(head_of(sizes)),
         f"zfaudio, stride {stride}": head_of(sizes, stride),
-        f"zfaudio, stride {stride}, oneDNN": with_onednn(head_of(sizes, stride)),
     }
     samples, condition = inputs_for(heads["zfaudio"], batch, frames)
     plain = plain_decoder(heads["zfaudio"])
@@ -122,14 +119,6 @@ def plain_decoder(head: TieredHead) -> PlainDecoder:
     plain = PlainDecoder(sizes, QUANTIZER.step, head.taper).to(head.taper.dtype)
     plain.load_state_dict(head.state_dict())
     return plain
-
-
-def with_onednn(head: TieredHead) -> TieredHead:
-    """The head with layers that oneDNN multiplies."""
-    for module in head.modules():
-        if type(module) is nn.Linear:
-            module.__class__ = Linear
-    return head
 
 
 def inputs_for(head: TieredHead, batch: int, frames: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
