@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from zfaudio.data import frames as kernels
 from zfaudio.ops import head_loop, tiered_loop
+from zfaudio.ops.sample_bounds import Bounds
 from zfaudio.ops.sample_draw import GAUSSIAN
 
 # What Python may answer to arguments that do not fit. An IndexError is not among them.
@@ -156,7 +157,7 @@ def tiered_arguments(kind: int, lags: int) -> dict[str, object]:
         "linear": np.zeros((outputs, inputs)),
         "taper": np.ones(reach),
         "sizes": tiered_loop.TieredSizes(tier, reach, window, lags, order),
-        "bounds": tiered_loop.TieredBounds(0.1, 4.0, 16.0, 20.0),
+        "bounds": Bounds(0.1, 4.0, 16.0, 20.0),
         "likelihood": (kind, components, -5.0, -5.0, 0.0, 1000.0),
         "temperature": 1.0,
     }

@@ -16,11 +16,10 @@ from zfaudio.config import FrameDensityConfig, WaveNetConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.models import build_model
+from zfaudio.models.bounds import BOUNDS, LOUDEST, LOUDEST_SAMPLE, MOST, SLOPE
 from zfaudio.models.dilated_head import DilatedFrame, DilatedHead
-from zfaudio.models.tiered_head import LOUDEST, LOUDEST_SAMPLE, MOST, SLOPE
 from zfaudio.ops import dilated_loop
 from zfaudio.ops.sample_draw import SampleLikelihood
-from zfaudio.ops.tiered_loop import TieredBounds
 
 FRAME_SIZE, CONDITION_SIZE = 12, 5
 WINDOW, DILATIONS, STACKS, CHANNELS = 5, 2, 2, 3
@@ -327,7 +326,7 @@ def test_the_compiled_loop_refuses_arrays_that_do_not_fit_together(name):
     with pytest.raises(ValueError, match="do not fit together"):
         dilated_loop.draw_samples(
             weights,
-            bounds=TieredBounds(SLOPE, LOUDEST, LOUDEST_SAMPLE, MOST),
+            bounds=BOUNDS,
             likelihood=SampleLikelihood("gaussian", 1, 0.0, 1.0, 3.0, 700.0),
             previous_samples=density.samples,
             grid=None,

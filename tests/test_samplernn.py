@@ -12,12 +12,11 @@ from torch import Tensor
 from zfaudio.config import SampleRNNConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
+from zfaudio.models.bounds import BOUNDS, LOUDEST, LOUDEST_SAMPLE, MOST, SLOPE
 from zfaudio.models.checks import check_model, random_model
 from zfaudio.models.samplernn import SampleRNN, SampleRNNFrame
-from zfaudio.models.tiered_head import LOUDEST, LOUDEST_SAMPLE, MOST, SLOPE
 from zfaudio.ops import samplernn_loop
 from zfaudio.ops.sample_draw import SampleLikelihood
-from zfaudio.ops.tiered_loop import TieredBounds
 
 FRAME_SIZE, STEP, STEPS = 8, 4, 2
 QUANTIZER = Quantizer(3.0, 700.0)
@@ -248,7 +247,7 @@ def test_the_compiled_loop_refuses_arrays_that_do_not_fit_together(name):
     with pytest.raises(ValueError, match="do not fit together"), torch.no_grad():
         samplernn_loop.draw_samples(
             weights,
-            bounds=TieredBounds(SLOPE, LOUDEST, LOUDEST_SAMPLE, MOST),
+            bounds=BOUNDS,
             likelihood=SampleLikelihood("gaussian", 1, 0.0, 1.0, 3.0, 700.0),
             previous_samples=density.previous_samples,
             grid=None,

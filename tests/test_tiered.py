@@ -169,6 +169,8 @@ def test_in_training_what_is_heard_is_too_loud_or_too_quiet_and_what_is_scored_i
     head.eval()
     at_gain = louder.log_prob(heard[:, head.heard :])
     assert not torch.allclose(jittered, at_gain)  # these targets are louder, too
+    samples, every = torch.cat([density.previous_samples, frames], dim=-1), torch.arange(head.tier)
+    torch.testing.assert_close(jittered, density._score(samples, heard, density.condition, density.grid, every))
 
 
 def test_a_head_that_speaks_to_itself_does_not_grow_without_limit():

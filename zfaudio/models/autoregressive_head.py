@@ -26,7 +26,7 @@ from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
-from zfaudio.models.heads import FrameHead
+from zfaudio.models.heads import FrameHead, places_to_score
 from zfaudio.ops import head_loop
 from zfaudio.ops.sample_draw import KINDS
 
@@ -118,8 +118,7 @@ class AutoregressiveFrame:
         samples = torch.cat([self.previous_samples, frames], dim=-1).flatten(0, -2)  # [rows, window + frame_size]
         scored: slice | Tensor = slice(None)
         if stride > 1:
-            scored = torch.arange(0, self.head.frame_size, stride, device=samples.device)
-            scored = scored + torch.randint(stride, (), device=samples.device)
+            scored = places_to_score(self.head.frame_size, stride, samples.device)
         log_probs = []
         at_once = self.head.frames_at_once
         grids = itertools.repeat(None) if self.grid is None else self.grid.flatten(0, -2).split(at_once)

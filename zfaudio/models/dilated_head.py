@@ -28,12 +28,11 @@ from torch import Tensor, nn
 from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
+from zfaudio.models.bounds import BOUNDS, LOUDEST, SLOPE, bounded_density, companded
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
-from zfaudio.models.heads import FrameHead
-from zfaudio.models.tiered_head import LOUDEST, LOUDEST_SAMPLE, MOST, SLOPE, companded
+from zfaudio.models.heads import FrameHead, places_to_score
 from zfaudio.ops import dilated_loop
 from zfaudio.ops.sample_draw import KINDS
-from zfaudio.ops.tiered_loop import TieredBounds
 
 # Samples that are scored together, which bounds the memory. A GPU needs more of them to be busy.
 SAMPLES_AT_ONCE = {"cpu": 1 << 14, "cuda": 1 << 18}
@@ -66,9 +65,7 @@ class DilatedHead(FrameHead):
         self.linear = nn.Linear(self.window - 1, self.likelihood.parameters, bias=False)  # linear prediction
         nn.init.zeros_(self.linear.weight)
         for layer in (*self.taps, *self.residual, self.skip, self.inner):
-            nn.init.kaiming_uniform_(
-                layer.weight, nonlinearity="linear"
-            )  # torch's default lets signals fade layer by layer
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="linear")  # torch's default lets signals fade
 
     def forward(self, condition: Tensor, samples: Tensor) -> "DilatedFrames":
         """See `FrameHead.forward`. It can only score the frames that follow in `samples`, and any one after them."""
@@ -123,8 +120,7 @@ class DilatedHead(FrameHead):
         told = gated(of_layers.unflatten(-1, (len(sums), -1))).flatten(-2)  # [..., n, layers * channels]
         units = self.inner(F.leaky_relu(self.skip(told), SLOPE))
         parameters = self.outer(F.leaky_relu(units, SLOPE)) + self.linear(heard.changes / heard.unit)
-        parameters = MOST * torch.tanh(parameters / MOST)
-        return self.likelihood.on_grid(self.likelihood.read(parameters, heard.last, heard.unit), grid)
+        return bounded_density(self.likelihood, parameters, heard.last, heard.unit, grid)
 
     def remember(self, samples: Tensor) -> list[Tensor]:
         """What came into each layer at the last samples, as many as its dilation, but for the very last one.
@@ -169,9 +165,7 @@ class DilatedFrames:
         """
         head, (rows, steps, size) = self.head, frames.shape
         stride = head.stride if head.training else 1
-        places = torch.arange(0, size, stride, device=frames.device)
-        if stride > 1:
-            places = places + torch.randint(stride, (), device=frames.device)
+        places = places_to_score(size, stride, frames.device)
         signal = torch.cat([self.samples, frames[:, -1]], dim=1)
         at_once = SAMPLES_AT_ONCE[frames.device.type]
         steps_at_once = min(steps, max(1, at_once // size))
@@ -269,7 +263,7 @@ class DilatedFrame:
         return dilated_loop.draw_samples(
             dilated_loop.dilated_weights(head.enter, taps, residual, head.skip, head.inner, head.outer, head.linear),
             head.window,
-            TieredBounds(SLOPE, LOUDEST, LOUDEST_SAMPLE, MOST),
+            BOUNDS,
             sample_likelihood(head.config, head.quantizer),
             self.samples,
             [torch.cat(layer) for layer in zip(*remembered, strict=True)],

@@ -5,6 +5,7 @@ A head of another package is a subclass of `FrameHead`, named by its import path
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from zfaudio.config import FrameDensityConfig
@@ -76,6 +77,12 @@ class FactorizedHead(FrameHead):
     def step(self, condition: Tensor, samples: Tensor) -> FrameDistribution:
         """See `FrameHead.step`; of the samples only their grid matters."""
         return self.likelihood.on_grid(self.likelihood.read(self.linear(condition)), self.likelihood.grid(samples))
+
+
+def places_to_score(samples: int, stride: int, device: torch.device) -> Tensor:
+    """One of every `stride` of so many samples, the first of them at random: int64 [samples / stride]."""
+    places = torch.arange(0, samples, stride, device=device)
+    return places + torch.randint(stride, (), device=device) if stride > 1 else places
 
 
 def build_head(condition_size: int, frame_size: int, config: FrameDensityConfig, quantizer: Quantizer) -> FrameHead:

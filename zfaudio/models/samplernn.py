@@ -9,7 +9,7 @@ tier by one linear map for each of the latter's steps what it knows ("learned up
 
 The recurrent networks cross the borders of frames, so m is part of the state. The sample tier has two hidden layers, as
 published. Instead of quantized and embedded samples it hears what the tiered head hears, and has its bounds (see
-tiered_head.py): changes of samples in units of their root mean square, and outputs in that unit. Its density is a frame
+bounds.py): changes of samples in units of their root mean square, and outputs in that unit. Its density is a frame
 likelihood on one sample instead of a softmax of 256 values.
 """
 
@@ -31,9 +31,19 @@ from zfaudio.models.base import (
     scored_steps,
     zero_unscored,
 )
+from zfaudio.models.bounds import (
+    BOUNDS,
+    LOUDEST,
+    LOUDEST_SAMPLE,
+    SLOPE,
+    bounded_density,
+    companded,
+    heard_at_any_level,
+)
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
+from zfaudio.models.heads import places_to_score
 from zfaudio.models.past import Signal, first_state, open_signal, zero_padding
-from zfaudio.models.tiered_head import FRAMES_AT_ONCE, LOUDEST, LOUDEST_SAMPLE, MOST, SLOPE, companded
+from zfaudio.models.tiered_head import FRAMES_AT_ONCE
 from zfaudio.ops import samplernn_loop
 from zfaudio.ops.cells import State, at_end, zero_state
 from zfaudio.ops.gru import GRU
@@ -41,7 +51,6 @@ from zfaudio.ops.inverse_sine import asinh
 from zfaudio.ops.linear import Linear, linear
 from zfaudio.ops.lstm import LSTM
 from zfaudio.ops.sample_draw import KINDS
-from zfaudio.ops.tiered_loop import TieredBounds
 
 
 class SampleRNN(FrameModel):
@@ -129,9 +138,9 @@ class SampleRNN(FrameModel):
         return density, signal.after((*after, middle))
 
     def describe(self, samples: Tensor) -> Tensor:
-        """What the recurrent tiers hear of samples [..., n], at any loudness and bounded: [..., 2 * n + 1]."""
-        level = torch.sqrt(samples.square().mean(-1, keepdim=True) + self.floor)
-        return torch.cat([samples / level, companded(samples), torch.log(level.clamp(max=LOUDEST))], dim=-1)
+        """What the recurrent tiers hear of samples [..., n]: [..., 2 * n + 1]."""
+        heard, _ = heard_at_any_level(samples, self.floor)
+        return heard
 
     def _read_steps(self, signal: Signal, told: Tensor) -> Tensor:
         """The inputs of the middle tier's steps in each frame: signal, and h [B, T, H] -> [B, T, steps, M]."""
@@ -169,9 +178,7 @@ class SampleTier(nn.Module):
             [...].
         """
         stride = self.stride if self.training else 1
-        places = torch.arange(0, self.rate, stride, device=samples.device)
-        if stride > 1:
-            places = places + torch.randint(stride, (), device=samples.device)
+        places = places_to_score(self.rate, stride, samples.device)
         rows, middles = samples.flatten(0, -2), middle.flatten(0, -3)
         grids = None if grid is None else grid.flatten(0, -2)
         scores = [
@@ -218,10 +225,8 @@ class SampleTier(nn.Module):
         )
         units = self.inner(F.leaky_relu(self.filters(heard) + told, SLOPE))
         parameters = self.outer(F.leaky_relu(units, SLOPE)) + self.linear(heard)
-        parameters = MOST * torch.tanh(parameters / MOST)
         origin = last.clamp(-LOUDEST_SAMPLE, LOUDEST_SAMPLE)
-        density = self.likelihood.read(parameters, origin=origin, level=unit)
-        return self.likelihood.on_grid(density, None if grid is None else grid.unsqueeze(-1))
+        return bounded_density(self.likelihood, parameters, origin, unit, None if grid is None else grid.unsqueeze(-1))
 
 
 @dataclass
@@ -269,7 +274,7 @@ class SampleRNNFrame:
         return samplernn_loop.draw_samples(
             weights,
             model.window,
-            TieredBounds(SLOPE, LOUDEST, LOUDEST_SAMPLE, MOST),
+            BOUNDS,
             sample_likelihood(model.config, model.quantizer),
             self.previous_samples,
             self.told,

@@ -34,20 +34,23 @@ from torch import Tensor, nn
 from zfaudio.config import FrameDensityConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
+from zfaudio.models.bounds import (
+    BOUNDS,
+    LOUDEST,
+    LOUDEST_SAMPLE,
+    SLOPE,
+    bounded_density,
+    companded,
+    heard_at_any_level,
+)
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
-from zfaudio.models.heads import FrameHead
+from zfaudio.models.heads import FrameHead, places_to_score
 from zfaudio.ops import tiered_loop
 from zfaudio.ops.inverse_sine import asinh
 from zfaudio.ops.linear import Linear
 from zfaudio.ops.linear_prediction import predict_linearly, predictions, taper
 from zfaudio.ops.pitch_lag import pitch_lag
 from zfaudio.ops.sample_draw import KINDS
-
-SLOPE = 0.1  # of the leaky ReLUs
-LOUDEST = 4.0  # deviations of the corpus; the loudest of real speech is about there
-
-LOUDEST_SAMPLE = 16.0  # deviations of the corpus; what the tiers hear is clamped to it
-MOST = 20.0  # means in units, logarithms of scales, and logits
 
 # Frames that are scored at a time, which bounds the memory.
 FRAMES_AT_ONCE = 128
@@ -106,9 +109,8 @@ class TieredHead(FrameHead):
     def hear(self, samples: Tensor, condition: Tensor) -> "Middle":
         """The middle tier, at the samples [..., heard] before each of its steps; condition [..., size]."""
         windows = samples[..., self.heard - self.reach :]
-        level = torch.sqrt(windows.square().mean(-1, keepdim=True) + self.floor)
-        inputs = [windows / level, companded(windows), torch.log(level.clamp(max=LOUDEST))]
-        units = self.middle_samples(torch.cat(inputs, dim=-1))
+        heard, level = heard_at_any_level(windows, self.floor)
+        units = self.middle_samples(heard)
         if self.middle_condition is not None:
             units = units + self.middle_condition(condition)
         units = F.leaky_relu(units, SLOPE)
@@ -149,9 +151,7 @@ class TieredHead(FrameHead):
         units = torch.addcmul(middle.shift.unsqueeze(-2), self.filters(heard), middle.gain.unsqueeze(-2))
         units = self.inner(F.leaky_relu(units, SLOPE)) + middle.inner_shift.unsqueeze(-2)
         parameters = self.outer(F.leaky_relu(units, SLOPE)) + self.linear(heard)
-        parameters = MOST * torch.tanh(parameters / MOST)
-        density = self.likelihood.read(parameters, origin=origin, level=unit)
-        return self.likelihood.on_grid(density, None if grid is None else grid.unsqueeze(-1))
+        return bounded_density(self.likelihood, parameters, origin, unit, None if grid is None else grid.unsqueeze(-1))
 
 
 @dataclass
@@ -181,9 +181,7 @@ class TieredFrame:
         samples = torch.cat([self.previous_samples, frames], dim=-1).flatten(0, -2)  # [rows, heard + frame_size]
         heard = self.head.jittered(samples)
         stride = self.head.stride if self.head.training else 1
-        places = torch.arange(0, self.head.tier, stride, device=samples.device)
-        if stride > 1:
-            places = places + torch.randint(stride, (), device=samples.device)
+        places = places_to_score(self.head.tier, stride, samples.device)
         rows = range(0, len(samples), FRAMES_AT_ONCE)
         condition = self.condition.flatten(0, -2)
         grid = None if self.grid is None else self.grid.flatten(0, -2)
@@ -265,7 +263,7 @@ class TieredFrame:
                 head.taper,
             ),
             tiered_loop.TieredSizes(head.tier, head.reach, head.window, head.lags, head.order),
-            tiered_loop.TieredBounds(SLOPE, LOUDEST, LOUDEST_SAMPLE, MOST),
+            BOUNDS,
             sample_likelihood(head.config, head.quantizer),
             self.previous_samples.reshape(rows, head.heard),
             self.condition.reshape(rows, self.condition.shape[-1]),
@@ -274,11 +272,6 @@ class TieredFrame:
             temperature,
         )
         return samples.view(*shape, head.frame_size)
-
-
-def companded(samples: Tensor) -> Tensor:
-    """Samples with the loud ones compressed, elementwise."""
-    return asinh(10 * samples.clamp(-LOUDEST_SAMPLE, LOUDEST_SAMPLE))
 
 
 def around_lag(values: Tensor, places: Tensor, lag: Tensor | None, lags: int) -> Tensor | None:

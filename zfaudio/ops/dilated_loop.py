@@ -18,19 +18,19 @@ import torch
 from numba import njit
 from torch import Tensor, nn
 
+from zfaudio.ops.sample_bounds import Bounds, bound, clamp, compand
 from zfaudio.ops.sample_draw import (
     Array,
     SampleLikelihood,
     add_product,
     affine,
     as_array,
-    draw_rows,
+    draw_frames,
     draw_sample,
-    draws_of,
     leaky_relu,
     parameters_of_sample,
 )
-from zfaudio.ops.tiered_loop import TieredBounds, clamp, compand, root_mean_square
+from zfaudio.ops.signal_loop import root_mean_square
 
 
 class DilatedWeights(NamedTuple):
@@ -89,7 +89,7 @@ def dilated_weights(
 def draw_samples(
     weights: DilatedWeights,
     window: int,
-    bounds: TieredBounds,
+    bounds: Bounds,
     likelihood: SampleLikelihood,
     previous_samples: Tensor,
     memory: Sequence[Tensor],
@@ -117,36 +117,29 @@ def draw_samples(
         [batch, samples].
     """
     batch, samples, _ = noise.shape
-    dtype = weights.inner.dtype
-    grid = previous_samples.new_ones(batch) if grid is None else grid
-    condition = previous_samples.new_empty(batch, 0) if condition is None else condition
-    conditions, grids, choices, deviates = (
-        as_array(values, dtype) for values in (condition, grid, *draws_of(noise, likelihood.kind))
-    )
-    signal = np.empty((batch, window + samples), dtype)
-    signal[:, :window] = previous_samples[:, previous_samples.shape[1] - window :].numpy()
+    dtype, numbers = weights.inner.dtype, likelihood.numbers()
+    conditions = as_array(previous_samples.new_empty(batch, 0) if condition is None else condition, dtype)
     dilations = np.array([part.shape[1] for part in memory])
     room = previous_samples.new_zeros(batch, samples, memory[0].shape[2])
     inputs = as_array(torch.cat([values for part in memory for values in (part, room)], dim=1), dtype)
-    numbers = likelihood.numbers()
 
-    def draw(row: int) -> None:
+    def draw_row(row: int, signal: Array, grid: float, choice: Array, deviate: Array) -> None:
         _draw_row(
-            signal[row],
+            signal,
             inputs[row],
             dilations,
             conditions[row],
-            grids[row],
-            choices[row],
-            deviates[row],
+            grid,
+            choice,
+            deviate,
             weights,
             bounds,
             numbers,
             temperature,
         )
 
-    draw_rows(draw, batch)
-    return torch.from_numpy(signal[:, window:].copy())
+    heard = previous_samples[:, previous_samples.shape[1] - window :]
+    return draw_frames(draw_row, heard, grid, noise, likelihood.kind, dtype)
 
 
 @njit(cache=True, nogil=True)
@@ -242,8 +235,7 @@ def _draw_row(signal, inputs, dilations, condition, grid, choice, deviate, weigh
         leaky_relu(second, bounds.slope)
         affine(second, weights.outer, weights.outer_bias, parameters)
         add_product(changes, weights.linear, parameters)
-        for j in range(len(parameters)):
-            parameters[j] = bounds.most * math.tanh(parameters[j] / bounds.most)
+        bound(parameters, bounds)
         signal[t + window] = draw_sample(
             parameters, likelihood, last, unit, grid, choice[t], deviate[t], temperature, room
         )

@@ -12,7 +12,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numba import njit
 from torch import Tensor, nn
 
@@ -22,9 +21,8 @@ from zfaudio.ops.sample_draw import (
     add_product,
     affine,
     as_array,
-    draw_rows,
+    draw_frames,
     draw_sample,
-    draws_of,
     leaky_relu,
     parameters_of_sample,
 )
@@ -85,44 +83,19 @@ def draw_samples(
     Returns:
         [batch, samples].
     """
-    batch, samples, _ = noise.shape
-    window, units = previous_samples.shape[1], len(weights.filters_bias)
+    batch, window = previous_samples.shape
+    units, dtype = len(weights.filters_bias), weights.filters.dtype
     if adaptation is None:
         gain, shift = previous_samples.new_ones(batch, units), previous_samples.new_zeros(batch, units)
     else:
         gain, shift = adaptation
-    dtype = weights.filters.dtype
-    grid = previous_samples.new_ones(batch) if grid is None else grid
-    gains, shifts, grids, choices, deviates = (
-        as_array(values, dtype) for values in (gain, shift, grid, *draws_of(noise, likelihood.kind))
-    )
-    signal = np.empty((batch, window + samples), dtype)
-    signal[:, :window] = previous_samples.numpy()
+    gains, shifts = as_array(gain, dtype), as_array(shift, dtype)
     numbers = likelihood.numbers()
 
-    def draw(row: int) -> None:
-        _draw_row(
-            signal[row],
-            window,
-            gains[row],
-            shifts[row],
-            grids[row],
-            choices[row],
-            deviates[row],
-            weights.filters,
-            weights.filters_bias,
-            weights.inner,
-            weights.inner_bias,
-            weights.outer,
-            weights.outer_bias,
-            weights.linear,
-            numbers,
-            slope,
-            temperature,
-        )
+    def draw_row(row: int, signal: Array, grid: float, choice: Array, deviate: Array) -> None:
+        _draw_row(signal, window, gains[row], shifts[row], grid, choice, deviate, *weights, numbers, slope, temperature)
 
-    draw_rows(draw, batch)
-    return torch.from_numpy(signal[:, window:].copy())
+    return draw_frames(draw_row, previous_samples, grid, noise, likelihood.kind, dtype)
 
 
 @njit(cache=True, nogil=True)

@@ -74,15 +74,47 @@ def as_array(values: Tensor, dtype: Any) -> Array:
     return values.detach().to(torch.float64).numpy().astype(dtype, order="C")
 
 
-def draw_rows(draw: Callable[[int], None], rows: int) -> None:
-    """Call `draw` for each row of a batch, in as many threads as torch uses; compiled loops release the GIL."""
-    threads = min(rows, torch.get_num_threads())
+def draw_frames(
+    draw_row: Callable[[int, Array, float, Array, Array], None],
+    previous_samples: Tensor,
+    grid: Tensor | None,
+    noise: Tensor,
+    kind: str,
+    dtype: Any,
+) -> Tensor:
+    """Map standard normal noise to samples, row by row in as many threads as torch uses.
+
+    Args:
+        draw_row: a loop that releases the GIL. It is given the number of a row and, of that row, the signal [heard +
+            samples], whose samples it must fill; the grid; and what `draws_of` gives for each sample, [samples] each.
+        previous_samples: the samples before the first, [batch, heard].
+        grid: of the samples before the first, [batch]; see LogisticMixture.
+        noise: [batch, samples, 1], or for a mixture [batch, samples, 2], of which the first number chooses the
+            component and the second is for the draw from it.
+        kind: one of KINDS.
+        dtype: of the loop's weights.
+
+    Returns:
+        [batch, samples].
+    """
+    batch, samples, _ = noise.shape
+    heard = previous_samples.shape[1]
+    grid = previous_samples.new_ones(batch) if grid is None else grid
+    grids, choices, deviates = (as_array(values, dtype) for values in (grid, *draws_of(noise, kind)))
+    signal = np.empty((batch, heard + samples), dtype)
+    signal[:, :heard] = previous_samples.numpy()
+
+    def draw(row: int) -> None:
+        draw_row(row, signal[row], grids[row], choices[row], deviates[row])
+
+    threads = min(batch, torch.get_num_threads())
     if threads < 2:
-        for row in range(rows):
+        for row in range(batch):
             draw(row)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(draw, range(rows)))
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(draw, range(batch)))
+    return torch.from_numpy(signal[:, heard:].copy())
 
 
 @njit(cache=True, nogil=True)

@@ -12,22 +12,21 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numba import njit
 from torch import Tensor, nn
 
 from zfaudio.ops.gru import GRU
+from zfaudio.ops.sample_bounds import Bounds, bound, clamp, compand
 from zfaudio.ops.sample_draw import (
     Array,
     SampleLikelihood,
     as_array,
-    draw_rows,
+    draw_frames,
     draw_sample,
-    draws_of,
     leaky_relu,
     parameters_of_sample,
 )
-from zfaudio.ops.tiered_loop import TieredBounds, clamp, compand, multiply_add, root_mean_square
+from zfaudio.ops.signal_loop import multiply_add, root_mean_square
 
 
 class Weights(NamedTuple):
@@ -84,7 +83,7 @@ def weights_of(
 def draw_samples(
     weights: Weights,
     window: int,
-    bounds: TieredBounds,
+    bounds: Bounds,
     likelihood: SampleLikelihood,
     previous_samples: Tensor,
     told: Tensor,
@@ -111,33 +110,15 @@ def draw_samples(
     Returns:
         [batch, samples].
     """
-    batch, samples, _ = noise.shape
-    heard, dtype = previous_samples.shape[1], weights.inner.dtype
-    grid = previous_samples.new_ones(batch) if grid is None else grid
-    tolds, middles, grids, choices, deviates = (
-        as_array(values, dtype) for values in (told, middle, grid, *draws_of(noise, likelihood.kind))
-    )
-    signal = np.empty((batch, heard + samples), dtype)
-    signal[:, :heard] = previous_samples.numpy()
-    numbers = likelihood.numbers()
+    dtype, numbers = weights.inner.dtype, likelihood.numbers()
+    tolds, middles = as_array(told, dtype), as_array(middle, dtype)
 
-    def draw(row: int) -> None:
+    def draw_row(row: int, signal: Array, grid: float, choice: Array, deviate: Array) -> None:
         _draw_row(
-            signal[row],
-            tolds[row],
-            middles[row],
-            grids[row],
-            choices[row],
-            deviates[row],
-            weights,
-            window,
-            bounds,
-            numbers,
-            temperature,
+            signal, tolds[row], middles[row], grid, choice, deviate, weights, window, bounds, numbers, temperature
         )
 
-    draw_rows(draw, batch)
-    return torch.from_numpy(signal[:, heard:].copy())
+    return draw_frames(draw_row, previous_samples, grid, noise, likelihood.kind, dtype)
 
 
 @njit(cache=True, nogil=True)
@@ -244,8 +225,7 @@ def _draw_row(signal, told, state, grid, choice, deviate, weights, window, bound
         parameters[:] = weights.outer_bias
         multiply_add(weights.outer, second, parameters)
         multiply_add(weights.linear, described, parameters)
-        for j in range(len(parameters)):
-            parameters[j] = bounds.most * math.tanh(parameters[j] / bounds.most)
+        bound(parameters, bounds)
         drawn = draw_sample(
             parameters,
             likelihood,

@@ -1,6 +1,6 @@
-"""The pitch lag and the linear prediction of one window, compiled by numba for the tiered head's loop on the CPU.
+"""Sums over windows, the pitch lag and the linear prediction, compiled by numba for loops over samples on the CPU.
 
-Twins of pitch_lag.py and linear_prediction.py. Both are computed in float64, which costs next to nothing.
+The last two are twins of pitch_lag.py and linear_prediction.py, computed in float64, which costs next to nothing.
 """
 
 # numba finds the types of the kernels' arguments.
@@ -22,6 +22,19 @@ def dot(left, right):
     for i in range(len(left)):
         total += left[i] * right[i]
     return total
+
+
+@njit(cache=True, nogil=True)
+def multiply_add(matrix, values, out):
+    """Add matrix [m, n] times values [n] to out [m]."""
+    for j in range(len(out)):
+        out[j] += dot(matrix[j], values)
+
+
+@njit(cache=True, nogil=True)
+def root_mean_square(values, floor):
+    """Of values [n], with a floor under their mean square."""
+    return math.sqrt(dot(values, values) / len(values) + floor)
 
 
 @njit(cache=True, nogil=True)

@@ -12,21 +12,27 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numba import njit
 from torch import Tensor, nn
 
+from zfaudio.ops.sample_bounds import Bounds, bound, clamp, compand
 from zfaudio.ops.sample_draw import (
     Array,
     SampleLikelihood,
     as_array,
-    draw_rows,
+    draw_frames,
     draw_sample,
-    draws_of,
     leaky_relu,
     parameters_of_sample,
 )
-from zfaudio.ops.signal_loop import dot, leave_residuals, most_alike, predict_backward
+from zfaudio.ops.signal_loop import (
+    dot,
+    leave_residuals,
+    most_alike,
+    multiply_add,
+    predict_backward,
+    root_mean_square,
+)
 
 
 class TieredWeights(NamedTuple):
@@ -57,15 +63,6 @@ class TieredSizes(NamedTuple):
     window: int  # whose residuals the sample tier hears
     lags: int  # on each side of the one a pitch period back
     order: int
-
-
-class TieredBounds(NamedTuple):
-    """What bounds the head's inputs and outputs, and the slope of its leaky ReLUs; see models/tiered_head.py."""
-
-    slope: float
-    loudest: float
-    loudest_sample: float
-    most: float
 
 
 def tiered_weights(
@@ -109,7 +106,7 @@ def tiered_weights(
 def draw_samples(
     weights: TieredWeights,
     sizes: TieredSizes,
-    bounds: TieredBounds,
+    bounds: Bounds,
     likelihood: SampleLikelihood,
     previous_samples: Tensor,
     condition: Tensor,
@@ -134,57 +131,13 @@ def draw_samples(
     Returns:
         [batch, samples].
     """
-    batch, samples, _ = noise.shape
-    heard, dtype = previous_samples.shape[1], weights.inner.dtype
-    grid = previous_samples.new_ones(batch) if grid is None else grid
-    conditions, grids, choices, deviates = (
-        as_array(values, dtype) for values in (condition, grid, *draws_of(noise, likelihood.kind))
-    )
-    signal = np.empty((batch, heard + samples), dtype)
-    signal[:, :heard] = previous_samples.numpy()
-    numbers = likelihood.numbers()
+    dtype, numbers = weights.inner.dtype, likelihood.numbers()
+    conditions = as_array(condition, dtype)
 
-    def draw(row: int) -> None:
-        _draw_row(
-            signal[row],
-            conditions[row],
-            grids[row],
-            choices[row],
-            deviates[row],
-            weights,
-            sizes,
-            bounds,
-            numbers,
-            temperature,
-        )
+    def draw_row(row: int, signal: Array, grid: float, choice: Array, deviate: Array) -> None:
+        _draw_row(signal, conditions[row], grid, choice, deviate, weights, sizes, bounds, numbers, temperature)
 
-    draw_rows(draw, batch)
-    return torch.from_numpy(signal[:, heard:].copy())
-
-
-@njit(cache=True, nogil=True)
-def multiply_add(matrix, values, out):
-    """Add matrix [m, n] times values [n] to out [m]."""
-    for j in range(len(out)):
-        out[j] += dot(matrix[j], values)
-
-
-@njit(cache=True, nogil=True)
-def clamp(value, limit):
-    """To [-limit, limit]; written so that NaN stays NaN."""
-    return limit if value > limit else -limit if value < -limit else value
-
-
-@njit(cache=True, nogil=True)
-def compand(sample, bounds):
-    """`companded` of models/tiered_head.py."""
-    return math.asinh(10 * clamp(sample, bounds.loudest_sample))
-
-
-@njit(cache=True, nogil=True)
-def root_mean_square(values, floor):
-    """Of values [n], with a floor under their mean square."""
-    return math.sqrt(dot(values, values) / len(values) + floor)
+    return draw_frames(draw_row, previous_samples, grid, noise, likelihood.kind, dtype)
 
 
 @njit(cache=True, nogil=True)
@@ -239,8 +192,7 @@ def _respond(heard, adapted, weights, bounds, first, second, parameters):
     parameters[:] = weights.outer_bias
     multiply_add(weights.outer, second, parameters)
     multiply_add(weights.linear, heard, parameters)
-    for j in range(len(parameters)):
-        parameters[j] = bounds.most * math.tanh(parameters[j] / bounds.most)
+    bound(parameters, bounds)
 
 
 @njit(cache=True, nogil=True)
