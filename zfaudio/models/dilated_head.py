@@ -32,6 +32,7 @@ from zfaudio.models.bounds import BOUNDS, LOUDEST, SLOPE, bounded_density, compa
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
 from zfaudio.models.heads import FrameHead, places_to_score
 from zfaudio.ops import dilated_loop
+from zfaudio.ops.inverse_sine import asinh
 from zfaudio.ops.sample_draw import KINDS
 
 # Samples that are scored together, which bounds the memory. A GPU needs more of them to be busy.
@@ -85,7 +86,7 @@ class DilatedHead(FrameHead):
         level = torch.sqrt(F.avg_pool1d(changes.square(), self.window - 1, stride=1) + self.floor)
         unit = level.clamp(max=LOUDEST)
         last, change = samples[:, self.window - 1 :], changes[:, self.window - 2 :]
-        inputs = torch.stack([companded(last), torch.asinh(change / unit), torch.log(unit)], dim=-1)
+        inputs = torch.stack([companded(last), asinh(change / unit), torch.log(unit)], dim=-1)
         return Heard(inputs, last.unsqueeze(-1), changes.unfold(1, self.window - 1, 1), unit.unsqueeze(-1))
 
     def advance(self, layer: int, earlier: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
