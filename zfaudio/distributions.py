@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zfaudio.observations import Quantizer as Quantizer
+
 LOG_2PI = math.log(2 * math.pi)
 
 # The probability that a sample leaves the grid of the samples before it, see `grid_of`.
@@ -72,40 +74,6 @@ def floor_deviation(log_variance: Tensor, min_deviation: float) -> Tensor:
     if min_deviation <= 0:
         return log_variance
     return torch.logaddexp(log_variance, log_variance.new_full((), 2 * math.log(min_deviation)))
-
-
-@dataclass(frozen=True)
-class Quantizer:
-    """Where the 16-bit integers lie among standardized samples: integer k is the sample (k - mean) / deviation."""
-
-    mean: float = 0.0  # of the corpus, in 16-bit steps
-    deviation: float = 1.0  # of the corpus, in 16-bit steps
-
-    @property
-    def step(self) -> float:
-        """The distance between neighboring integers, standardized."""
-        return 1 / self.deviation
-
-    @property
-    def lowest(self) -> float:
-        """The smallest 16-bit sample, standardized."""
-        return (-32768 - self.mean) / self.deviation
-
-    @property
-    def highest(self) -> float:
-        """The largest 16-bit sample, standardized."""
-        return (32767 - self.mean) / self.deviation
-
-    def round(self, samples: Tensor) -> Tensor:
-        """Round samples to the nearest integers, standardized again; this undoes dequantization.
-
-        In float32 a sample at the very edge of its step may end in the next step: one of 70,000 at deviation 700.
-        """
-        return ((self.integers(samples) - self.mean) / self.deviation).to(samples.dtype)
-
-    def integers(self, samples: Tensor) -> Tensor:
-        """The integers nearest to samples, as float64."""
-        return torch.round(samples.double() * self.deviation + self.mean)  # in float32 the product would be rounded
 
 
 def grid_of(samples: Tensor, quantizer: Quantizer) -> Tensor:

@@ -70,14 +70,14 @@ class TrainedModel:
     @property
     def sample_rate(self) -> int:
         """Sample rate of the model in Hz."""
-        return self.checkpoint.manifest.sample_rate
+        return self.checkpoint.manifest.waveform.sample_rate
 
     def __repr__(self) -> str:
         model, manifest = self.checkpoint.model, self.checkpoint.manifest
         parameters = sum(weights.numel() for weights in model.parameters())
         return (
             f"TrainedModel({self.checkpoint.config.model.name}, {parameters / 1e6:.2f} M parameters, frames of "
-            f"{manifest.frame_size} samples at {manifest.sample_rate} Hz, step {self.checkpoint.step})"
+            f"{manifest.frame_size} samples at {manifest.waveform.sample_rate} Hz, step {self.checkpoint.step})"
         )
 
     def sample(
@@ -171,7 +171,7 @@ class TrainedModel:
         device = next(model.parameters()).device
         (score,) = score_utterances(model, [batch], device, draws if model.bound == "elbo" else 1, seed=seed)
         nats = score.nats / score.frames
-        units = Units(manifest.frame_size, manifest.deviation)
+        units = Units(manifest.frame_size, manifest.waveform.deviation)
         return RecordingScore(
             nats_per_frame=nats,
             bits_per_sample=units.bits_per_sample(nats) if data.dequantize else None,
@@ -182,7 +182,7 @@ class TrainedModel:
 
     def _read(self, recording: AudioInput) -> NDArray[np.int16]:
         manifest = self.checkpoint.manifest
-        return read_recording(recording, manifest.sample_rate, manifest.frame_size)
+        return read_recording(recording, manifest.waveform.sample_rate, manifest.frame_size)
 
     def _generate(
         self,

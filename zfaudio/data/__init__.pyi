@@ -1,4 +1,5 @@
 from .batches import Batch as Batch
+from .frame_shards import write_frame_shards as write_frame_shards
 from .frames import Moments as Moments
 from .frames import dequantize as dequantize
 from .frames import from_frames as from_frames

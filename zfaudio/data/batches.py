@@ -15,7 +15,10 @@ from zfaudio.data.shard_format import FramedUtterance
 
 @dataclass
 class Batch:
-    """Standardized frames of several sequences. Frame 0 of each is only input; frames 1..length-1 are scored."""
+    """Frames of several sequences. Frame 0 of each is only input; frames 1..length-1 are scored.
+
+    Those of recordings are standardized; pixels and ids are as they are.
+    """
 
     frames: Tensor  # float32 [batch, time, frame_size], zeros after each sequence's last frame
     lengths: Tensor  # int64 [batch], number of frames of each sequence, including frame 0
@@ -41,11 +44,10 @@ class FrameSequence:
 
 
 class FrameWriter:
-    """Writes the standardized frames of sequences into the rows of a batch."""
+    """Writes the frames of sequences into the rows of a batch, those of recordings standardized."""
 
     def __init__(self, manifest: Manifest, config: DataConfig) -> None:
-        self.mean = manifest.mean
-        self.deviation = manifest.deviation
+        self.waveform = manifest.waveform if manifest.kind == "waveform" else None
         self.dequantize = config.dequantize
         self.leading_zeros = int(config.score_first_frame)
 
@@ -67,10 +69,13 @@ class FrameWriter:
         if length < len(row):
             row[length:] = 0.0
         frames, out = sequence.utterance.frames[first + zeros : first + length], row[zeros:length]
-        if self.dequantize:
-            dequantize(frames, self.mean, self.deviation, sequence.noise_seed, first + zeros, out)
+        scale = self.waveform
+        if scale is None:
+            out[:] = frames
+        elif self.dequantize:
+            dequantize(frames, scale.mean, scale.deviation, sequence.noise_seed, first + zeros, out)
         else:
-            standardize(frames, self.mean, self.deviation, out)
+            standardize(frames, scale.mean, scale.deviation, out)
         return length
 
 

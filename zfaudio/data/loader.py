@@ -191,7 +191,7 @@ def scorable_utterances(
 ) -> Iterator[FramedUtterance]:
     """Yield the utterances of a split that have a frame to score. Raises UserError if there are fewer than `least`."""
     count = 0
-    for utterance in read_shards(location, manifest.split(split).shards, manifest.frame_size):
+    for utterance in read_shards(location, manifest.split(split).shards, manifest):
         if writer.length(utterance) >= 2:
             count += 1
             yield utterance

@@ -4,13 +4,22 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from zfaudio.data.storage import join_location, open_file
 from zfaudio.errors import UserError
+from zfaudio.observations import (
+    Binary,
+    Kind,
+    Observation,
+    Quantizer,
+    Tokens,
+    describe,
+    vocabulary_fault,
+)
 from zfaudio.typed_json import parse_json
 
 FORMAT_VERSION = 1
@@ -66,25 +75,56 @@ class SplitManifest:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What a folder of shards holds."""
+class Waveform:
+    """What a manifest says of recordings."""
 
-    format_version: int
-    frame_size: int  # samples per frame
     sample_rate: int  # Hz
     mean: float  # of the training samples, in units of 16-bit samples
     deviation: float  # standard deviation of the training samples, in the same units
+
+
+OF_RECORDINGS = tuple(each.name for each in fields(Waveform))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of shards holds.
+
+    The fields of `Waveform` are of recordings alone, `vocabulary` of tokens, and `image_size` of binary frames. Those
+    that others have are left out of the file.
+    """
+
+    format_version: int
+    frame_size: int  # samples, pixels or ids per frame
+    sample_rate: int | None = None
+    mean: float | None = None
+    deviation: float | None = None
     splits: dict[str, SplitManifest] = field(default_factory=dict)  # by name, without empty splits
     fingerprint: str = ""  # hash of the settings and recordings that the shards were made from
+    kind: Kind = "waveform"  # what a frame holds
+    vocabulary: list[str] = field(default_factory=list)  # the position of a word is its id
+    image_size: list[int] | None = None  # rows and columns of the picture that the frames of an utterance make
 
     def __post_init__(self) -> None:
-        for name, largest in (("frame_size", LARGEST_FRAME_SIZE), ("sample_rate", HIGHEST_SAMPLE_RATE)):
-            if not 1 <= getattr(self, name) <= largest:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and at most {largest}")
-        if not abs(self.mean) <= FULL_SCALE:
-            raise ValueError(f"mean is {self.mean}; no 16-bit samples have such a mean")
-        if not SMALLEST_DEVIATION <= self.deviation <= FULL_SCALE:
-            raise ValueError(f"deviation is {self.deviation}; it must be positive and at most {FULL_SCALE}")
+        _require_size(self, "frame_size", LARGEST_FRAME_SIZE)
+        if self.kind == "waveform":
+            self._check_recordings()
+        else:
+            for name in OF_RECORDINGS:
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is {getattr(self, name)}; {describe(self.kind)} have none")
+        if self.kind == "tokens":
+            if fault := vocabulary_fault(self.vocabulary):
+                raise ValueError(fault)
+            if self.frame_size != 1:
+                raise ValueError(f"frame_size is {self.frame_size}; a frame of tokens holds 1")
+        elif self.vocabulary:
+            raise ValueError(f"vocabulary has {len(self.vocabulary)} words; {describe(self.kind)} have none")
+        if self.image_size is not None:
+            if self.kind != "binary":
+                raise ValueError(f"image_size is {self.image_size}; {describe(self.kind)} have none")
+            if len(self.image_size) != 2 or not all(1 <= side <= LARGEST_FRAME_SIZE for side in self.image_size):
+                raise ValueError(f"image_size is {self.image_size}, not rows and columns")
         if not re.fullmatch("[0-9a-f]*", self.fingerprint):
             raise ValueError(f"fingerprint is {self.fingerprint!r}, not a hash")
         for name in self.splits:
@@ -93,6 +133,35 @@ class Manifest:
         names = [shard.name for split in self.splits.values() for shard in split.shards]
         if len(names) > len(set(names)):
             raise ValueError("splits list a shard twice")
+
+    def _check_recordings(self) -> None:
+        """Raises ValueError that names the first of the fields of recordings that is wrong."""
+        for name, kind in (("sample_rate", "int"), ("mean", "float"), ("deviation", "float")):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is None, not {kind}")
+        _require_size(self, "sample_rate", HIGHEST_SAMPLE_RATE)
+        if not abs(self.waveform.mean) <= FULL_SCALE:
+            raise ValueError(f"mean is {self.mean}; no 16-bit samples have such a mean")
+        if not SMALLEST_DEVIATION <= self.waveform.deviation <= FULL_SCALE:
+            raise ValueError(f"deviation is {self.deviation}; it must be positive and at most {FULL_SCALE}")
+
+    @property
+    def waveform(self) -> Waveform:
+        """What is known of recordings.
+
+        Raises:
+            UserError: the shards hold something else.
+        """
+        if self.sample_rate is None or self.mean is None or self.deviation is None:
+            raise UserError(f"these shards hold {describe(self.kind)}; this needs shards of recordings")
+        return Waveform(self.sample_rate, self.mean, self.deviation)
+
+    @property
+    def observation(self) -> Observation:
+        """What a frame holds, for models and likelihoods."""
+        if self.kind == "waveform":
+            return Quantizer(self.waveform.mean, self.waveform.deviation)
+        return Binary() if self.kind == "binary" else Tokens(len(self.vocabulary))
 
     def split(self, name: str) -> SplitManifest:
         """Return the split with a name.
@@ -106,13 +175,20 @@ class Manifest:
 
     def identity(self, *splits: str) -> str:
         """Return a hash of all that defines the batches of some splits: the samples, their order and their scale."""
-        scale = [self.frame_size, self.sample_rate, self.mean, self.deviation]
+        scale: list[Any] = [self.frame_size, self.sample_rate, self.mean, self.deviation]
+        if self.kind != "waveform":
+            scale += [self.kind, self.vocabulary, self.image_size]
         shards = [[asdict(shard) for shard in self.splits[name].shards] for name in splits]
         return hashlib.sha256(json.dumps([scale, shards]).encode()).hexdigest()
 
     def to_json(self) -> str:
         """Return the text of manifest.json."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        # What is not there is left out, so that earlier versions read the manifest of recordings.
+        optional = {*OF_RECORDINGS, "vocabulary", "image_size"}
+        found = {name: value for name, value in asdict(self).items() if name not in optional or value not in (None, [])}
+        if self.kind == "waveform":
+            del found["kind"]
+        return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, path: str = "manifest.json") -> "Manifest":
@@ -127,7 +203,20 @@ class Manifest:
                 another type, or has a value that no shards have; the message names the field.
         """
         remedy = "copy it again or make the shards again with `zfaudio shard`"
-        return parse_json(cls, text, path, "a manifest of shards", FORMAT_VERSION, remedy=remedy)
+        return parse_json(cls, text, path, "a manifest of shards", FORMAT_VERSION, _require_recordings, remedy)
+
+
+def _require_recordings(found: dict[str, Any], version: int) -> None:
+    """Raises ValueError that names a field of recordings that is missing in the manifest of recordings."""
+    for name in OF_RECORDINGS:
+        if found.get("kind", "waveform") == "waveform" and name not in found:
+            raise ValueError(f"field {name} is missing")
+
+
+def _require_size(sizes: object, name: str, largest: int) -> None:
+    """Raises ValueError if this field is not from 1 to `largest`."""
+    if not 1 <= getattr(sizes, name) <= largest:
+        raise ValueError(f"{name} is {getattr(sizes, name)}; it must be positive and at most {largest}")
 
 
 def _require_counts(counts: object, *names: str) -> None:
@@ -172,10 +261,11 @@ def check_same_data(location: str | Path, manifest: Manifest, stopped: Manifest)
         UserError: training or validation would not go on with the same samples on the same scale.
     """
     remedy = "resume with the shards of the stopped run, or start another experiment"
-    for name in ("frame_size", "sample_rate", "mean", "deviation"):
+    for name in ("kind", "frame_size", *OF_RECORDINGS, "image_size"):
         before, now = getattr(stopped, name), getattr(manifest, name)
         if before != now:
             raise UserError(f"{location}: {name} was {before} in the stopped run and is {now} now; {remedy}")
+    check_same_vocabulary(location, manifest, stopped, remedy)
     for split in ("train", "valid"):
         before, now = (found.splits[split].shards if split in found.splits else [] for found in (stopped, manifest))
         changed = sum(old != new for old, new in zip_longest(before, now))
@@ -183,6 +273,28 @@ def check_same_data(location: str | Path, manifest: Manifest, stopped: Manifest)
             raise UserError(
                 f"{location}: {changed} of {max(len(before), len(now))} {split} shards are not those of the stopped "
                 f"run; {remedy}"
+            )
+
+
+def check_same_vocabulary(location: str | Path, manifest: Manifest, trained: Manifest, remedy: str) -> None:
+    """Compare the vocabulary of shards with the one that a model was trained on.
+
+    Args:
+        location: path or address of the folder of shards.
+        manifest: their manifest.
+        trained: the manifest of the shards that the model was trained on.
+        remedy: what to do if they differ, for the message.
+
+    Raises:
+        UserError: an id stands for different words.
+    """
+    pairs = enumerate(zip_longest(trained.vocabulary, manifest.vocabulary))
+    for id, (before, now) in pairs:
+        if before != now:
+            words = [repr(word) if word is not None else "nothing" for word in (now, before)]
+            raise UserError(
+                f"{location}: another vocabulary ({len(manifest.vocabulary)} words, {len(trained.vocabulary)} in "
+                f"training; id {id} is {words[0]} here and was {words[1]} in training); {remedy}"
             )
 
 

@@ -204,7 +204,7 @@ class TrainingSegments:
 
     def _read(self, shards: Iterable[Shard]) -> Iterator[FramedUtterance]:
         """Yield the utterances that have a frame to score, and note the ids of the others."""
-        for utterance in read_shards(self.location, shards, self.manifest.frame_size):
+        for utterance in read_shards(self.location, shards, self.manifest):
             if self.writer.length(utterance) >= 2:
                 yield utterance
             else:

@@ -15,6 +15,7 @@ from zfaudio.data.manifest import Manifest, Shard, read_manifest
 from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.data.storage import join_location, open_file
 from zfaudio.errors import UserError
+from zfaudio.observations import Observation, Quantizer, value_fault
 from zfaudio.text import printable
 
 # The header that np.save writes before int16 frames. np.load would parse it with `ast`, which sometimes fails in Python
@@ -31,6 +32,8 @@ LARGEST_DESCRIPTION = 1 << 20
 READ_AT_ONCE = 1 << 20  # bytes
 
 LONGEST_RECORDING = 1e9  # seconds
+
+ANY_SAMPLES = Quantizer()  # frames that may hold any 16-bit integers
 
 # What tarfile, json and the checks below raise for a shard that is no shard.
 DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, TypeError, OverflowError, RecursionError)
@@ -56,13 +59,16 @@ class ShardMember(tarfile.TarInfo):
         return member
 
 
-def read_shard(location: str | Path, shard: Shard, frame_size: int) -> Iterator[FramedUtterance]:
+def read_shard(
+    location: str | Path, shard: Shard, frame_size: int, observation: Observation = ANY_SAMPLES
+) -> Iterator[FramedUtterance]:
     """Read the utterances of one shard in order, as a stream.
 
     Args:
         location: path of the folder of shards, or an address that fsspec knows.
         shard: the shard's entry in the manifest.
         frame_size: number of samples per frame, according to the manifest.
+        observation: what a frame holds, according to the manifest.
 
     Raises:
         UserError: the shard is missing, damaged or truncated, or does not hold what the manifest says.
@@ -77,6 +83,10 @@ def read_shard(location: str | Path, shard: Shard, frame_size: int) -> Iterator[
                 frames += len(utterance.frames)
                 if utterances > shard.utterances or frames > shard.frames:
                     raise ValueError(f"more than {shard.utterances} utterances of {shard.frames} frames")
+                if fault := value_fault(utterance.frames, observation):
+                    raise UserError(
+                        f"{url}: {printable(utterance.id)}: {fault}; copy it again or make the shards again"
+                    )
                 yield utterance
         except UserError:
             raise
@@ -91,10 +101,10 @@ def read_shard(location: str | Path, shard: Shard, frame_size: int) -> Iterator[
         raise _damaged(url, f"{utterances} utterances of {frames} frames, not {shard.utterances} of {shard.frames}")
 
 
-def read_shards(location: str | Path, shards: Iterable[Shard], frame_size: int) -> Iterator[FramedUtterance]:
+def read_shards(location: str | Path, shards: Iterable[Shard], manifest: Manifest) -> Iterator[FramedUtterance]:
     """Read the utterances of several shards, one shard after another. Raises what `read_shard` raises."""
     for shard in shards:
-        yield from read_shard(location, shard, frame_size)
+        yield from read_shard(location, shard, manifest.frame_size, manifest.observation)
 
 
 def read_utterances(location: str | Path, split: str, manifest: Manifest | None = None) -> Iterator[FramedUtterance]:
@@ -109,7 +119,7 @@ def read_utterances(location: str | Path, split: str, manifest: Manifest | None 
         UserError: there is no such split, or a shard is missing or damaged.
     """
     manifest = read_manifest(location) if manifest is None else manifest
-    yield from read_shards(location, manifest.split(split).shards, manifest.frame_size)
+    yield from read_shards(location, manifest.split(split).shards, manifest)
 
 
 def _split_name(name: str) -> tuple[str, str]:

@@ -41,15 +41,15 @@ def summarize(
     out: Path, manifest: Manifest, records: Sequence[ShardRecord], rejected: int, duplicates: Sequence[Group]
 ) -> str:
     """Describe in a few lines what was made."""
-    lines = []
+    lines, waveform = [], manifest.waveform
     for name, split in manifest.splits.items():
-        minutes = split.frames * manifest.frame_size / manifest.sample_rate / 60
+        minutes = split.frames * manifest.frame_size / waveform.sample_rate / 60
         lines.append(
             f"{name}: {split.utterances} utterances, {describe_speakers(split.speakers, split.utterances)}, "
             f"{split.frames} frames, "
             f"{minutes:.1f} minutes, {len(split.shards)} shards"
         )
-    lines.append(f"training samples: mean {manifest.mean:.4g}, deviation {manifest.deviation:.4g}")
+    lines.append(f"training samples: mean {waveform.mean:.4g}, deviation {waveform.deviation:.4g}")
     clipped = sum(record.clipped_samples for record in records)
     samples = sum(record.frames for record in records) * manifest.frame_size
     lines.append(f"at full scale: {clipped} of {samples} samples ({100 * clipped / samples:.2g} %)")

@@ -140,7 +140,7 @@ def summarize(
             f"{trained.path}: the score of {len(broken)} utterances is not finite ({broken[0]}, ...); "
             "train with a floor on the deviation (model.min_deviation) or with dequantization"
         )
-    units = Units(manifest.frame_size, manifest.deviation)
+    units = Units(manifest.frame_size, manifest.waveform.deviation)
     return EvaluationResult(
         model=model.name,
         likelihood=getattr(model, "likelihood", None),
@@ -151,7 +151,7 @@ def summarize(
         utterances=len(scores),
         frames=int(frames.sum()),
         frame_size=manifest.frame_size,
-        sample_rate=manifest.sample_rate,
+        sample_rate=manifest.waveform.sample_rate,
         bound="iwae" if estimator.importance_weighted else trained.model.bound,
         importance_samples=estimator.draws if estimator.importance_weighted else 1,
         draws=estimator.draws,
@@ -159,8 +159,8 @@ def summarize(
         protocol=estimator.protocol,
         dequantized=data.dequantize,
         score_first_frame=data.score_first_frame,
-        mean=manifest.mean,
-        deviation=manifest.deviation,
+        mean=manifest.waveform.mean,
+        deviation=manifest.waveform.deviation,
         audio_sha256=audio.sha256,
         constant_frames=audio.constant_frames,
         nats_per_frame=average,
@@ -169,7 +169,11 @@ def summarize(
         nats_per_waveform_sample=units.nats_per_waveform_sample(average),
         nats_per_utterance=float(nats.mean()),
         conventions=sequence_conventions(
-            nats, frames, manifest.frame_size, manifest.sample_rate, padded=estimator.protocol == "zforcing2017"
+            nats,
+            frames,
+            manifest.frame_size,
+            manifest.waveform.sample_rate,
+            padded=estimator.protocol == "zforcing2017",
         ),
         bits_per_sample=units.bits_per_sample(average) if data.dequantize else None,
         kl_per_frame=float(sum(score.kl for score in scores) / frames.sum()),

@@ -170,7 +170,7 @@ def collect_frames(
                 alignment.get(utterance, []),
                 first=0 if data.score_first_frame else 1,
                 count=int(batch.lengths[row]) - 1,
-                frame_seconds=manifest.frame_size / manifest.sample_rate,
+                frame_seconds=manifest.frame_size / manifest.waveform.sample_rate,
             )
             labeled = [step for step, label in enumerate(labels) if label is not None]
             wanted = min(frames_per_utterance, MOST_FRAMES - len(phones))

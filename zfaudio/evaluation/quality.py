@@ -153,7 +153,7 @@ def measure_quality(folder: Path, location: str, split: str, seed: int, words: P
         UserError: there is too little speech, or it or its words cannot be read.
     """
     manifest = read_manifest(location)
-    rate = manifest.sample_rate
+    rate = manifest.waveform.sample_rate
     listed = [sample for _, sample in sorted(read_sample_list(folder).items()) if sample.kind == "sample"]
     generated = [read_recording(folder / sample.file, rate, frame_size=1) for sample in listed]
     require_speech(

@@ -100,7 +100,7 @@ def measure_words(
     Raises:
         UserError: the words are missing, do not belong to these shards, or are too few.
     """
-    rate = manifest.sample_rate
+    rate = manifest.waveform.sample_rate
     training, held_out = (
         read_labeled_speech(location, manifest, name, read_words(folder, name), most, seed)
         for name, most in (("train", MOST_WORDS), (split, MOST_HELD_OUT_WORDS))

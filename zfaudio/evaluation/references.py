@@ -32,10 +32,10 @@ def measure_split(trained: Checkpoint, location: str, split: str) -> ScoredAudio
     manifest, data = trained.manifest, trained.config.data
     audio = measure_scored_audio(
         scored_frames(location, split, data.score_first_frame),
-        mean=manifest.mean,
-        deviation=manifest.deviation,
+        mean=manifest.waveform.mean,
+        deviation=manifest.waveform.deviation,
         frame_size=manifest.frame_size,
-        sample_rate=manifest.sample_rate,
+        sample_rate=manifest.waveform.sample_rate,
         dequantized=data.dequantize,
     )
     if not audio.longest:

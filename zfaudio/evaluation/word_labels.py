@@ -72,7 +72,7 @@ def read_labeled_speech(
         for utterance in read_shard(location, shards[index], manifest.frame_size):
             if utterance.id in words and count < most_words:
                 waveform = from_frames(utterance.frames)
-                spoken = within(words[utterance.id], len(waveform) / manifest.sample_rate)
+                spoken = within(words[utterance.id], len(waveform) / manifest.waveform.sample_rate)
                 found.append(LabeledSpeech(waveform, spoken))
                 count += len(spoken)
     if not count:

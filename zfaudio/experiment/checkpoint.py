@@ -149,7 +149,7 @@ def build_for_weights(path: Path, config: RunConfig, manifest: Manifest, weights
     Raises:
         UserError: the settings cannot be those of a model, or the weights are of another model.
     """
-    quantizer = Quantizer(manifest.mean, manifest.deviation)
+    quantizer = Quantizer(manifest.waveform.mean, manifest.waveform.deviation)
     try:
         # A model without memory for its weights, so that sizes of which the file has no weights are never allocated.
         # A model of another package may need real tensors, though.

@@ -81,7 +81,7 @@ def generate(
     trained = load_checkpoint(Path(checkpoint), torch_device)
     manifest = trained.manifest
     source = reconstruct if prompt is None else prompt
-    recording = None if source is None else read_recording(source, manifest.sample_rate, manifest.frame_size)
+    recording = None if source is None else read_recording(source, manifest.waveform.sample_rate, manifest.frame_size)
     folder = Path(out)
     listed = read_sample_list(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def generate(
         latent_temperature=temperatures.latent,
         observation_temperature=temperatures.observation,
         source=str(source) if isinstance(source, str | Path) else "",
-        starts_at=len(beginning) / manifest.sample_rate,
+        starts_at=len(beginning) / manifest.waveform.sample_rate,
         checkpoint_step=trained.step,
         command=command_line(),
     )
@@ -119,7 +119,7 @@ def generate(
                     writers, block.waveforms, block.clipped, block.diverged_at, strict=False
                 ):
                     writer.write(waveform, int(clipped), diverged_at)
-                speech_seconds += batch.count * block.waveforms.shape[1] / manifest.sample_rate
+                speech_seconds += batch.count * block.waveforms.shape[1] / manifest.waveform.sample_rate
             written += [sample for sample in (writer.keep() for writer in writers) if sample is not None]
     computing_per_second = stopwatch.seconds / speech_seconds
     written = [replace(sample, computing_per_second=computing_per_second) for sample in written]

@@ -59,7 +59,7 @@ class RecordedSteps:
         frames = np.zeros((1, last - first, self._manifest.frame_size), np.float32)
         zeros = int(first == 0)
         recorded = self._frames[first + zeros - 1 : last - 1]
-        standardize(recorded, self._manifest.mean, self._manifest.deviation, frames[0, zeros:])
+        standardize(recorded, self._manifest.waveform.mean, self._manifest.waveform.deviation, frames[0, zeros:])
         return torch.from_numpy(frames)
 
     @property

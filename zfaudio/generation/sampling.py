@@ -274,7 +274,7 @@ def draw_noise(model: FrameModel, seed: int, first: int, batch: int) -> Noise:
 
 def whole_frames(seconds: float, manifest: Manifest) -> int:
     """The number of samples in that many seconds, rounded to whole frames, at least one."""
-    return max(1, round(seconds * manifest.sample_rate / manifest.frame_size)) * manifest.frame_size
+    return max(1, round(seconds * manifest.waveform.sample_rate / manifest.frame_size)) * manifest.frame_size
 
 
 def zero_frame(model: FrameModel, batch: int) -> Tensor:
@@ -293,7 +293,7 @@ def to_blocks(frames: Iterable[Tensor], samples: int, manifest: Manifest) -> Ite
     done = 0
     for steps in groups_of_steps(frames):
         values = torch.stack(steps, 1).flatten(1).cpu().double().numpy()[:, : samples - done]
-        values = np.rint(values * manifest.deviation + manifest.mean)
+        values = np.rint(values * manifest.waveform.deviation + manifest.waveform.mean)
         finite = np.isfinite(values)
         yield GeneratedBlock(
             waveforms=np.clip(np.nan_to_num(values), -32768, 32767).astype(np.int16),

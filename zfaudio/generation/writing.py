@@ -69,8 +69,9 @@ class SampleWriter:
         self._diverged_at: int | None = None
         self._written = contextlib.ExitStack()  # closing it moves the file to its place
         part = self._written.enter_context(whole_file(self._path))
+        rate = manifest.waveform.sample_rate
         with self._disk_errors():
-            self._sound = soundfile.SoundFile(part, "w", manifest.sample_rate, 1, subtype="PCM_16", format="WAV")
+            self._sound = soundfile.SoundFile(part, "w", rate, 1, subtype="PCM_16", format="WAV")
 
     def __enter__(self) -> "SampleWriter":
         return self
@@ -103,7 +104,7 @@ class SampleWriter:
 
     def keep(self) -> Sample | None:
         """Put the file in its place, draw its picture and list it. Returns its entry, or None if it diverged."""
-        rate = self._manifest.sample_rate
+        rate = self._manifest.waveform.sample_rate
         if self._diverged_at is not None:
             self._discard()
             print(f"{self._path.name}: diverged after {self._diverged_at / rate:.2f} s, left out", file=sys.stderr)
@@ -120,7 +121,7 @@ class SampleWriter:
             self._sound.close()
         self._written.close()
         with soundfile.SoundFile(self._path) as sound:
-            picture = draw_speech(_Samples(sound), rate, self._manifest.deviation, mark=sample.starts_at)
+            picture = draw_speech(_Samples(sound), rate, self._manifest.waveform.deviation, mark=sample.starts_at)
         with whole_file(self._path.with_suffix(".png")) as part:
             picture.savefig(part)
         self._listed[sample.file] = sample

@@ -85,13 +85,13 @@ def real_clips(location: str, split: str, number: int) -> list[Clip]:
         UserError: the shards cannot be read.
     """
     manifest = read_manifest(location)
-    rate = manifest.sample_rate
+    rate, deviation = manifest.waveform.sample_rate, manifest.waveform.deviation
     utterances = list(itertools.islice(read_utterances(location, split, manifest), CANDIDATE_UTTERANCES))
     clips = []
     for utterance in one_of_each_speaker(utterances)[:number]:
         waveform = from_frames(utterance.frames)
         facts = [] if utterance.speaker == utterance.id else [f"speaker {utterance.speaker}"]
-        clips.append(make_clip(utterance.id, facts, waveform, rate, manifest.deviation, first=loudest_part(waveform)))
+        clips.append(make_clip(utterance.id, facts, waveform, rate, deviation, first=loudest_part(waveform)))
     return clips
 
 

@@ -78,7 +78,7 @@ class Training:
         check_scorable(config.data, self.manifest, self.accelerator.num_processes)
 
         torch.manual_seed(config.train.seed)
-        quantizer = Quantizer(self.manifest.mean, self.manifest.deviation)
+        quantizer = Quantizer(self.manifest.waveform.mean, self.manifest.waveform.deviation)
         self.model = build_model(config.model, self.manifest.frame_size, quantizer).to(self.accelerator.device)
         self.optimizer = build_optimizer(self.model, config.train)
         self.schedule = build_schedule(self.optimizer, config.train)

@@ -39,7 +39,7 @@ def with_sample_rate(config: RunConfig, manifest: Manifest) -> RunConfig:
     Raises:
         UserError: another sample rate was given.
     """
-    model, rate = config.model, manifest.sample_rate
+    model, rate = config.model, manifest.waveform.sample_rate
     if not isinstance(model, RNNConfig):
         return config
     if model.sample_rate not in (0, rate):
