@@ -1,1 +1,1 @@
-"""Data preparation, one module per corpus. Each writes Kaldi data directories that `zfaudio shard` reads."""
+"""Data preparation, one module per corpus: most write Kaldi data directories for `zfaudio shard`, others shards."""
