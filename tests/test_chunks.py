@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scored_model import ScoredModel
 from speech import make_shards
-from tiny_models import FRAME_SIZE, QUANTIZER, build, every_combination, far_hearing, tiny
+from tiny_models import FRAME_SIZE, build, every_combination, far_hearing, tiny
 
 from zfaudio.config import DataConfig, FrameDensityConfig
 from zfaudio.data.batches import Batch, FrameWriter, LongUtterance
@@ -28,6 +28,7 @@ from zfaudio.evaluation.latents import latents
 from zfaudio.evaluation.phone_probe import features_at
 from zfaudio.evaluation.scoring import Segments, latent_generator, score_utterances
 from zfaudio.models.base import FrameModel, FrameTerms
+from zfaudio.models.checks import random_frames
 from zfaudio.models.chunks import ChunkedUtterance, chunk_borders
 from zfaudio.seeds import derive_seed
 
@@ -44,9 +45,9 @@ VARIANTS: dict[str, FrameDensityConfig] = {
 }
 
 
-def batch_of(length: int) -> Batch:
+def batch_of(length: int, model: FrameModel) -> Batch:
     torch.manual_seed(3)
-    frames = QUANTIZER.round(torch.randn(1, length, FRAME_SIZE, dtype=torch.float64))
+    frames = random_frames(model, 1, length)
     return Batch(frames, torch.tensor([length]), torch.ones(1, dtype=torch.bool), ["long"])
 
 
@@ -74,7 +75,8 @@ def test_noise_drawn_chunk_by_chunk_is_that_of_a_single_draw(steps, frames_at_on
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_chunks_score_what_the_whole_utterance_scores(name, weighted):
-    model, batch = build(VARIANTS[name]).eval(), batch_of(100)
+    model = build(VARIANTS[name]).eval()
+    batch = batch_of(100, model)
     seen: list[int] = []
     model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[1]))
     options = {"draws": 3, "importance_weighted": weighted}
@@ -92,7 +94,8 @@ def test_chunks_score_what_the_whole_utterance_scores(name, weighted):
 @pytest.mark.parametrize("name", ["zforcing", "srnn"])
 @torch.inference_mode()
 def test_what_the_posterior_knows_of_the_future_is_the_same_in_chunks(name):
-    model, batch = build(tiny(name)).eval(), batch_of(90)
+    model = build(tiny(name)).eval()
+    batch = batch_of(90, model)
     utterance = ChunkedUtterance(model, batch, 33)
     expected = model.read_future(batch.frames, batch.lengths)
     assert utterance.future_states is not None
@@ -106,7 +109,8 @@ def test_what_the_posterior_knows_of_the_future_is_the_same_in_chunks(name):
 
 @pytest.mark.parametrize("name", ["zforcing", "rnn"])
 def test_segments_of_the_published_evaluation_are_scored_in_chunks_too(name):
-    model, batch = build(tiny(name)).eval(), batch_of(250)
+    model = build(tiny(name)).eval()
+    batch = batch_of(250, model)
     seen: list[int] = []
     model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0][..., 0].numel()))
     segments = Segments(longest=300)
@@ -121,7 +125,7 @@ def test_segments_of_the_published_evaluation_are_scored_in_chunks_too(name):
 @pytest.mark.parametrize("name", ["zforcing", "srnn", "vrnn", "rnn", "sample_ar", "samplernn", "wavenet"])
 def test_what_latents_and_states_are_worth_is_the_same_in_chunks(name):
     model = build(tiny(name, **({"head": "autoregressive"} if name == "sample_ar" else {}))).eval()
-    batch = batch_of(100)
+    batch = batch_of(100, model)
     (whole,), whole_totals = run_passes(model, batch, 0)
     (chunked,), chunked_totals = run_passes(model, batch, 0, frames_at_once=40)
     for ours, theirs in zip(chunked, whole, strict=True):
@@ -136,7 +140,8 @@ def test_what_latents_and_states_are_worth_is_the_same_in_chunks(name):
 
 @torch.inference_mode()
 def test_a_probe_reads_the_same_features_in_chunks():
-    model, batch = build(tiny("zforcing")).eval(), batch_of(100)
+    model = build(tiny("zforcing")).eval()
+    batch = batch_of(100, model)
     steps = [np.array([0, 3, 15, 16, 17, 50, 98])]
     whole = dict(features_at(model, batch, steps, 0, 1000))
     chunked: dict[str, list[np.ndarray]] = {}
@@ -157,7 +162,7 @@ def test_a_model_that_reads_no_chunks_is_given_whole_utterances():
             return FrameTerms.exact(frames[:, 1:].sum(-1), ())
 
     model: FrameModel = Whole(FRAME_SIZE).eval()
-    batch = batch_of(100)
+    batch = batch_of(100, model)
     (score,) = score_utterances(model, [batch], CPU, draws=2, frames_per_pass=40)
     assert lengths == [100, 100]
     assert score.nats == pytest.approx(float(batch.frames[0, 1:].sum()))

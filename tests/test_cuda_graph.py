@@ -7,7 +7,7 @@ import torch
 from experiment import make_experiment
 from operators import record_operators
 from small_runs import assert_same_weights, log_rows, run_here, small_run, small_shards
-from tiny_models import FRAME_SIZE, build, every_combination, far_hearing, sequences
+from tiny_models import build, every_combination, far_hearing, sequences
 
 from zfaudio.errors import UserError
 from zfaudio.generation.generate import generate
@@ -156,7 +156,8 @@ RECORDED = every_combination() | far_hearing()
 @pytest.mark.parametrize("name", RECORDED)
 @pytest.mark.parametrize("from_posterior", [False, True])
 def test_recorded_frames_are_those_made_one_by_one(torch_products, name, from_posterior):
-    model, (frames, lengths, _) = build(RECORDED[name]).eval(), sequences(9)
+    model = build(RECORDED[name]).eval()
+    frames, lengths, _ = sequences(9, model=model)
     for part in model.modules():
         if isinstance(part, (AutoregressiveHead, DilatedHead, TieredHead, SampleRNN)):
             part.compiled = False  # as on a GPU
@@ -165,7 +166,7 @@ def test_recorded_frames_are_those_made_one_by_one(torch_products, name, from_po
     for record in (None, record_operators):
         noise = draw_noise(model, seed=3, first=0, batch=2)
         noise = ((latent.double(), frame.double()) for latent, frame in noise)
-        start = torch.zeros(2, FRAME_SIZE).double(), model.initial_state(2)
+        start = torch.zeros(2, model.frame_size).double(), model.initial_state(2)
         future = None if futures is None else futures[0]
         with torch.inference_mode():
             step = model.stepper()

@@ -13,13 +13,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_models import FRAME_SIZE, LATENT_SIZE, QUANTIZER, every_combination, tiny
+from tiny_models import FRAME_SIZE, LATENT_SIZE, every_combination, tiny
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zfaudio.config import FrameDensityConfig, TrainConfig
 from zfaudio.models import FrameModel, build_model
+from zfaudio.models.checks import observation_of
+from zfaudio.observations import Tokens
 from zfaudio.ops.gates import triton_runs
 from zfaudio.ops.latent_chain_fast import _LatentChain
 from zfaudio.ops.latent_path_fast import _LatentPath
@@ -82,11 +84,12 @@ def launched(kernel: object, tensors: Sequence[Tensor], size: int, **_) -> None:
 
 def on_gpu(config: FrameDensityConfig) -> FrameModel:
     with torch.device("cuda"):
-        return build_model(config, FRAME_SIZE, QUANTIZER)
+        observation = observation_of(config)
+        return build_model(config, 1 if isinstance(observation, Tokens) else FRAME_SIZE, observation)
 
 
-def batch() -> tuple[Tensor, Tensor]:
-    return torch.randn(3, 6, FRAME_SIZE, device="cuda"), torch.full((3,), 6, device="cuda")
+def batch(model: FrameModel) -> tuple[Tensor, Tensor]:
+    return torch.zeros(3, 6, model.frame_size, device="cuda"), torch.full((3,), 6, device="cuda")
 
 
 def tensors(values: object) -> Iterator[Tensor]:
@@ -119,7 +122,8 @@ def test_a_copy_between_cpu_and_gpu_is_recorded(no_gpu):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_pass_stays_on_the_gpu(no_gpu, name):
-    model, (frames, lengths) = on_gpu(CONFIGS[name]).eval(), batch()
+    model = on_gpu(CONFIGS[name]).eval()
+    frames, lengths = batch(model)
     with Crossings() as crossings:
         terms = model(frames, lengths)
         loss = training_loss(terms, Weights(kl=0.2, auxiliary=0.1, backward=0.1))
@@ -131,7 +135,8 @@ def test_a_pass_stays_on_the_gpu(no_gpu, name):
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "rnn" in name])
 def test_a_pass_with_fixed_shapes_does_not_read_the_lengths(no_gpu, name):
-    model, (frames, lengths) = on_gpu(CONFIGS[name]).eval(), batch()
+    model = on_gpu(CONFIGS[name]).eval()
+    frames, lengths = batch(model)
     model.use_fixed_shapes()
     with Crossings() as crossings:
         terms = model(frames, lengths)
@@ -141,14 +146,15 @@ def test_a_pass_with_fixed_shapes_does_not_read_the_lengths(no_gpu, name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_step_of_generation_stays_on_the_gpu(no_gpu, name):
-    model, (frames, _) = on_gpu(CONFIGS[name]).eval(), batch()
+    model = on_gpu(CONFIGS[name]).eval()
+    frames, _ = batch(model)
     step, state = model.stepper(), model.initial_state(3)
     noise = torch.randn(3, model.frame_noise_size, device="cuda")
     with Crossings() as crossings, torch.no_grad():
         density, state = step(frames[:, 0], state)
         drawn = density.at(noise)
     assert devices([drawn, *state]) == {"cuda"}
-    assert drawn.shape == (3, FRAME_SIZE)
+    assert drawn.shape == (3, model.frame_size)
     assert not crossings.seen
 
 
@@ -265,7 +271,8 @@ def test_a_step_of_the_optimizer_waits_for_nothing(no_gpu):
 
 
 def test_the_log_counts_a_step_without_waiting_for_it(no_gpu):
-    model, (frames, lengths) = on_gpu(tiny("rnn")), batch()
+    model = on_gpu(tiny("rnn"))
+    frames, lengths = batch(model)
     terms = model(frames, lengths)
     loss = training_loss(terms, Weights(kl=0.2, auxiliary=0.1, backward=0.1))
     interval = Interval(torch.device("cuda"))

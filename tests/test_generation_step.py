@@ -58,7 +58,8 @@ PACKED = (
 @pytest.mark.parametrize("name", PACKED)
 def test_every_models_step_is_the_same_with_packed_layers(monkeypatch, name, from_posterior, dtype):
     monkeypatch.setattr("zfaudio.ops.packing.MIN_PACKED_WEIGHTS", 0)
-    model, (frames, lengths, _) = build(PACKED[name]).to(dtype).eval(), sequences(3, 3)
+    model = build(PACKED[name]).to(dtype).eval()
+    frames, lengths, _ = sequences(3, 3, model=model)
     frames = frames.to(dtype)
     futures = model.read_future(frames, lengths) if from_posterior else None
     future = None if futures is None else futures[:, 1].detach()

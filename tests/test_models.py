@@ -77,7 +77,7 @@ def test_in_pieces_with_the_state_carried_on_a_sequence_scores_as_the_whole(conf
     """But for what a piece's posterior cannot hear past its end, which is taken away here."""
     model = build(dataclasses.replace(config, auxiliary="none") if config.name == "zforcing" else config)
     deafen(model)
-    frames, lengths, noise = sequences(9, 9)
+    frames, lengths, noise = sequences(9, 9, model=model)
     noise = noise_for(model, noise)
     whole = model(frames, lengths, noise=noise)
     first = model(frames[:, :5], torch.tensor([5, 5]), noise=noise[:, :4])
@@ -147,6 +147,10 @@ DIFFERENTIATED = {
     "srnn autoregressive": tiny("srnn", head="autoregressive"),
     "rnn dilated": tiny("rnn", head="dilated"),
     **{f"{name} mel": tiny(name, encoder="mel") for name in ("rnn", "vrnn", "srnn", "zforcing")},
+    "zforcing pixels": tiny("zforcing", likelihood="bernoulli", backward_reconstruction=True, auxiliary="none"),
+    "rnn pixel by pixel": tiny("rnn", likelihood="bernoulli", head="autoregressive", head_window=9),
+    "srnn tokens": tiny("srnn", likelihood="categorical", encoder="lookup"),
+    "vrnn tokens": tiny("vrnn", likelihood="categorical", encoder="lookup"),
     "rnn, a long window": tiny("rnn", head="autoregressive", head_window=17),
     "vrnn mixture autoregressive": tiny("vrnn", head="autoregressive", likelihood="gaussian_mixture"),
     "zforcing discretized autoregressive": tiny(
@@ -223,7 +227,7 @@ def test_an_rnn_without_its_state_predicts_every_frame_alike():
 )
 def test_without_latents_the_bound_is_the_likelihood(config):
     model = build(config)
-    frames, lengths, _ = sequences(6, 4)
+    frames, lengths, _ = sequences(6, 4, model=model)
     terms = model(frames, lengths)
     assert model.bound == "exact"
     assert (terms.kl == 0).all()
@@ -270,13 +274,15 @@ def test_a_sample_predictor_without_its_head_is_a_users_mistake():
         SampleARConfig(head="factorized")
 
 
-@pytest.mark.parametrize("encoder", ["linear", "mel"])
+@pytest.mark.parametrize("encoder", ["linear", "mel", "lookup"])
 @pytest.mark.parametrize("name", ["rnn", "vrnn", "srnn", "zforcing"])
 def test_the_fast_core_computes_what_the_plain_one_does(name, encoder):
     """Ragged lengths, state carried in; float32, where the fast products apply."""
-    frames, lengths, noise = sequences(8, 2, 5)
+    likelihood = "categorical" if encoder == "lookup" else "gaussian"
+    settings = {"encoder": encoder, "likelihood": likelihood}
+    models = {core: build(tiny(name, core=core, **settings)).float() for core in ("plain", "fast")}
+    frames, lengths, noise = sequences(8, 2, 5, model=models["plain"])
     frames, noise = frames.float(), noise.float()
-    models = {core: build(tiny(name, core=core, encoder=encoder)).float() for core in ("plain", "fast")}
     models["fast"].load_state_dict(models["plain"].state_dict())
     state = tuple(torch.randn_like(part) for part in models["plain"].initial_state(3))
     outcomes = []
@@ -293,7 +299,7 @@ def test_the_fast_core_computes_what_the_plain_one_does(name, encoder):
 @combinations
 def test_half_precision_products_leave_densities_in_float32(config):
     model = build(config).float()
-    frames, lengths, noise = sequences(4, 3)
+    frames, lengths, noise = sequences(4, 3, model=model)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = model(frames.float(), lengths, noise=noise_for(model, noise).float())
     for values in terms_of(terms).values():
@@ -305,7 +311,7 @@ def test_half_precision_products_leave_densities_in_float32(config):
 def test_every_parameter_takes_part_in_training():
     for name, config in COMBINATIONS.items():
         model = build(config)
-        frames, lengths, noise = sequences(6, 4)
+        frames, lengths, noise = sequences(6, 4, model=model)
         training_loss(model(frames, lengths, noise=noise_for(model, noise)), Weights(1.0, 0.1, 1.0)).backward()
         idle = [key for key, parameter in model.named_parameters() if not (parameter.grad != 0).any()]
         assert idle == [], name

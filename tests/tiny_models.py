@@ -8,8 +8,7 @@ from torch import Tensor
 
 from zfaudio.config import FrameDensityConfig, LikelihoodConfig, ModelConfig, RNNConfig
 from zfaudio.models import MODELS, FrameModel, find_model
-from zfaudio.models.checks import FRAME_SIZE, QUANTIZER, random_model, step_through
-from zfaudio.models.frame_likelihoods import LIKELIHOODS
+from zfaudio.models.checks import FRAME_SIZE, QUANTIZER, random_batch, random_model, step_through
 from zfaudio.models.heads import HEADS
 
 __all__ = [
@@ -28,6 +27,7 @@ __all__ = [
 build = random_model
 
 LATENT_SIZE = 3
+LIKELIHOODS = ("gaussian", "gaussian_mixture", "logistic_mixture")  # of recordings
 
 
 def tiny(name: str = "zforcing", **settings: object) -> LikelihoodConfig:
@@ -77,7 +77,10 @@ def heads_of(name: str) -> Iterable[str]:
 
 
 def every_combination() -> dict[str, LikelihoodConfig]:
-    """Settings by a name for each model x likelihood x head that there is, and for models without heads."""
+    """Settings by a name for each model x likelihood x head that there is, and for models without heads.
+
+    The likelihood says what a frame holds, see `observation_of`.
+    """
     with_heads = {
         f"{name} {likelihood} {head}": tiny(name, likelihood=likelihood, head=head)
         for name in models_with(FrameDensityConfig)
@@ -88,7 +91,20 @@ def every_combination() -> dict[str, LikelihoodConfig]:
         f"samplernn {likelihood}": tiny("samplernn", likelihood=likelihood, middle_step=step)
         for likelihood, step in zip(LIKELIHOODS, (1, 7, 1), strict=True)
     }
-    return with_heads | without
+    return with_heads | without | of_other_frames()
+
+
+def of_other_frames() -> dict[str, LikelihoodConfig]:
+    """Settings by a name for each model of pixels and of tokens."""
+    pixels = {
+        f"{name} bernoulli {head}": tiny(name, likelihood="bernoulli", head=head)
+        for name in models_with(RNNConfig)
+        for head in ("factorized", "autoregressive")
+    }
+    tokens = {
+        f"{name} categorical": tiny(name, likelihood="categorical", encoder="lookup") for name in models_with(RNNConfig)
+    }
+    return pixels | tokens
 
 
 def far_hearing() -> dict[str, LikelihoodConfig]:
@@ -100,6 +116,10 @@ def far_hearing() -> dict[str, LikelihoodConfig]:
         for name in models_with(FrameDensityConfig)
         if "autoregressive" in heads_of(name)
         for likelihood, window in (("gaussian", 8), ("logistic_mixture", 24))
+    }
+    windows |= {
+        f"{name} bernoulli window 17": tiny(name, likelihood="bernoulli", head="autoregressive", head_window=17)
+        for name in models_with(RNNConfig)
     }
     mel = {
         f"{name} mel {likelihood} {head}": tiny(
@@ -115,11 +135,14 @@ def far_hearing() -> dict[str, LikelihoodConfig]:
     return windows | mel | {"samplernn window 24": tiny("samplernn", likelihood="logistic_mixture", sample_window=24)}
 
 
-def sequences(*lengths: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames [batch, time, FRAME_SIZE] of whole 16-bit steps, lengths and latent noise of a padded batch.
+def sequences(*lengths: int, seed: int = 1, model: FrameModel | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames [batch, time, frame_size], lengths and latent noise of a padded batch.
 
-    What stands on padding is junk.
+    The frames are those of the model, or FRAME_SIZE whole 16-bit steps each. What stands on padding is junk.
     """
+    if model is not None:
+        frames, of_batch, _ = random_batch(model, *lengths, seed=seed)
+        return frames, of_batch, torch.randn(len(lengths), max(lengths) - 1, LATENT_SIZE, dtype=torch.float64)
     torch.manual_seed(seed)
     shape = len(lengths), max(lengths)
     frames = QUANTIZER.round(torch.randn(*shape, FRAME_SIZE, dtype=torch.float64))

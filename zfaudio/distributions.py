@@ -210,6 +210,49 @@ class LogisticMixture:
         return ((steps - self.quantizer.mean) / self.quantizer.deviation).to(samples.dtype)
 
 
+@dataclass
+class Bernoulli:
+    """Independent values of 0 or 1 along the last axis."""
+
+    logits: Tensor  # [..., size]
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of `value` [..., size], summed over the last axis: [...] in nats."""
+        return F.logsigmoid((2 * value - 1) * self.logits).sum(-1)
+
+    def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """The draw [..., size] to which standard normal `noise` [..., size] is mapped.
+
+        `temperature` divides the logits; at 0 the draw is the more probable value.
+        """
+        # A logistic deviate, from the logarithms of both tails so that neither rounds to 0.
+        logistic = torch.special.log_ndtr(noise) - torch.special.log_ndtr(-noise)
+        one: Tensor = self.logits + temperature * logistic > 0
+        return one.to(self.logits.dtype)
+
+
+@dataclass
+class Categorical:
+    """Independent ids of a vocabulary along the last axis."""
+
+    logits: Tensor  # [..., size, vocabulary], unnormalized
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of ids `value` [..., size], which are whole numbers: [...] in nats."""
+        chosen = torch.take_along_dim(self.logits, value.long().unsqueeze(-1), -1).squeeze(-1)
+        return (chosen - torch.logsumexp(self.logits, -1)).sum(-1)
+
+    def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """The draw [..., size] to which standard normal `noise` [..., size] is mapped.
+
+        `temperature` divides the logits; at 0 the draw is the most probable id.
+        """
+        if temperature == 0:
+            return self.logits.argmax(-1).to(self.logits.dtype)
+        uniform = torch.special.ndtr(noise.double()).unsqueeze(-1)  # in float32, sums over a vocabulary lose the rare
+        return choose_component(self.logits.double() / temperature, uniform).squeeze(-1).to(self.logits.dtype)
+
+
 def choose_component(logits: Tensor, uniform: Tensor) -> Tensor:
     """The component [..., 1] that numbers between 0 and 1, [..., 1], choose, given `logits` [..., components]."""
     cumulative = torch.softmax(logits, -1).cumsum(-1)

@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["waveform", "binary", "tokens"]
 
-# The likelihoods of this package that fit each kind, the usual one first.
-LIKELIHOODS: dict[Kind, tuple[str, ...]] = {
-    "waveform": ("gaussian", "gaussian_mixture", "logistic_mixture"),
-    "binary": ("bernoulli",),
-    "tokens": ("categorical",),
-}
+EVERY_KIND: tuple[Kind, ...] = ("waveform", "binary", "tokens")
 
 # Ids of tokens. A frame of zeros, the first input of a model, is START.
 START, END, UNKNOWN = 0, 1, 2
@@ -86,7 +81,7 @@ def kind_of(observation: Observation) -> Kind:
     return "tokens" if isinstance(observation, Tokens) else "waveform"
 
 
-def recorded(observation: Observation, what: str) -> Quantizer:
+def of_recordings(observation: Observation, what: str) -> Quantizer:
     """The observation of a recording. Raises UserError that says that `what` is for recordings if it is another one."""
     if not isinstance(observation, Quantizer):
         raise UserError(f"{what} is for recordings, but these shards hold {describe(kind_of(observation))}")

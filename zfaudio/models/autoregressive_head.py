@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zfaudio.config import FrameDensityConfig
-from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
 from zfaudio.models.heads import FrameHead, places_to_score
+from zfaudio.observations import Observation, of_recordings
 from zfaudio.ops import head_loop
 from zfaudio.ops.sample_draw import KINDS
 
@@ -45,14 +45,16 @@ Adaptation = tuple[Tensor, Tensor]
 class AutoregressiveHead(FrameHead):
     """Two layers over a window of samples. The condition scales and shifts the units of the first layer."""
 
-    def __init__(self, condition_size: int, frame_size: int, config: FrameDensityConfig, quantizer: Quantizer) -> None:
+    def __init__(
+        self, condition_size: int, frame_size: int, config: FrameDensityConfig, observation: Observation
+    ) -> None:
         super().__init__()
         if frame_size % config.head_stride:
             raise UserError(f"model.head_stride is {config.head_stride}; it must divide the frame size, {frame_size}")
         self.frame_size, self.window, self.stride = frame_size, config.head_window, config.head_stride
         self.past = max(0, self.window - frame_size)
-        self.config, self.quantizer = config, quantizer
-        self.likelihood = build_likelihood(config, 1, quantizer)
+        self.config, self.quantizer = config, of_recordings(observation, "this head")
+        self.likelihood = build_likelihood(config, 1, observation)
         self.noise_size = frame_size * self.likelihood.noise_size
         self.frames_at_once = max(1, FRAMES_AT_ONCE * WINDOW_AT_ONCE // max(self.window, WINDOW_AT_ONCE))
         self.compiled = config.core == "fast" and config.likelihood in KINDS

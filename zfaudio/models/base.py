@@ -9,9 +9,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from zfaudio.config import FrameDensityConfig, ModelConfig
-from zfaudio.distributions import DiagonalGaussian, Quantizer, gaussian_kl
+from zfaudio.distributions import DiagonalGaussian, gaussian_kl
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.past import RecurrentState as RecurrentState
+from zfaudio.observations import Kind, Observation
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.latent_path import LatentPath, plain_latent_path
 from zfaudio.ops.latent_path_fast import fast_latent_path
@@ -68,11 +69,12 @@ class FrameModel(nn.Module, ABC):
 
     Args:
         config: settings of the model, an instance of `config_class`.
-        frame_size: samples per frame.
-        quantizer: where the 16-bit integers lie among standardized samples.
+        frame_size: samples, pixels or ids per frame.
+        observation: what a frame holds; of recordings, where the 16-bit integers lie among standardized samples.
     """
 
     config_class: ClassVar[type[ModelConfig]]
+    kinds: ClassVar[tuple[Kind, ...]] = ("waveform",)  # of frames that it takes
     # What the sum of log_likelihood - kl is: a lower bound (models with latents) or the exact log-likelihood.
     bound: ClassVar[Literal["elbo", "exact"]]
 
@@ -80,9 +82,9 @@ class FrameModel(nn.Module, ABC):
     latent_size: int = 0  # dimensions of z_t; 0 without latents
     past: int = 0  # how many samples before x_t the model hears beyond its own state, see past.py
 
-    def __init__(self, config: ModelConfig, frame_size: int, quantizer: Quantizer) -> None:
+    def __init__(self, config: ModelConfig, frame_size: int, observation: Observation) -> None:
         super().__init__()
-        self.config, self.frame_size = config, frame_size
+        self.config, self.frame_size, self.observation = config, frame_size, observation
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

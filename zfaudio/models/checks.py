@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from zfaudio.config import ModelConfig
-from zfaudio.distributions import Quantizer
 from zfaudio.models.base import FrameModel, FrameTerms, RecurrentState
-from zfaudio.models.frame_likelihoods import FrameDistribution
+from zfaudio.models.frame_likelihoods import LIKELIHOODS, FrameDistribution, FrameLikelihood
 from zfaudio.models.registry import build_model, find_model
+from zfaudio.observations import Binary, Observation, Quantizer, Tokens
+from zfaudio.plugins import find_class
 
 FRAME_SIZE = 7
 QUANTIZER = Quantizer(mean=3.0, deviation=700.0)
+VOCABULARY = 6
 
 TERMS = ("log_likelihood", "kl", "log_latent_ratio", "log_auxiliary", "log_backward")
 
@@ -41,25 +43,59 @@ def check_model(config: ModelConfig, frame_size: int = FRAME_SIZE) -> None:
         check(random_model(config, frame_size))
 
 
-def random_model(config: ModelConfig, frame_size: int = FRAME_SIZE, quantizer: Quantizer = QUANTIZER) -> FrameModel:
-    """A model in float64 with weights far from their start values, so that biases matter and clamps are reached."""
+def random_model(
+    config: ModelConfig, frame_size: int = FRAME_SIZE, observation: Observation | None = None
+) -> FrameModel:
+    """A model in float64 with weights far from their start values, so that biases matter and clamps are reached.
+
+    Args:
+        config: settings of the model.
+        frame_size: samples or pixels per frame; frames of tokens hold 1.
+        observation: what a frame holds; by default what the model's likelihood is for.
+    """
+    observation = observation_of(config) if observation is None else observation
     torch.manual_seed(0)
-    model = build_model(config, frame_size, quantizer).double()
+    model = build_model(config, 1 if isinstance(observation, Tokens) else frame_size, observation).double()
     for parameter in model.parameters():
         parameter.data.add_(0.3 * torch.randn_like(parameter))
     return model
+
+
+def observation_of(config: ModelConfig) -> Observation:
+    """Frames that the likelihood of a model is for; recordings if it does not say."""
+    name = getattr(config, "likelihood", "gaussian")
+    kind = find_class(name, LIKELIHOODS, FrameLikelihood, "model.likelihood").kinds[0]
+    if kind == "waveform":
+        return QUANTIZER
+    return Binary() if kind == "binary" else Tokens(VOCABULARY)
+
+
+def random_frames(model: FrameModel, *shape: int) -> Tensor:
+    """Frames [*shape, frame_size] that the model can score: whole 16-bit steps, pixels or ids."""
+    if isinstance(model.observation, Quantizer):
+        return model.observation.round(torch.randn(*shape, model.frame_size, dtype=torch.float64))
+    values = 2 if isinstance(model.observation, Binary) else model.observation.vocabulary
+    return torch.randint(values, (*shape, model.frame_size)).double()
+
+
+def changed_frames(model: FrameModel, frames: Tensor) -> Tensor:
+    """Other frames in place of frames [..., frame_size], different in every value."""
+    if isinstance(model.observation, Quantizer):
+        return frames + 1.0
+    values = 2 if isinstance(model.observation, Binary) else model.observation.vocabulary
+    return (frames + 1) % values
 
 
 def random_batch(model: FrameModel, *lengths: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """A batch of sequences of these lengths.
 
     Returns:
-        Frames [batch, time, frame_size] of whole 16-bit steps, with large random values on padding; lengths [batch];
-        and noise for the latents, [batch, time - 1, latent].
+        Frames [batch, time, frame_size], see `random_frames`, with large random values on padding; lengths [batch]; and
+        noise for the latents, [batch, time - 1, latent].
     """
     torch.manual_seed(seed)
     batch, time = len(lengths), max(lengths)
-    frames = QUANTIZER.round(torch.randn(batch, time, model.frame_size, dtype=torch.float64))
+    frames = random_frames(model, batch, time)
     noise = torch.randn(batch, time - 1, model.latent_noise(1).shape[-1], dtype=torch.float64)
     for row, length in enumerate(lengths):
         frames[row, length:] = 1e6 * torch.randn(time - length, model.frame_size)
@@ -157,7 +193,7 @@ def check_causality(model: FrameModel) -> None:
     densities, states = step_through(model, frames, noise)
     for k in (1, 3, 5):
         changed = frames.clone()
-        changed[0, k] += 1.0
+        changed[0, k] = changed_frames(model, changed[0, k])
         changed_densities, changed_states = step_through(model, changed, noise)
         for t in range(k):  # step t reads frame t
             assert torch.equal(densities[t].log_prob(frames[:, 0]), changed_densities[t].log_prob(frames[:, 0])), (

@@ -26,11 +26,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zfaudio.config import FrameDensityConfig
-from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.models.bounds import BOUNDS, LOUDEST, SLOPE, bounded_density, companded
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
 from zfaudio.models.heads import FrameHead, places_to_score
+from zfaudio.observations import Observation, of_recordings
 from zfaudio.ops import dilated_loop
 from zfaudio.ops.inverse_sine import asinh
 from zfaudio.ops.sample_draw import KINDS
@@ -42,7 +42,9 @@ SAMPLES_AT_ONCE = {"cpu": 1 << 14, "cuda": 1 << 18}
 class DilatedHead(FrameHead):
     """Stacks of dilated convolutions; the equations are at the top of this file."""
 
-    def __init__(self, condition_size: int, frame_size: int, config: FrameDensityConfig, quantizer: Quantizer) -> None:
+    def __init__(
+        self, condition_size: int, frame_size: int, config: FrameDensityConfig, observation: Observation
+    ) -> None:
         super().__init__()
         if frame_size % config.head_stride:
             raise UserError(f"model.head_stride is {config.head_stride}; it must divide the frame size, {frame_size}")
@@ -50,8 +52,9 @@ class DilatedHead(FrameHead):
         self.dilations = [2**layer for layer in range(config.head_dilations)] * config.head_stacks
         self.heard = sum(self.dilations) + self.window  # samples before the one that is predicted
         self.past = max(0, self.heard - frame_size)
-        self.config, self.quantizer, self.floor = config, quantizer, quantizer.step**2
-        self.likelihood = build_likelihood(config, 1, quantizer)
+        self.config, self.quantizer = config, of_recordings(observation, "model.head dilated")
+        self.floor = self.quantizer.step**2
+        self.likelihood = build_likelihood(config, 1, observation)
         self.noise_size = frame_size * self.likelihood.noise_size
         self.compiled = config.core == "fast" and config.likelihood in KINDS
 

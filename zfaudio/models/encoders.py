@@ -6,19 +6,21 @@ encoder of another package is a subclass of `FrameEncoder`, named by its import 
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zfaudio.config import RNNConfig
-from zfaudio.distributions import Quantizer
+from zfaudio.models.fitting import find_fitting
 from zfaudio.models.mel_spectrum import MelSpectrum
-from zfaudio.plugins import find_class
+from zfaudio.observations import Kind, Observation, Tokens, of_recordings
 
 ENCODERS = {
     "linear": "zfaudio.models.encoders.LinearEncoder",
     "mel": "zfaudio.models.encoders.MelEncoder",
+    "lookup": "zfaudio.models.encoders.LookupEncoder",
 }
 
 SLOPE = 0.1  # of the mel encoder's leaky ReLU
@@ -29,8 +31,9 @@ LOG_LEVEL_MEAN, LOG_LEVEL_DEVIATION = -1.5, 1.5
 
 
 class FrameEncoder(nn.Module, ABC):
-    """From samples to features of frames. A subclass is built with (frame_size, config, quantizer)."""
+    """From samples to features of frames. A subclass is built with (frame_size, config, observation)."""
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("waveform",)  # of frames that it reads
     feature_size: int
     past: int = 0  # how many samples before the frame it reads
 
@@ -47,9 +50,11 @@ class FrameEncoder(nn.Module, ABC):
 
 
 class LinearEncoder(FrameEncoder):
-    """The frame itself, as published: the model's embedding is then linear in the samples."""
+    """The frame itself, as published: the model's embedding is then linear in the samples or pixels."""
 
-    def __init__(self, frame_size: int, config: RNNConfig, quantizer: Quantizer) -> None:
+    kinds = ("waveform", "binary")
+
+    def __init__(self, frame_size: int, config: RNNConfig, observation: Observation) -> None:
         super().__init__()
         self.feature_size = frame_size
 
@@ -59,6 +64,23 @@ class LinearEncoder(FrameEncoder):
         return frames
 
 
+class LookupEncoder(FrameEncoder):
+    """A learned vector for each id of a vocabulary."""
+
+    kinds = ("tokens",)
+
+    def __init__(self, frame_size: int, config: RNNConfig, observation: Observation) -> None:
+        super().__init__()
+        assert isinstance(observation, Tokens)
+        self.feature_size = config.embedding_size
+        self.vectors = nn.Embedding(observation.vocabulary, config.embedding_size)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """See `FrameEncoder.forward`; `samples` are ids, [batch, steps]."""
+        vectors: Tensor = self.vectors(samples.long())
+        return vectors
+
+
 class MelEncoder(FrameEncoder):
     """A layer of units over the spectrum of the last `encoder_window` samples, the frame's level and its samples.
 
@@ -66,12 +88,12 @@ class MelEncoder(FrameEncoder):
     samples are companded, so that the waveform of quiet speech is heard too.
     """
 
-    def __init__(self, frame_size: int, config: RNNConfig, quantizer: Quantizer) -> None:
+    def __init__(self, frame_size: int, config: RNNConfig, observation: Observation) -> None:
         super().__init__()
         self.frame_size, self.feature_size = frame_size, config.embedding_size
         self.past = max(0, config.encoder_window - frame_size)
-        self.floor = quantizer.step**2  # the power of one 16-bit step
-        self.spectrum = MelSpectrum(config, quantizer)
+        self.floor = of_recordings(observation, "model.encoder mel").step ** 2  # the power of one 16-bit step
+        self.spectrum = MelSpectrum(config, observation)
         self.units = nn.Linear(config.encoder_bands + 1 + frame_size, config.embedding_size)
 
     def forward(self, samples: Tensor) -> Tensor:
@@ -92,15 +114,16 @@ class MelEncoder(FrameEncoder):
         )
 
 
-def build_encoder(frame_size: int, config: RNNConfig, quantizer: Quantizer) -> FrameEncoder:
+def build_encoder(frame_size: int, config: RNNConfig, observation: Observation) -> FrameEncoder:
     """The encoder that `config.encoder` names.
 
     Args:
         frame_size: samples per frame.
         config: settings of the model.
-        quantizer: where the 16-bit integers lie among standardized samples.
+        observation: what a frame holds; of recordings, where the 16-bit integers lie among standardized samples.
 
     Raises:
-        UserError: there is no such encoder, or its settings do not fit.
+        UserError: there is no such encoder, it is not for such frames, or its settings do not fit.
     """
-    return find_class(config.encoder, ENCODERS, FrameEncoder, "model.encoder")(frame_size, config, quantizer)
+    encoder = find_fitting(config.encoder, ENCODERS, FrameEncoder, "model.encoder", observation)
+    return encoder(frame_size, config, observation)

@@ -6,27 +6,31 @@ A likelihood of another package is a subclass of `FrameLikelihood`, named by its
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from typing import Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from zfaudio.config import LikelihoodConfig
 from zfaudio.distributions import (
+    Bernoulli,
+    Categorical,
     DiagonalGaussian,
     GaussianMixture,
     LogisticMixture,
-    Quantizer,
     floor_deviation,
     grid_of,
 )
+from zfaudio.models.fitting import find_fitting
+from zfaudio.observations import Kind, Observation, Quantizer, Tokens, of_recordings
 from zfaudio.ops.sample_draw import SampleLikelihood
-from zfaudio.plugins import find_class
 
 LIKELIHOODS = {
     "gaussian": "zfaudio.models.frame_likelihoods.GaussianLikelihood",
     "gaussian_mixture": "zfaudio.models.frame_likelihoods.GaussianMixtureLikelihood",
     "logistic_mixture": "zfaudio.models.frame_likelihoods.LogisticMixtureLikelihood",
+    "bernoulli": "zfaudio.models.frame_likelihoods.BernoulliLikelihood",
+    "categorical": "zfaudio.models.frame_likelihoods.CategoricalLikelihood",
 }
 
 # Smallest scale of a logistic, in 16-bit steps. It is a point mass long before that, and below it exp(-log_scale) would
@@ -53,11 +57,18 @@ class FrameLikelihood(ABC):
     Args:
         config: settings of the density.
         size: number of samples.
-        quantizer: where the 16-bit integers lie among standardized samples.
+        observation: what a frame holds; of recordings, where the 16-bit integers lie among standardized samples.
     """
 
-    def __init__(self, config: LikelihoodConfig, size: int, quantizer: Quantizer) -> None:
-        self.config, self.size, self.quantizer = config, size, quantizer
+    kinds: ClassVar[tuple[Kind, ...]] = ("waveform",)  # of frames that it describes
+
+    def __init__(self, config: LikelihoodConfig, size: int, observation: Observation) -> None:
+        self.config, self.size, self.observation = config, size, observation
+
+    @property
+    def quantizer(self) -> Quantizer:
+        """Where the 16-bit integers lie among standardized samples. Raises UserError if frames hold something else."""
+        return of_recordings(self.observation, f"model.likelihood {self.config.likelihood}")
 
     @property
     @abstractmethod
@@ -176,9 +187,54 @@ class LogisticMixtureLikelihood(FrameLikelihood):
         )
 
 
-def build_likelihood(config: LikelihoodConfig, size: int, quantizer: Quantizer) -> FrameLikelihood:
-    """The likelihood over `size` samples that `config.likelihood` names. Raises UserError if there is no such one."""
-    return find_class(config.likelihood, LIKELIHOODS, FrameLikelihood, "model.likelihood")(config, size, quantizer)
+class BernoulliLikelihood(FrameLikelihood):
+    """A probability of 1 for each pixel. Pixels have no level, so `origin` and `level` of `read` are not used."""
+
+    kinds = ("binary",)
+
+    @property
+    def parameters(self) -> int:
+        """A logit of each pixel."""
+        return self.size
+
+    @property
+    def noise_size(self) -> int:
+        """One number per pixel."""
+        return self.size
+
+    def read(self, parameters: Tensor, origin: Tensor | float = 0.0, level: Tensor | float = 1.0) -> Bernoulli:
+        """See `FrameLikelihood.read`."""
+        return Bernoulli(at_least_float32(parameters))
+
+
+class CategoricalLikelihood(FrameLikelihood):
+    """A probability for each id of a vocabulary. Ids have no level, so `origin` and `level` of `read` are not used."""
+
+    kinds = ("tokens",)
+
+    @property
+    def parameters(self) -> int:
+        """A logit of each id."""
+        return self.size * cast(Tokens, self.observation).vocabulary
+
+    @property
+    def noise_size(self) -> int:
+        """One number per id."""
+        return self.size
+
+    def read(self, parameters: Tensor, origin: Tensor | float = 0.0, level: Tensor | float = 1.0) -> Categorical:
+        """See `FrameLikelihood.read`."""
+        return Categorical(at_least_float32(parameters).unflatten(-1, (self.size, -1)))
+
+
+def build_likelihood(config: LikelihoodConfig, size: int, observation: Observation) -> FrameLikelihood:
+    """The likelihood over `size` samples that `config.likelihood` names.
+
+    Raises:
+        UserError: there is no such one, or it is not for such frames.
+    """
+    likelihood = find_fitting(config.likelihood, LIKELIHOODS, FrameLikelihood, "model.likelihood", observation)
+    return likelihood(config, size, observation)
 
 
 def sample_likelihood(config: LikelihoodConfig, quantizer: Quantizer) -> SampleLikelihood:

@@ -4,14 +4,16 @@ A head of another package is a subclass of `FrameHead`, named by its import path
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from zfaudio.config import FrameDensityConfig
-from zfaudio.distributions import Quantizer
+from zfaudio.models.fitting import find_fitting
 from zfaudio.models.frame_likelihoods import FrameDistribution, FrameLikelihood, build_likelihood
-from zfaudio.plugins import find_class
+from zfaudio.observations import EVERY_KIND, Binary, Kind, Observation
 
 HEADS = {
     "factorized": "zfaudio.models.heads.FactorizedHead",
@@ -19,14 +21,19 @@ HEADS = {
     "tiered": "zfaudio.models.tiered_head.TieredHead",
     "dilated": "zfaudio.models.dilated_head.DilatedHead",
 }
+PIXEL_HEADS = {"autoregressive": "zfaudio.models.pixel_head.PixelHead"}  # in place of those of HEADS
+
+# How many numbers that describe densities are computed at a time where no gradient is needed: 16 MB.
+NUMBERS_AT_ONCE = 1 << 22
 
 
 class FrameHead(nn.Module, ABC):
     """A network from a condition, and the samples before, to the density of a frame.
 
-    A subclass is built with (condition_size, frame_size, config, quantizer).
+    A subclass is built with (condition_size, frame_size, config, observation).
     """
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("waveform",)  # of frames that it predicts
     likelihood: FrameLikelihood
     noise_size: int  # how many standard normal numbers the draw of a frame needs
     past: int = 0  # how many samples before the previous frame it reads
@@ -64,19 +71,57 @@ class FrameHead(nn.Module, ABC):
 class FactorizedHead(FrameHead):
     """A linear map from the condition to a density in which samples (of one component) are independent."""
 
-    def __init__(self, condition_size: int, frame_size: int, config: FrameDensityConfig, quantizer: Quantizer) -> None:
+    kinds = EVERY_KIND
+
+    def __init__(
+        self, condition_size: int, frame_size: int, config: FrameDensityConfig, observation: Observation
+    ) -> None:
         super().__init__()
-        self.likelihood = build_likelihood(config, frame_size, quantizer)
+        self.likelihood = build_likelihood(config, frame_size, observation)
         self.noise_size = self.likelihood.noise_size
         self.linear = nn.Linear(condition_size, self.likelihood.parameters)
 
     def forward(self, condition: Tensor, samples: Tensor) -> FrameDistribution:
         """See `FrameHead.forward`; of the samples only their grid matters."""
-        return self.step(condition, samples.unflatten(-1, (condition.shape[-2], -1)))
+        grid = self.likelihood.grid(samples.unflatten(-1, (condition.shape[-2], -1)))
+        if condition.shape[:-1].numel() * self.likelihood.parameters > NUMBERS_AT_ONCE and not torch.is_grad_enabled():
+            return FactorizedFrames(self, condition, grid)
+        return self.density(condition, grid)
 
     def step(self, condition: Tensor, samples: Tensor) -> FrameDistribution:
         """See `FrameHead.step`; of the samples only their grid matters."""
-        return self.likelihood.on_grid(self.likelihood.read(self.linear(condition)), self.likelihood.grid(samples))
+        return self.density(condition, self.likelihood.grid(samples))
+
+    def density(self, condition: Tensor, grid: Tensor | None) -> FrameDistribution:
+        """The density of frames, given conditions [..., size] and the grids [..., 1] before them."""
+        return self.likelihood.on_grid(self.likelihood.read(self.linear(condition)), grid)
+
+
+@dataclass
+class FactorizedFrames:
+    """The densities of so many frames that they are scored part by part, which bounds the memory.
+
+    A vocabulary of 16,000 words takes as many numbers for each frame.
+    """
+
+    head: FactorizedHead
+    condition: Tensor  # [batch, steps, size]
+    grid: Tensor | None  # [batch, steps, 1]
+
+    def log_prob(self, frames: Tensor) -> Tensor:
+        """Log-density of frames [batch, steps, frame_size]: [batch, steps] in nats."""
+        at_once = max(1, NUMBERS_AT_ONCE // self.head.likelihood.parameters)
+        conditions, targets = self.condition.flatten(0, 1).split(at_once), frames.flatten(0, 1).split(at_once)
+        grids = len(targets) * [None] if self.grid is None else self.grid.flatten(0, 1).split(at_once)
+        log_probs = [
+            self.head.density(condition, grid).log_prob(target)
+            for condition, grid, target in zip(conditions, grids, targets, strict=True)
+        ]
+        return torch.cat(log_probs).view(frames.shape[:-1])
+
+    def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """The frames [batch, steps, frame_size] that standard normal noise is mapped to."""
+        return self.head.density(self.condition, self.grid).at(noise, temperature)
 
 
 def places_to_score(samples: int, stride: int, device: torch.device) -> Tensor:
@@ -85,17 +130,18 @@ def places_to_score(samples: int, stride: int, device: torch.device) -> Tensor:
     return places + torch.randint(stride, (), device=device) if stride > 1 else places
 
 
-def build_head(condition_size: int, frame_size: int, config: FrameDensityConfig, quantizer: Quantizer) -> FrameHead:
+def build_head(condition_size: int, frame_size: int, config: FrameDensityConfig, observation: Observation) -> FrameHead:
     """The head that `config.head` names.
 
     Args:
         condition_size: size of the condition that the model gives it; 0 for none.
         frame_size: samples per frame.
         config: settings of the density.
-        quantizer: where the 16-bit integers lie among standardized samples.
+        observation: what a frame holds; of recordings, where the 16-bit integers lie among standardized samples.
 
     Raises:
         UserError: there is no such head, or its settings do not fit the frame size.
     """
-    head = find_class(config.head, HEADS, FrameHead, "model.head")
-    return head(condition_size, frame_size, config, quantizer)
+    heads = HEADS | PIXEL_HEADS if isinstance(observation, Binary) else HEADS
+    head = find_fitting(config.head, heads, FrameHead, "model.head", observation)
+    return head(condition_size, frame_size, config, observation)

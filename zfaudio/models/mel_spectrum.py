@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from zfaudio.config import RNNConfig
-from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
+from zfaudio.observations import Observation, of_recordings
 
 # About the mean and the deviation in standardized speech, in the first recordings of LJ Speech at 16 kHz.
 LOG_POWER_MEAN, LOG_POWER_DEVIATION = -5.0, 4.0
@@ -20,10 +20,10 @@ class MelSpectrum(nn.Module):
     filters: Tensor  # the weight of each frequency in each band, which sum to 1, [window // 2 + 1, bands]
     taper: Tensor  # the Hann window, whose squares sum to 1, [window]
 
-    def __init__(self, config: RNNConfig, quantizer: Quantizer) -> None:
+    def __init__(self, config: RNNConfig, observation: Observation) -> None:
         super().__init__()
         self.bands, self.window = config.encoder_bands, config.encoder_window
-        self.floor = quantizer.step**2  # the power of one 16-bit step
+        self.floor = of_recordings(observation, "a mel spectrum").step ** 2  # the power of one 16-bit step
         taper = torch.hann_window(self.window, dtype=torch.float64)
         self.register_buffer("taper", (taper / taper.norm()).float(), persistent=False)
         self.register_buffer("filters", mel_filters(config), persistent=False)

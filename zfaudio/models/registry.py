@@ -1,9 +1,10 @@
 """Models by name."""
 
 from zfaudio.config import ModelConfig
-from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.models.base import FrameModel
+from zfaudio.models.fitting import find_fitting
+from zfaudio.observations import Observation
 from zfaudio.plugins import find_class
 
 MODELS = {
@@ -26,18 +27,18 @@ def find_model(name: str) -> type[FrameModel]:
     return find_class(name, MODELS, FrameModel, "model.name")
 
 
-def build_model(config: ModelConfig, frame_size: int, quantizer: Quantizer) -> FrameModel:
+def build_model(config: ModelConfig, frame_size: int, observation: Observation) -> FrameModel:
     """The model that `config.name` names, with new weights drawn from torch's generator.
 
     Args:
         config: settings of the model.
         frame_size: samples per frame.
-        quantizer: where the 16-bit integers lie among standardized samples.
+        observation: what a frame holds; of recordings, where the 16-bit integers lie among standardized samples.
 
     Raises:
-        UserError: there is no such model, or it lacks what a model must have.
+        UserError: there is no such model, it or a part of it is not for such frames, or it lacks what it must have.
     """
-    model = find_model(config.name)(config, frame_size, quantizer)
+    model = find_fitting(config.name, MODELS, FrameModel, "model.name", observation)(config, frame_size, observation)
     if not hasattr(model, "frame_noise_size"):
         raise UserError(f"model.name is {config.name!r}, whose __init__ does not set frame_noise_size")
     return model

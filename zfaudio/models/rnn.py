@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from zfaudio.config import RNNConfig
-from zfaudio.distributions import Quantizer
 from zfaudio.models.base import (
     Ablation,
     FrameModel,
@@ -29,6 +28,7 @@ from zfaudio.models.encoders import build_encoder
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
 from zfaudio.models.past import first_state, open_signal, zero_padding
+from zfaudio.observations import EVERY_KIND, Observation
 from zfaudio.ops.cells import State, zero_state
 from zfaudio.ops.lstm import LSTM
 
@@ -39,13 +39,14 @@ class RNN(FrameModel):
     config_class = RNNConfig
     bound = "exact"
     config: RNNConfig
+    kinds = EVERY_KIND
 
-    def __init__(self, config: RNNConfig, frame_size: int, quantizer: Quantizer) -> None:
-        super().__init__(config, frame_size, quantizer)
-        self.encoder = build_encoder(frame_size, config, quantizer)
+    def __init__(self, config: RNNConfig, frame_size: int, observation: Observation) -> None:
+        super().__init__(config, frame_size, observation)
+        self.encoder = build_encoder(frame_size, config, observation)
         self.embed = nn.Linear(self.encoder.feature_size, config.embedding_size)
         self.lstm = LSTM(config.embedding_size, config.hidden_size, config.core)
-        self.output = build_head(config.hidden_size, frame_size, config, quantizer)
+        self.output = build_head(config.hidden_size, frame_size, config, observation)
         self.frame_noise_size = self.output.noise_size
         self.past = max(self.encoder.past, self.output.past)
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from zfaudio.config import SampleARConfig
-from zfaudio.distributions import Quantizer
 from zfaudio.models.base import (
     Ablation,
     FrameModel,
@@ -22,6 +21,7 @@ from zfaudio.models.base import (
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
 from zfaudio.models.past import open_signal, zero_padding
+from zfaudio.observations import Observation
 
 
 class SampleAR(FrameModel):
@@ -31,9 +31,9 @@ class SampleAR(FrameModel):
     bound = "exact"
     config: SampleARConfig
 
-    def __init__(self, config: SampleARConfig, frame_size: int, quantizer: Quantizer) -> None:
-        super().__init__(config, frame_size, quantizer)
-        self.output = build_head(0, frame_size, config, quantizer)
+    def __init__(self, config: SampleARConfig, frame_size: int, observation: Observation) -> None:
+        super().__init__(config, frame_size, observation)
+        self.output = build_head(0, frame_size, config, observation)
         self.frame_noise_size, self.past = self.output.noise_size, self.output.past
 
     def initial_state(self, batch_size: int) -> RecurrentState:

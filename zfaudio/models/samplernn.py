@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zfaudio.config import SampleRNNConfig
-from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.models.base import (
     Ablation,
@@ -44,6 +43,7 @@ from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood
 from zfaudio.models.heads import places_to_score
 from zfaudio.models.past import Signal, first_state, open_signal, zero_padding
 from zfaudio.models.tiered_head import FRAMES_AT_ONCE
+from zfaudio.observations import Observation, of_recordings
 from zfaudio.ops import samplernn_loop
 from zfaudio.ops.cells import State, at_end, zero_state
 from zfaudio.ops.gru import GRU
@@ -60,10 +60,11 @@ class SampleRNN(FrameModel):
     bound = "exact"
     config: SampleRNNConfig
 
-    def __init__(self, config: SampleRNNConfig, frame_size: int, quantizer: Quantizer) -> None:
-        super().__init__(config, frame_size, quantizer)
+    def __init__(self, config: SampleRNNConfig, frame_size: int, observation: Observation) -> None:
+        super().__init__(config, frame_size, observation)
         check_rates(config, frame_size)
-        self.quantizer, self.floor = quantizer, quantizer.step**2
+        self.quantizer = of_recordings(observation, "model.name samplernn")
+        self.floor = self.quantizer.step**2
         self.rate, self.window = config.middle_step, config.sample_window
         self.steps = frame_size // self.rate  # of the middle tier in a frame
         self.past = max(self.rate, self.window - frame_size)
@@ -72,7 +73,7 @@ class SampleRNN(FrameModel):
         self.to_steps = Linear(config.hidden_size, self.steps * config.middle_size, bias=False)  # U_1, U_2, ...
         self.read = Linear(2 * self.rate + 1, config.middle_size)
         self.gru = GRU(config.middle_size, config.middle_size, config.core)
-        self.tier = SampleTier(config, quantizer)
+        self.tier = SampleTier(config, observation)
         self.frame_noise_size = frame_size * self.tier.likelihood.noise_size
         self.compiled = config.core == "fast" and config.likelihood in KINDS
 
@@ -153,11 +154,11 @@ class SampleRNN(FrameModel):
 class SampleTier(nn.Module):
     """From a window of samples, and what the middle tier knows, to the density of the next sample."""
 
-    def __init__(self, config: SampleRNNConfig, quantizer: Quantizer) -> None:
+    def __init__(self, config: SampleRNNConfig, observation: Observation) -> None:
         super().__init__()
         self.rate, self.window, self.stride = config.middle_step, config.sample_window, config.sample_stride
-        self.floor = quantizer.step**2
-        self.likelihood = build_likelihood(config, 1, quantizer)
+        self.floor = of_recordings(observation, "model.name samplernn").step ** 2
+        self.likelihood = build_likelihood(config, 1, observation)
         units, inputs = config.sample_size, config.sample_window + 3
         self.to_samples = Linear(config.middle_size, self.rate * units, bias=False)  # V_1, V_2, ...
         self.filters = Linear(inputs, units)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from zfaudio.config import ZForcingConfig
-from zfaudio.distributions import Quantizer
 from zfaudio.models.mel_spectrum import MelSpectrum
+from zfaudio.observations import Observation
 
 
 class Spectra(NamedTuple):
@@ -25,11 +25,11 @@ class Spectra(NamedTuple):
 class SpectraAhead(nn.Module):
     """The spectra of the frames t + 1..t + auxiliary_frames, for each step t."""
 
-    def __init__(self, frame_size: int, config: ZForcingConfig, quantizer: Quantizer) -> None:
+    def __init__(self, frame_size: int, config: ZForcingConfig, observation: Observation) -> None:
         super().__init__()
         self.frame_size, self.ahead = frame_size, config.auxiliary_frames
         self.past = max(0, config.encoder_window - frame_size)
-        self.spectrum = MelSpectrum(config, quantizer)
+        self.spectrum = MelSpectrum(config, observation)
         self.size = self.ahead * config.encoder_bands
 
     def read(self, samples: Tensor, lengths: Tensor) -> Spectra:

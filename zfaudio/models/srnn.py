@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from zfaudio.config import SRNNConfig
-from zfaudio.distributions import DiagonalGaussian, Quantizer, split_gaussian
+from zfaudio.distributions import DiagonalGaussian, split_gaussian
 from zfaudio.models.base import (
     Ablation,
     FrameModel,
@@ -33,6 +33,7 @@ from zfaudio.models.encoders import build_encoder
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
 from zfaudio.models.past import first_state, open_signal, past_of_chunks, zero_padding
+from zfaudio.observations import EVERY_KIND, Observation
 from zfaudio.ops.cells import LatentState, State, at_end, zero_state
 from zfaudio.ops.latent_chain_fast import fast_latent_chain
 from zfaudio.ops.lstm import LSTM
@@ -45,12 +46,13 @@ class SRNN(FrameModel):
     config_class = SRNNConfig
     bound = "elbo"
     config: SRNNConfig
+    kinds = EVERY_KIND
 
-    def __init__(self, config: SRNNConfig, frame_size: int, quantizer: Quantizer) -> None:
-        super().__init__(config, frame_size, quantizer)
+    def __init__(self, config: SRNNConfig, frame_size: int, observation: Observation) -> None:
+        super().__init__(config, frame_size, observation)
         self.latent_size = config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
-        self.encoder = build_encoder(frame_size, config, quantizer)
+        self.encoder = build_encoder(frame_size, config, observation)
         self.embed = nn.Linear(self.encoder.feature_size, config.embedding_size)
         self.lstm = LSTM(config.embedding_size, hidden, config.core)
         seen = hidden + config.embedding_size
@@ -58,7 +60,7 @@ class SRNN(FrameModel):
         self.prior = GaussianMLP(hidden + latent, mlp, latent)
         self.posterior = GaussianMLP((hidden if config.smoothing else seen) + latent, mlp, latent)
         self.decode = nn.Sequential(nn.Linear(latent + hidden, mlp), ClampedLeakyReLU())
-        self.output = build_head(mlp, frame_size, config, quantizer)
+        self.output = build_head(mlp, frame_size, config, observation)
         self.frame_noise_size = self.output.noise_size
         self.past = max(self.encoder.past, self.output.past)
 

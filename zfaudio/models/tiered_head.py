@@ -32,7 +32,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zfaudio.config import FrameDensityConfig
-from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.models.bounds import (
     BOUNDS,
@@ -45,6 +44,7 @@ from zfaudio.models.bounds import (
 )
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
 from zfaudio.models.heads import FrameHead, places_to_score
+from zfaudio.observations import Observation, of_recordings
 from zfaudio.ops import tiered_loop
 from zfaudio.ops.inverse_sine import asinh
 from zfaudio.ops.linear import Linear
@@ -61,7 +61,9 @@ class TieredHead(FrameHead):
 
     taper: Tensor  # of the window of the linear prediction, [head_tier_window]
 
-    def __init__(self, condition_size: int, frame_size: int, config: FrameDensityConfig, quantizer: Quantizer) -> None:
+    def __init__(
+        self, condition_size: int, frame_size: int, config: FrameDensityConfig, observation: Observation
+    ) -> None:
         super().__init__()
         check_tiers(config, frame_size)
         self.frame_size, self.tier, self.reach = frame_size, config.head_tier, config.head_tier_window
@@ -71,8 +73,9 @@ class TieredHead(FrameHead):
         self.residuals = max(self.window, farthest)  # before each step of the middle tier
         self.heard = max(self.reach, self.residuals + self.order)  # samples before each step of the middle tier
         self.past = max(0, self.heard - frame_size)
-        self.quantizer, self.floor = quantizer, quantizer.step**2
-        self.likelihood = build_likelihood(config, 1, quantizer)
+        self.quantizer = of_recordings(observation, "model.head tiered")
+        self.floor = self.quantizer.step**2
+        self.likelihood = build_likelihood(config, 1, observation)
         self.noise_size = frame_size * self.likelihood.noise_size
         self.config, self.compiled = config, config.core == "fast" and config.likelihood in KINDS
         self.register_buffer("taper", taper(self.reach).float(), persistent=False)

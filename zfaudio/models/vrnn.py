@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from zfaudio.config import VRNNConfig
-from zfaudio.distributions import Quantizer
 from zfaudio.models.base import (
     Ablation,
     FrameModel,
@@ -32,6 +31,7 @@ from zfaudio.models.encoders import build_encoder
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
 from zfaudio.models.past import first_state, open_signal, past_of_chunks, zero_padding
+from zfaudio.observations import EVERY_KIND, Observation
 from zfaudio.ops.cells import LatentLSTMCell, LatentState, State, at_end, zero_state
 from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
 
@@ -42,18 +42,19 @@ class VRNN(FrameModel):
     config_class = VRNNConfig
     bound = "elbo"
     config: VRNNConfig
+    kinds = EVERY_KIND
 
-    def __init__(self, config: VRNNConfig, frame_size: int, quantizer: Quantizer) -> None:
-        super().__init__(config, frame_size, quantizer)
+    def __init__(self, config: VRNNConfig, frame_size: int, observation: Observation) -> None:
+        super().__init__(config, frame_size, observation)
         self.latent_size = config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
-        self.encoder = build_encoder(frame_size, config, quantizer)
+        self.encoder = build_encoder(frame_size, config, observation)
         self.embed = nn.Linear(self.encoder.feature_size, config.embedding_size)
         self.prior = GaussianMLP(hidden, mlp, latent)
         self.posterior = GaussianMLP(hidden + config.embedding_size, mlp, latent)
         self.cell = LatentLSTMCell(config.embedding_size, latent, mlp, hidden)
         self.decode = nn.Sequential(nn.Linear(mlp + hidden, mlp), ClampedLeakyReLU())
-        self.output = build_head(mlp, frame_size, config, quantizer)
+        self.output = build_head(mlp, frame_size, config, observation)
         self.frame_noise_size = self.output.noise_size
         self.past = max(self.encoder.past, self.output.past)
 

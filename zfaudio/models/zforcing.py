@@ -11,6 +11,7 @@ Step t reads frame x_t and scores x_{t+1}:
     p(x_t | b_t)                                        backward reconstruction, optional
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from zfaudio.config import ZForcingConfig
-from zfaudio.distributions import DiagonalGaussian, Quantizer, split_gaussian
+from zfaudio.distributions import DiagonalGaussian
 from zfaudio.models.base import (
     Ablation,
     FrameModel,
@@ -33,10 +34,11 @@ from zfaudio.models.base import (
     zero_unscored,
 )
 from zfaudio.models.encoders import FrameEncoder, build_encoder
-from zfaudio.models.frame_likelihoods import FrameDistribution
+from zfaudio.models.frame_likelihoods import FrameDistribution, FrameLikelihood, build_likelihood
 from zfaudio.models.heads import FrameHead, build_head
 from zfaudio.models.past import Signal, first_state, open_signal, past_of_chunks, zero_padding
 from zfaudio.models.spectra_ahead import Spectra, SpectraAhead
+from zfaudio.observations import EVERY_KIND, Observation, Quantizer
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State, at_end, zero_state
 from zfaudio.ops.generation_step import latent_stepper
 from zfaudio.ops.latent_path import LatentPath
@@ -51,32 +53,34 @@ class ZForcing(FrameModel):
     config_class = ZForcingConfig
     bound = "elbo"
     config: ZForcingConfig
+    kinds = EVERY_KIND
 
-    def __init__(self, config: ZForcingConfig, frame_size: int, quantizer: Quantizer) -> None:
-        super().__init__(config, frame_size, quantizer)
+    def __init__(self, config: ZForcingConfig, frame_size: int, observation: Observation) -> None:
+        super().__init__(config, frame_size, observation)
         self.latent_size = config.latent_size
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
         cell = ConditionalNormLSTMCell if config.conditional_layer_norm else LatentLSTMCell
 
-        self.encoder = build_encoder(frame_size, config, quantizer)
+        self.encoder = build_encoder(frame_size, config, observation)
         self.embed = nn.Linear(self.encoder.feature_size, config.embedding_size)
         self.backward_lstm = LSTM(config.embedding_size, hidden, config.core)
         self.prior = GaussianMLP(hidden, mlp, latent)
         self.posterior = GaussianMLP(2 * hidden, mlp, latent)
         self.decoder_cell = cell(config.embedding_size, latent, mlp, hidden)
-        self.output = build_head(hidden, frame_size, config, quantizer)
+        self.output = build_head(hidden, frame_size, config, observation)
         self.frame_noise_size = self.output.noise_size
         self.past = max(self.encoder.past, self.output.past)
         self.spectra_ahead: SpectraAhead | None = None
         if config.auxiliary != "none":
             auxiliary_input = latent + (hidden if config.auxiliary == "latent_and_state" else 0)
             if config.auxiliary_target == "mel":
-                self.spectra_ahead = SpectraAhead(frame_size, config, quantizer)
+                self.spectra_ahead = SpectraAhead(frame_size, config, observation)
                 self.past = max(self.past, self.spectra_ahead.past)
             target = hidden if self.spectra_ahead is None else self.spectra_ahead.size
             self.auxiliary = GaussianMLP(auxiliary_input, mlp, target)
         if config.backward_reconstruction:
-            self.backward_output = nn.Linear(hidden, 2 * frame_size)
+            self.backward_likelihood = build_reconstruction(config, frame_size, observation)
+            self.backward_output = nn.Linear(hidden, self.backward_likelihood.parameters)
 
     def initial_state(self, batch_size: int) -> RecurrentState:
         """Zeros, in the precision of the weights."""
@@ -251,5 +255,11 @@ class ZForcing(FrameModel):
 
     def _log_backward(self, frames: Tensor, future: Tensor) -> Tensor:
         """log p(x_t | b_t), [B, S]."""
-        predicted = split_gaussian(self.backward_output(future), min_deviation=self.config.min_deviation)
-        return predicted.log_prob(frames)
+        return self.backward_likelihood.read(self.backward_output(future)).log_prob(frames)
+
+
+def build_reconstruction(config: ZForcingConfig, frame_size: int, observation: Observation) -> FrameLikelihood:
+    """The likelihood of p(x_t | b_t): a Gaussian of the samples of a recording, otherwise that of the decoder."""
+    if isinstance(observation, Quantizer):
+        config = dataclasses.replace(config, likelihood="gaussian")
+    return build_likelihood(config, frame_size, observation)

@@ -1,0 +1,35 @@
+"""Parts of a model that fit what a frame holds."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol, TypeVar
+
+from zfaudio.errors import UserError
+from zfaudio.observations import Kind, Observation, describe, kind_of
+from zfaudio.plugins import find_class
+
+
+class Part(Protocol):
+    """A class that a setting names: a model, an encoder, a head or a likelihood."""
+
+    kinds: ClassVar[tuple[Kind, ...]]  # of frames that it is for
+
+
+Fitting = TypeVar("Fitting", bound=Part)
+
+
+def find_fitting(
+    name: str, known: Mapping[str, str], base: type[Fitting], setting: str, observation: Observation
+) -> type[Fitting]:
+    """The subclass of `base` that `name` means, as `find_class` finds it.
+
+    Raises:
+        UserError: there is no such class, or it is for frames that hold something else; the message says which fits.
+    """
+    found, kind = find_class(name, known, base, setting), kind_of(observation)
+    if kind in found.kinds:
+        return found
+    others = [other for other in known if kind in find_class(other, known, base, setting).kinds]
+    raise UserError(
+        f"{setting} is {name}, which is for {' and '.join(map(describe, found.kinds))}, but these shards hold "
+        f"{describe(kind)}; set it to {' or '.join(others)}"
+    )
