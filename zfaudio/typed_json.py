@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import json
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -16,9 +16,16 @@ from zfaudio.text import printable
 Content = TypeVar("Content")
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a dataclass as JSON and make the folders above it. The file appears whole or not at all."""
-    text = json.dumps(dataclasses.asdict(content), indent=2, ensure_ascii=False)
+def write_json(path: Path, content: Any, left_out: Collection[str] = ()) -> None:
+    """Write a dataclass as JSON and make the folders above it. The file appears whole or not at all.
+
+    Args:
+        path: the file.
+        content: the dataclass.
+        left_out: names of fields that have a default and are not written.
+    """
+    fields = {name: value for name, value in dataclasses.asdict(content).items() if name not in left_out}
+    text = json.dumps(fields, indent=2, ensure_ascii=False)
     # Bytes of a file name that are not UTF-8 become escapes of JSON, which read back as they were.
     write_text(path, text.encode("utf-8", "backslashreplace").decode() + "\n")
 

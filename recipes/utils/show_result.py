@@ -18,7 +18,8 @@ def show_result(exp: Path) -> None:
         result = read_result(path)
         sign = "" if result.bound == "exact" else ">= "
         print(f"\naverage log-likelihood per frame: {sign}{result.nats_per_frame:.2f} nats")
-        print(f"of an i.i.d. Gaussian:            {result.references.iid_gaussian_nats_per_frame:.2f} nats")
+        if result.references is not None:
+            print(f"of an i.i.d. Gaussian:            {result.references.iid_gaussian_nats_per_frame:.2f} nats")
     print(f"samples: {exp / 'samples'}")
     print(f"report:  {exp / 'report.html'}")
 

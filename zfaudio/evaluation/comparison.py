@@ -288,7 +288,7 @@ def _compare_group(group: Group, reference: Group) -> ComparisonRow:
     frames = np.array([score.frames for score in result.scores])
     nats = _average_scores(group, first)
     average, interval = average_per_frame(nats, frames), bootstrap_interval(nats, frames)
-    units = Units(result.frame_size, result.deviation)
+    units = Units(result.frame_size, result.waveform.deviation)
     averages = [result.nats_per_frame for result in results]
     training = _train_settings(first.folder)
     row = ComparisonRow(
@@ -310,7 +310,7 @@ def _compare_group(group: Group, reference: Group) -> ComparisonRow:
             if result.dequantized and interval is not None
             else None
         ),
-        flac_bits_per_sample=result.references.flac_bits_per_sample,
+        flac_bits_per_sample=result.waveform.references.flac_bits_per_sample,
         kl_per_frame=None if result.bound == "exact" else fmean(result.kl_per_frame for result in results),
         parameters=result.parameters,
         steps=fmean(result.checkpoint_step for result in results),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -11,20 +12,21 @@ from zfaudio.data.known_shards import choose_shards
 from zfaudio.data.manifest import read_manifest
 from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
-from zfaudio.evaluation.references import ScoredAudio, measure_split
+from zfaudio.evaluation.description import describe
+from zfaudio.evaluation.references import ScoredAudio, ScoredFrames, ScoredWords, measure_split
 from zfaudio.evaluation.scoring import Segments, UtteranceScore, check_shards_fit, score_utterances, utterance_batches
 from zfaudio.evaluation.units import (
+    Interval,
     Units,
     average_per_frame,
     bootstrap_interval,
-    describe_interval,
     sequence_conventions,
+    word_perplexity,
     worst_permille_share,
 )
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
-from zfaudio.experiment.results import EvaluationResult, Protocol, Score
-from zfaudio.text import format_number
-from zfaudio.typed_json import write_json
+from zfaudio.experiment.results import EvaluationResult, Protocol, Score, WaveformScore, write_result
+from zfaudio.observations import describe as describe_kind
 
 
 @dataclass
@@ -82,6 +84,11 @@ def evaluate(
     if min(draws, importance_samples, frames_per_batch) < 1:
         raise UserError("--draws, --importance-samples and --frames-per-batch must be at least 1")
     trained = load_checkpoint(Path(checkpoint), pick_device(device))
+    if trained.manifest.kind != "waveform" and (dequantize is not None or protocol != "whole"):
+        raise UserError(
+            f"{'--dequantize' if dequantize is not None else '--protocol ' + protocol}: for recordings, but "
+            f"{trained.path} was trained on {describe_kind(trained.manifest.kind)}"
+        )
     if dequantize is not None:
         trained.config.data.dequantize = dequantize
     location = choose_shards(str(shards), trained.config.data.shards, Path(checkpoint))
@@ -96,12 +103,12 @@ def evaluate(
         seed=seed,
         frames_per_batch=frames_per_batch,
     )
-    audio = measure_split(trained, location, split)
-    scores = score_split(trained, location, split, estimator, audio.longest)
-    result = summarize(trained, split, estimator, audio, scores)
+    measured = measure_split(trained, location, split)
+    scores = score_split(trained, location, split, estimator, measured.longest)
+    result = summarize(trained, split, estimator, measured, scores)
     try:
         if json is not None:
-            write_json(Path(json), result)
+            write_result(Path(json), result)
     finally:  # neither a full disk nor a closed terminal should lose the result
         print(describe(result))
     return result
@@ -126,7 +133,7 @@ def score_split(
 
 
 def summarize(
-    trained: Checkpoint, split: str, estimator: Estimator, audio: ScoredAudio, scores: list[UtteranceScore]
+    trained: Checkpoint, split: str, estimator: Estimator, measured: ScoredFrames, scores: list[UtteranceScore]
 ) -> EvaluationResult:
     """The result of a scored split. Raises UserError if a score is not finite."""
     manifest, data, model = trained.manifest, trained.config.data, trained.config.model
@@ -136,12 +143,23 @@ def summarize(
     average = average_per_frame(nats, frames)
     if not np.isfinite(average):
         broken = [score.utterance for score in scores if not np.isfinite(score.nats)]
+        remedy = "train with a floor on the deviation (model.min_deviation) or with dequantization"
         raise UserError(
             f"{trained.path}: the score of {len(broken)} utterances is not finite ({broken[0]}, ...); "
-            "train with a floor on the deviation (model.min_deviation) or with dequantization"
+            f"{remedy if manifest.kind == 'waveform' else 'train with a lower learning rate'}"
         )
-    units = Units(manifest.frame_size, manifest.waveform.deviation)
+    interval = bootstrap_interval(nats, frames)
+    of_kind: dict[str, Any]
+    if isinstance(measured, ScoredAudio):
+        of_kind = score_of_recordings(trained, estimator, measured, nats, frames)
+    else:
+        of_kind = {"nats_per_utterance_ci95": bootstrap_interval(nats, np.ones_like(frames))}
+        if isinstance(measured, ScoredWords):
+            of_kind |= score_of_words(trained, measured, average, interval)
+        else:
+            of_kind |= {"image_size": manifest.image_size}
     return EvaluationResult(
+        kind=manifest.kind,
         model=model.name,
         likelihood=getattr(model, "likelihood", None),
         head=getattr(model, "head", None),
@@ -151,68 +169,54 @@ def summarize(
         utterances=len(scores),
         frames=int(frames.sum()),
         frame_size=manifest.frame_size,
-        sample_rate=manifest.waveform.sample_rate,
         bound="iwae" if estimator.importance_weighted else trained.model.bound,
         importance_samples=estimator.draws if estimator.importance_weighted else 1,
         draws=estimator.draws,
         seed=estimator.seed,
         protocol=estimator.protocol,
-        dequantized=data.dequantize,
         score_first_frame=data.score_first_frame,
-        mean=manifest.waveform.mean,
-        deviation=manifest.waveform.deviation,
-        audio_sha256=audio.sha256,
-        constant_frames=audio.constant_frames,
+        audio_sha256=measured.sha256,
         nats_per_frame=average,
-        nats_per_frame_ci95=bootstrap_interval(nats, frames),
-        nats_per_sample=units.nats_per_sample(average),
-        nats_per_waveform_sample=units.nats_per_waveform_sample(average),
+        nats_per_frame_ci95=interval,
         nats_per_utterance=float(nats.mean()),
-        conventions=sequence_conventions(
-            nats,
-            frames,
-            manifest.frame_size,
-            manifest.waveform.sample_rate,
-            padded=estimator.protocol == "zforcing2017",
-        ),
-        bits_per_sample=units.bits_per_sample(average) if data.dequantize else None,
         kl_per_frame=float(sum(score.kl for score in scores) / frames.sum()),
         median_frame_nats=float(np.median(frame_nats)),
         worst_permille_share=worst_permille_share(frame_nats),
-        references=audio.references,
         command=command_line(),
         scores=[Score(score.utterance, score.frames, score.nats) for score in scores],
+        **of_kind,
     )
 
 
-def describe(result: EvaluationResult) -> str:
-    """The result in a few lines for the terminal."""
-    sign = "" if result.bound == "exact" else ">= "
-    draws = f"{result.draws} draw{'s' if result.draws > 1 else ''}"
-    lines = [
-        f"{result.model}, {result.split}: {result.utterances} utterances, {result.frames} frames "
-        f"of {result.frame_size} samples at {result.sample_rate} Hz",
-        f"average log-likelihood per frame   {sign}{format_number(result.nats_per_frame, 2)} nats "
-        f"({describe_interval(result.nats_per_frame_ci95, 2)}; {result.bound}, {draws})",
-        f"    i.i.d. Gaussian                {format_number(result.references.iid_gaussian_nats_per_frame, 2)}",
-        f"    KL per frame                   {format_number(result.kl_per_frame, 2)} nats",
-        f"    median frame                   {format_number(result.median_frame_nats, 2)} nats; "
-        f"the worst 0.1 % of frames make up {format_number(100 * result.worst_permille_share, 1)} % of the average",
-    ]
-    if result.bits_per_sample is None:
-        lines.append(
-            "published protocol (no dequantization): a density of integers, which is unbounded on the "
-            f"{result.constant_frames} constant frames; no bits per sample"
-        )
-    else:
-        lines.append(
-            f"bits per 16-bit sample             <= {result.bits_per_sample:.3f}   "
-            f"(FLAC on the same audio: {result.references.flac_bits_per_sample:.3f})"
-        )
-    lines.append("nats per sequence")
-    lines += [
-        f"    {name:<68} {sign}{format_number(value, 1, commas=True)}" for name, value in result.conventions.items()
-    ]
-    if result.protocol == "zforcing2017":
-        lines.append("protocol zforcing2017: utterances are cut every 40 frames, and the state restarts at each cut")
-    return "\n".join(lines)
+def score_of_recordings(
+    trained: Checkpoint, estimator: Estimator, audio: ScoredAudio, nats: np.ndarray, frames: np.ndarray
+) -> dict[str, Any]:
+    """The fields of a result that only recordings have, from the nats and frames of each utterance."""
+    manifest, waveform, dequantized = trained.manifest, trained.manifest.waveform, trained.config.data.dequantize
+    units, average = Units(manifest.frame_size, waveform.deviation), average_per_frame(nats, frames)
+    padded = estimator.protocol == "zforcing2017"
+    score = WaveformScore(
+        sample_rate=waveform.sample_rate,
+        dequantized=dequantized,
+        mean=waveform.mean,
+        deviation=waveform.deviation,
+        constant_frames=audio.constant_frames,
+        nats_per_sample=units.nats_per_sample(average),
+        nats_per_waveform_sample=units.nats_per_waveform_sample(average),
+        conventions=sequence_conventions(nats, frames, manifest.frame_size, waveform.sample_rate, padded),
+        bits_per_sample=units.bits_per_sample(average) if dequantized else None,
+        references=audio.references,
+    )
+    return vars(score)
+
+
+def score_of_words(
+    trained: Checkpoint, words: ScoredWords, nats_per_word: float, interval: Interval | None
+) -> dict[str, Any]:
+    """The fields of a result that only sentences have, from the nats per word and their interval."""
+    return {
+        "vocabulary": len(trained.manifest.vocabulary),
+        "word_perplexity": word_perplexity(nats_per_word),
+        "word_perplexity_ci95": interval and (word_perplexity(interval[1]), word_perplexity(interval[0])),
+        "unknown_share": words.unknown_share,
+    }

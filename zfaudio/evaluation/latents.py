@@ -24,7 +24,7 @@ from zfaudio.evaluation.ablation import (
 )
 from zfaudio.evaluation.collapse import collapse_warning
 from zfaudio.evaluation.phone_probe import ProbeResult, probe_phones
-from zfaudio.evaluation.references import measure_split
+from zfaudio.evaluation.references import measure_recordings
 from zfaudio.evaluation.scoring import check_shards_fit, utterance_batches
 from zfaudio.evaluation.units import describe_interval
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
@@ -125,6 +125,7 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
     Raises:
         UserError: the model has neither latents nor a state, or the split has nothing to score.
     """
+    gaussian = measure_recordings(trained, location, split).references.iid_gaussian_nats_per_frame
     terms: list[UtteranceTerms] = []
     totals: LatentTotals | None = None
     with tqdm(total=read_manifest(location).split(split).utterances, unit="utt", desc=split, disable=None) as bar:
@@ -139,7 +140,6 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
             terms += batch_terms
             totals = batch_totals if totals is None or batch_totals is None else totals + batch_totals
             bar.update(len(batch.utterances))
-    gaussian = measure_split(trained, location, split).references.iid_gaussian_nats_per_frame
     bound = [term.log_likelihood - term.kl for term in terms]
     prior_drawn = [term.prior_drawn for term in terms if term.prior_drawn is not None]
     state_cut = [term.state_cut - term.kl for term in terms if term.state_cut is not None]

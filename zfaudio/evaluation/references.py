@@ -1,4 +1,4 @@
-"""What was scored, and the scores of references that need no model: an i.i.d. Gaussian and FLAC on the same frames."""
+"""What was scored, and of recordings the scores of references that need no model: an i.i.d. Gaussian and FLAC."""
 
 import hashlib
 import io
@@ -15,22 +15,53 @@ from zfaudio.errors import UserError
 from zfaudio.evaluation.units import gaussian_nats_per_frame
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.experiment.results import References
+from zfaudio.observations import UNKNOWN, Kind
 
 
 @dataclass
-class ScoredAudio:
+class ScoredFrames:
+    """Facts about the frames that were scored."""
+
+    sha256: str  # of the values of all utterances, in any order; the same for the same frames
+    longest: int  # frames of the longest utterance
+
+
+@dataclass
+class ScoredAudio(ScoredFrames):
     """Facts about the 16-bit samples that were scored."""
 
     constant_frames: int  # frames whose samples are all equal, where a density has no upper bound
-    sha256: str  # of the samples of all utterances, in any order; the same for the same audio
-    longest: int  # frames of the longest utterance
     references: References
 
 
-def measure_split(trained: Checkpoint, location: str, split: str) -> ScoredAudio:
-    """Measure the frames of a split that a model scores. Raises UserError if there are none."""
+@dataclass
+class ScoredWords(ScoredFrames):
+    """Facts about the words that were scored, of which the ends of sentences are some."""
+
+    unknown_share: float  # those that are <unk>
+
+
+def measure_split(trained: Checkpoint, location: str, split: str) -> ScoredFrames:
+    """Measure the frames of a split that a model scores: `ScoredAudio` of recordings, `ScoredWords` of tokens.
+
+    Raises:
+        UserError: there are none.
+    """
+    manifest, first = trained.manifest, trained.config.data.score_first_frame
+    measured: ScoredFrames
+    if manifest.kind == "waveform":
+        measured = measure_recordings(trained, location, split)
+    else:
+        measured = measure_values(scored_frames(location, split, first), manifest.kind)
+    if not measured.longest:
+        raise UserError(f"{location}: split {split!r} has no utterance with a frame to score")
+    return measured
+
+
+def measure_recordings(trained: Checkpoint, location: str, split: str) -> ScoredAudio:
+    """Measure the recordings of a split. Raises UserError if the model is of other frames."""
     manifest, data = trained.manifest, trained.config.data
-    audio = measure_scored_audio(
+    return measure_scored_audio(
         scored_frames(location, split, data.score_first_frame),
         mean=manifest.waveform.mean,
         deviation=manifest.waveform.deviation,
@@ -38,9 +69,29 @@ def measure_split(trained: Checkpoint, location: str, split: str) -> ScoredAudio
         sample_rate=manifest.waveform.sample_rate,
         dequantized=data.dequantize,
     )
-    if not audio.longest:
-        raise UserError(f"{location}: split {split!r} has no utterance with a frame to score")
-    return audio
+
+
+def measure_values(utterances: Iterable[np.ndarray], kind: Kind) -> ScoredFrames:
+    """Measure pixels or ids: the scored frames of each utterance, int16 [frames, frame_size]."""
+    digests, longest, values, unknown = [], 0, 0, 0
+    for frames in utterances:
+        digests.append(digest_of(frames))
+        longest = max(longest, len(frames))
+        values += frames.size
+        unknown += int((frames == UNKNOWN).sum())
+    if kind == "tokens":
+        return ScoredWords(digest_of_all(digests), longest, unknown / max(values, 1))
+    return ScoredFrames(digest_of_all(digests), longest)
+
+
+def digest_of(frames: np.ndarray) -> str:
+    """A hash of the int16 values of an utterance."""
+    return hashlib.sha256(np.ascontiguousarray(frames, "<i2").data).hexdigest()
+
+
+def digest_of_all(digests: list[str]) -> str:
+    """A hash of the utterances with these hashes, in any order."""
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
 
 
 def scored_frames(location: str, split: str, score_first_frame: bool) -> Iterator[np.ndarray]:
@@ -76,7 +127,7 @@ def measure_scored_audio(
         total = total.merge(moments(waveform))
         constant += count_constant(frames)
         longest = max(longest, len(frames))
-        digests.append(hashlib.sha256(np.ascontiguousarray(waveform, "<i2").data).hexdigest())
+        digests.append(digest_of(waveform))
         flac_bytes += flac_size(waveform, sample_rate)
     noise_variance = 1 / 12 if dequantized else 0.0
     gaussian = gaussian_nats_per_frame(
@@ -88,7 +139,7 @@ def measure_scored_audio(
     )
     return ScoredAudio(
         constant_frames=constant,
-        sha256=hashlib.sha256("".join(sorted(digests)).encode()).hexdigest(),
+        sha256=digest_of_all(digests),
         longest=longest,
         references=References(
             iid_gaussian_nats_per_frame=gaussian,

@@ -12,17 +12,18 @@ from torch import Tensor
 
 from zfaudio.data.batches import Batch, FrameWriter, LongUtterance
 from zfaudio.data.loader import batch_of_utterances, utterances_of_batches
-from zfaudio.data.manifest import read_manifest
+from zfaudio.data.manifest import check_same_vocabulary, read_manifest
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.models.base import FrameModel, FrameTerms, scored_steps
 from zfaudio.models.chunks import BLOCK_STEPS, ChunkedUtterance, Chunks, chunk_borders, is_long
+from zfaudio.observations import describe
 from zfaudio.seeds import cpu_generator, derive_seed
 
 
 @dataclass
 class UtteranceScore:
-    """The bound on the log-likelihood of one utterance, in nats in standardized space."""
+    """The bound on the log-likelihood of one utterance, in nats; of a recording in standardized space."""
 
     utterance: str
     frames: int  # number of scored frames
@@ -51,12 +52,24 @@ class Segments:
 def check_shards_fit(trained: Checkpoint, location: str, split: str) -> None:
     """Raises UserError if the model cannot score these shards, or if they have no such split."""
     manifest = read_manifest(location)
-    for name in ("frame_size", "sample_rate"):
+    if manifest.kind != trained.manifest.kind:
+        raise UserError(
+            f"{location}: shards of {describe(manifest.kind)}, but {trained.path} was trained on "
+            f"{describe(trained.manifest.kind)}; give shards of those"
+        )
+    check_same_vocabulary(
+        location, manifest, trained.manifest, f"make the shards with the vocabulary that {trained.path} was trained on"
+    )
+    for name in ("frame_size", "sample_rate", "image_size"):
         trained_with, found = getattr(trained.manifest, name), getattr(manifest, name)
         if trained_with != found:
             raise UserError(
                 f"{location}: shards of {name} {found}, but {trained.path} was trained at {trained_with}; "
-                f"make them again with zfaudio shard --{name.replace('_', '-')} {trained_with}"
+                + (
+                    f"make them again with zfaudio shard --{name.replace('_', '-')} {trained_with}"
+                    if manifest.kind == "waveform"
+                    else f"make them again at {trained_with}"
+                )
             )
     manifest.split(split)
 
@@ -64,7 +77,7 @@ def check_shards_fit(trained: Checkpoint, location: str, split: str) -> None:
 def utterance_batches(
     trained: Checkpoint, location: str, split: str, frames_per_batch: int, seed: int, every: int = 1
 ) -> Iterator[Batch | LongUtterance]:
-    """Whole utterances of a split, standardized as in training. The frames of long ones are made part by part.
+    """Whole utterances of a split, recordings standardized as in training. The frames of long ones are made in parts.
 
     Args:
         trained: the checkpoint whose standardization and data settings apply.

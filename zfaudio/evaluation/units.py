@@ -42,6 +42,11 @@ class Units:
         return -self.nats_per_waveform_sample(nats_per_frame) / math.log(2)
 
 
+def word_perplexity(nats_per_word: float) -> float:
+    """exp(-nats per word): among how many words, all as probable, the choice would be as hard."""
+    return math.exp(-nats_per_word)
+
+
 def average_per_frame(nats: np.ndarray, frames: np.ndarray) -> float:
     """Mean over all frames, from the summed score of each utterance: nats [utterances], frames [utterances]."""
     return float(nats.sum() / frames.sum())

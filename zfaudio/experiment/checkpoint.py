@@ -19,7 +19,6 @@ from torch import Tensor
 from zfaudio.config import RunConfig
 from zfaudio.data.known_shards import remember_shards
 from zfaudio.data.manifest import Manifest, read_manifest
-from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint_record import (
     CONFIG,
@@ -149,13 +148,13 @@ def build_for_weights(path: Path, config: RunConfig, manifest: Manifest, weights
     Raises:
         UserError: the settings cannot be those of a model, or the weights are of another model.
     """
-    quantizer = Quantizer(manifest.waveform.mean, manifest.waveform.deviation)
+    size, observation = manifest.frame_size, manifest.observation
     try:
         # A model without memory for its weights, so that sizes of which the file has no weights are never allocated.
         # A model of another package may need real tensors, though.
         with suppress(ArithmeticError, RuntimeError, TypeError, ValueError), torch.device("meta"):
-            check_weights(build_model(config.model, manifest.frame_size, quantizer), weights, path)
-        model = build_model(config.model, manifest.frame_size, quantizer)
+            check_weights(build_model(config.model, size, observation), weights, path)
+        model = build_model(config.model, size, observation)
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{path / CONFIG}: its model cannot be built ({first_line(error)})") from None
     check_weights(model, weights, path)

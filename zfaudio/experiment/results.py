@@ -1,10 +1,12 @@
 """The result of `zfaudio evaluate`, which an experiment keeps as EXP/results/NAME.json."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from zfaudio.typed_json import read_json
+from zfaudio.errors import UserError
+from zfaudio.observations import Kind, describe
+from zfaudio.typed_json import read_json, write_json
 
 FORMAT_VERSION = 2
 
@@ -30,10 +32,40 @@ class Score:
 
 
 @dataclass
+class WaveformScore:
+    """What a result says of recordings."""
+
+    sample_rate: int  # Hz
+    dequantized: bool
+    mean: float  # mean and deviation that standardized the waveforms, in 16-bit steps
+    deviation: float
+    constant_frames: int
+    nats_per_sample: float
+    nats_per_waveform_sample: float
+    conventions: dict[str, float]  # nats per sequence, by the name of the convention
+    bits_per_sample: float | None  # of the 16-bit signal; None without dequantization, where nothing bounds it
+    references: References
+
+
+# Fields that only results of one kind, or of two, have. The file of another kind lacks them.
+OF_KIND: dict[Kind, tuple[str, ...]] = {
+    "waveform": tuple(each.name for each in fields(WaveformScore)),
+    "binary": ("image_size", "nats_per_utterance_ci95"),
+    "tokens": ("vocabulary", "word_perplexity", "word_perplexity_ci95", "unknown_share", "nats_per_utterance_ci95"),
+}
+MAY_BE_NONE = {"bits_per_sample", "image_size", "word_perplexity_ci95", "nats_per_utterance_ci95"}
+
+
+@dataclass
 class EvaluationResult:
-    """The result of an evaluation. Nats are in standardized space unless the name says otherwise."""
+    """The result of an evaluation.
+
+    Nats of recordings are in standardized space unless the name says otherwise. Those of pixels and words are
+    probabilities.
+    """
 
     format_version: int = field(default=FORMAT_VERSION, kw_only=True)
+    kind: Kind = field(default="waveform", kw_only=True)  # what a frame holds
     model: str  # its name in the configuration: a short name or an import path
     likelihood: str | None  # density of a frame; None for a model without this setting
     head: str | None  # factorized or autoregressive; None for a model without this setting
@@ -42,32 +74,63 @@ class EvaluationResult:
     split: str
     utterances: int
     frames: int
-    frame_size: int  # samples
-    sample_rate: int  # Hz
+    frame_size: int  # samples, pixels or words
+    sample_rate: int | None = field(default=None, kw_only=True)
     bound: Bound
     importance_samples: int
     draws: int
     seed: int
     protocol: Protocol
-    dequantized: bool
+    dequantized: bool | None = field(default=None, kw_only=True)
     score_first_frame: bool
-    mean: float  # mean and deviation that standardized the waveforms, in 16-bit steps
-    deviation: float
-    audio_sha256: str  # of the scored frames; results with the same value scored the same audio
-    constant_frames: int
+    mean: float | None = field(default=None, kw_only=True)
+    deviation: float | None = field(default=None, kw_only=True)
+    audio_sha256: str  # of the scored frames; results with the same value scored the same
+    constant_frames: int | None = field(default=None, kw_only=True)
     nats_per_frame: float
     nats_per_frame_ci95: tuple[float, float] | None  # None for a single utterance, which has no interval
-    nats_per_sample: float
-    nats_per_waveform_sample: float
-    nats_per_utterance: float
-    conventions: dict[str, float]  # nats per sequence, by the name of the convention
-    bits_per_sample: float | None  # of the 16-bit signal; None without dequantization, where nothing bounds it
+    nats_per_sample: float | None = field(default=None, kw_only=True)
+    nats_per_waveform_sample: float | None = field(default=None, kw_only=True)
+    nats_per_utterance: float  # nats per image, or per sentence
+    nats_per_utterance_ci95: tuple[float, float] | None = field(default=None, kw_only=True)
+    image_size: list[int] | None = field(default=None, kw_only=True)  # rows and columns, if an utterance is a picture
+    vocabulary: int | None = field(default=None, kw_only=True)  # number of words
+    word_perplexity: float | None = field(default=None, kw_only=True)  # exp(-nats per word); the end is a word
+    word_perplexity_ci95: tuple[float, float] | None = field(default=None, kw_only=True)
+    unknown_share: float | None = field(default=None, kw_only=True)  # of the scored words, those that are <unk>
+    conventions: dict[str, float] | None = field(default=None, kw_only=True)
+    bits_per_sample: float | None = field(default=None, kw_only=True)
     kl_per_frame: float
     median_frame_nats: float
     worst_permille_share: float
-    references: References
+    references: References | None = field(default=None, kw_only=True)
     command: str
     scores: list[Score]
+
+    def __post_init__(self) -> None:
+        for name in OF_KIND[self.kind]:
+            if getattr(self, name) is None and name not in MAY_BE_NONE:
+                raise ValueError(f"{name} is None, which a result of {describe(self.kind)} must have")
+        for name in foreign_fields(self.kind):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} is given, which {describe(self.kind)} do not have")
+
+    @property
+    def waveform(self) -> WaveformScore:
+        """What the result says of recordings. Raises UserError if something else was scored."""
+        if self.kind != "waveform":
+            raise UserError(f"this result is of {describe(self.kind)}; this needs the result of recordings")
+        return WaveformScore(**{name: getattr(self, name) for name in OF_KIND["waveform"]})
+
+
+def foreign_fields(kind: Kind) -> list[str]:
+    """The fields that results of other kinds have, and those of this kind lack."""
+    return [name for names in OF_KIND.values() for name in names if name not in OF_KIND[kind]]
+
+
+def write_result(path: Path, result: EvaluationResult) -> None:
+    """Write a result as JSON, without the fields that its kind does not have."""
+    write_json(path, result, left_out=foreign_fields(result.kind))
 
 
 def read_result(path: str | Path) -> EvaluationResult:
@@ -80,6 +143,10 @@ def read_result(path: str | Path) -> EvaluationResult:
 
 
 def _upgrade(fields: dict[str, Any], version: int) -> None:
+    kind = fields.get("kind", "waveform")
+    for name in OF_KIND.get(kind, ()):
+        if name not in fields:
+            raise ValueError(f"field {name} is missing")
     if version < 2 and fields.get("head") == "factorised":
         fields["head"] = "factorized"
     if isinstance(fields.get("conventions"), dict):

@@ -145,7 +145,7 @@ class ComparisonTable:
 def tabulate_comparison(comparison: Comparison) -> ComparisonTable:
     """A comparison as a table."""
     columns = _columns(comparison.rows)
-    scores = comparison.reference_result.references
+    scores = comparison.reference_result.waveform.references
     references = [
         {"experiment": "i.i.d. Gaussian", "nats/frame": _number(scores.iid_gaussian_nats_per_frame, 2)},
         {"experiment": "FLAC", "bits/sample": _number(scores.flac_bits_per_sample, 3)},
@@ -229,7 +229,7 @@ def _interval(interval: tuple[float, float] | None, digits: int, sign: str = "")
 def _heading(comparison: Comparison) -> str:
     """What was scored, and how."""
     result = comparison.reference_result
-    seconds = result.frames * result.frame_size / result.sample_rate
+    seconds = result.frames * result.frame_size / result.waveform.sample_rate
     how = ["dequantized" if result.dequantized else "not dequantized"]
     if result.protocol != "whole":
         how.append(f"protocol {result.protocol}")

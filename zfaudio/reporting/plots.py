@@ -65,7 +65,7 @@ def plot_comparison(comparison: Comparison) -> Plot:
     Shows bits per sample with FLAC's as a line, or, without dequantization, nats per frame with the i.i.d. Gaussian's.
     """
     rows = [row for row in comparison.rows if not row.remark]
-    references = comparison.reference_result.references
+    references = comparison.reference_result.waveform.references
     if comparison.reference_result.dequantized:
         title = "Bits per 16-bit sample, with 95 % intervals: lower is better"
         intervals = [

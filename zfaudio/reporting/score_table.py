@@ -56,12 +56,12 @@ def tabulate_scores(result: EvaluationResult) -> ScoreTable:
             "frames": f"{result.frames:,} of {result.frame_size} samples",
             "constant frames": f"{result.constant_frames:,}",
         },
-        conventions=result.conventions,
+        conventions=result.waveform.conventions,
     )
 
 
 def _score_rows(result: EvaluationResult) -> list[ScoreRow]:
-    gaussian = result.references.iid_gaussian_nats_per_frame
+    gaussian = result.waveform.references.iid_gaussian_nats_per_frame
     gaussian_bits = None
     if result.bits_per_sample is not None:
         # A difference of one nat per frame is the same number of bits per sample for every model.
@@ -70,7 +70,7 @@ def _score_rows(result: EvaluationResult) -> list[ScoreRow]:
     return [
         ScoreRow(result.model, result.nats_per_frame, result.nats_per_frame_ci95, result.bits_per_sample),
         ScoreRow("i.i.d. Gaussian", gaussian, interval=None, bits_per_sample=gaussian_bits),
-        ScoreRow("FLAC", None, interval=None, bits_per_sample=result.references.flac_bits_per_sample),
+        ScoreRow("FLAC", None, interval=None, bits_per_sample=result.waveform.references.flac_bits_per_sample),
     ]
 
 

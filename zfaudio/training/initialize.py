@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from zfaudio.data.manifest import Manifest, check_same_vocabulary, read_manifest
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import find_checkpoint, read_weights
 from zfaudio.experiment.checkpoint_search import checkpoint_step
@@ -12,20 +13,26 @@ from zfaudio.text import printable
 NAMED = 4  # tensors that are named in the line for the user; the others are counted
 
 
-def initialize_from(model: nn.Module, source: Path) -> str:
+def initialize_from(model: nn.Module, source: Path, location: str, manifest: Manifest) -> str:
     """Copy those weights of a checkpoint that fit a model by name, shape and type. All others stay as they are.
 
     Args:
         model: the model.
         source: a checkpoint, or an experiment, of which the best checkpoint is taken.
+        location: path or address of the shards to train on.
+        manifest: their manifest.
 
     Returns:
         A line that says what fitted.
 
     Raises:
-        UserError: there is no checkpoint, or nothing in it fits.
+        UserError: there is no checkpoint, nothing in it fits, or its words are others.
     """
     checkpoint = find_checkpoint(source)
+    remedy = f"make the shards with the vocabulary that {source} was trained on, or leave train.init_from out"
+    before = read_manifest(checkpoint)
+    if before.kind == manifest.kind:
+        check_same_vocabulary(location, manifest, before, remedy)
     found, own = read_weights(checkpoint), model.state_dict()
     fitting = {
         name: tensor

@@ -15,7 +15,6 @@ from torch import Tensor
 from zfaudio.config import RunConfig
 from zfaudio.data.loader import TrainingStream, check_scorable
 from zfaudio.data.manifest import check_same_data, check_shards, read_manifest
-from zfaudio.distributions import Quantizer
 from zfaudio.errors import UserError
 from zfaudio.evaluation.collapse import collapse_warning, has_collapsed
 from zfaudio.experiment.checkpoint import find_checkpoint
@@ -78,8 +77,8 @@ class Training:
         check_scorable(config.data, self.manifest, self.accelerator.num_processes)
 
         torch.manual_seed(config.train.seed)
-        quantizer = Quantizer(self.manifest.waveform.mean, self.manifest.waveform.deviation)
-        self.model = build_model(config.model, self.manifest.frame_size, quantizer).to(self.accelerator.device)
+        model = build_model(config.model, self.manifest.frame_size, self.manifest.observation)
+        self.model = model.to(self.accelerator.device)
         self.optimizer = build_optimizer(self.model, config.train)
         self.schedule = build_schedule(self.optimizer, config.train)
         # The same model, wrapped to average the gradients of several processes.
@@ -103,7 +102,8 @@ class Training:
         if resume:
             notes = self._load(changes, allow_changes)
         elif config.train.init_from:
-            notes = [initialize_from(self.model, Path(config.train.init_from))]
+            source = Path(config.train.init_from)
+            notes = [initialize_from(self.model, source, config.data.shards, self.manifest)]
         self.log = self._start_log(resume)
         for note in notes:
             self.log.say(note)

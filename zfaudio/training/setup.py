@@ -12,6 +12,7 @@ from zfaudio.config import RNNConfig, RunConfig, TrainConfig
 from zfaudio.data.manifest import Manifest
 from zfaudio.device import allow_tf32, pick_device
 from zfaudio.errors import UserError
+from zfaudio.observations import describe
 
 
 def start_accelerator(options: TrainConfig, exp: Path) -> Accelerator:
@@ -39,8 +40,15 @@ def with_sample_rate(config: RunConfig, manifest: Manifest) -> RunConfig:
     Raises:
         UserError: another sample rate was given.
     """
-    model, rate = config.model, manifest.waveform.sample_rate
+    model, rate = config.model, manifest.sample_rate
     if not isinstance(model, RNNConfig):
+        return config
+    if rate is None:
+        if model.sample_rate:
+            raise UserError(
+                f"model.sample_rate is {model.sample_rate}, but {config.data.shards} holds {describe(manifest.kind)}; "
+                "leave it out"
+            )
         return config
     if model.sample_rate not in (0, rate):
         raise UserError(
