@@ -135,7 +135,7 @@ def test_a_sample_that_cannot_be_written_leaves_the_old_one(exp, tmp_path, monke
     elif failing == "keep":
         monkeypatch.setattr(os, "fsync", fail)
     else:
-        monkeypatch.setattr("zfaudio.generation.generate.write_sample_list", fail)
+        monkeypatch.setattr("zfaudio.generation.speech.write_sample_list", fail)
         with pytest.raises(OSError, match="No space left"):
             generate(exp, out=tmp_path, num=1, seconds=0.1, seed=1)
         assert whole_samples(tmp_path)["sample-000.wav"].seed == 1

@@ -6,8 +6,8 @@
     speech = model.sample(num=4, seconds=3.0, seed=0)
     score = model.score("recording.flac")
 
-The commands of the command line are functions here: `shard`, `train`, `evaluate`, `latents`, `generate`, `quality`,
-`compare` and `report`. Everything is imported when it is first used.
+The commands of the command line are functions here: `shard`, `train`, `evaluate`, `latents`, `generate`,
+`interpolate`, `quality`, `compare` and `report`. Everything is imported when it is first used.
 """
 
 import lazy_loader

@@ -15,7 +15,16 @@ COMMANDS = {
     "train": ("zfaudio.training.train", "train", "train a model on shards"),
     "evaluate": ("zfaudio.evaluation.evaluate", "evaluate", "score a split: average log-likelihood per frame"),
     "latents": ("zfaudio.evaluation.latents", "latents", "measure what the latents and the state contribute"),
-    "generate": ("zfaudio.generation.generate", "generate", "sample, continue or reconstruct speech"),
+    "generate": (
+        "zfaudio.generation.generate",
+        "generate",
+        "sample, continue or reconstruct what a model was trained on",
+    ),
+    "interpolate": (
+        "zfaudio.generation.interpolate",
+        "interpolate",
+        "go from one recording to another through latents",
+    ),
     "quality": ("zfaudio.evaluation.quality", "quality", "compare samples with real speech: spectra, voice, words"),
     "compare": ("zfaudio.reporting.comparison_table", "compare", "compare experiments in one table"),
     "report": ("zfaudio.reporting.report", "report", "show an experiment on one HTML page"),
@@ -24,7 +33,7 @@ COMMANDS = {
 
 def usage() -> str:
     """Text of `zfaudio --help`."""
-    rows = "\n".join(f"  {name:<10} {summary}" for name, (_, _, summary) in COMMANDS.items())
+    rows = "\n".join(f"  {name:<11} {summary}" for name, (_, _, summary) in COMMANDS.items())
     return (
         "usage: zfaudio COMMAND [OPTIONS]\n\n"
         "Latent-variable models of raw speech: prepare, train, score, generate.\n\n"

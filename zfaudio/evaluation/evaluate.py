@@ -14,7 +14,7 @@ from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
 from zfaudio.evaluation.description import describe
 from zfaudio.evaluation.references import ScoredAudio, ScoredFrames, ScoredWords, measure_split
-from zfaudio.evaluation.scoring import Segments, UtteranceScore, check_shards_fit, score_utterances, utterance_batches
+from zfaudio.evaluation.scoring import Segments, UtteranceScore, score_utterances, utterance_batches
 from zfaudio.evaluation.units import (
     Interval,
     Units,
@@ -26,6 +26,7 @@ from zfaudio.evaluation.units import (
 )
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.experiment.results import EvaluationResult, Protocol, Score, WaveformScore, write_result
+from zfaudio.experiment.shards_fit import check_shards_fit
 from zfaudio.observations import describe as describe_kind
 
 

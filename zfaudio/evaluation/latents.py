@@ -25,9 +25,10 @@ from zfaudio.evaluation.ablation import (
 from zfaudio.evaluation.collapse import collapse_warning
 from zfaudio.evaluation.phone_probe import ProbeResult, probe_phones
 from zfaudio.evaluation.references import measure_recordings
-from zfaudio.evaluation.scoring import check_shards_fit, utterance_batches
+from zfaudio.evaluation.scoring import utterance_batches
 from zfaudio.evaluation.units import describe_interval
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
+from zfaudio.experiment.shards_fit import check_shards_fit
 from zfaudio.text import format_number
 from zfaudio.typed_json import read_json, write_json
 

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from zfaudio.data.batches import Batch, FrameWriter, LongUtterance
 from zfaudio.data.loader import batch_of_utterances, utterances_of_batches
-from zfaudio.data.manifest import check_same_vocabulary, read_manifest
-from zfaudio.errors import UserError
+from zfaudio.data.manifest import read_manifest
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.models.base import FrameModel, FrameTerms, scored_steps
 from zfaudio.models.chunks import BLOCK_STEPS, ChunkedUtterance, Chunks, chunk_borders, is_long
-from zfaudio.observations import describe
 from zfaudio.seeds import cpu_generator, derive_seed
 
 
@@ -47,31 +45,6 @@ class Segments:
 
 
 # Utterances
-
-
-def check_shards_fit(trained: Checkpoint, location: str, split: str) -> None:
-    """Raises UserError if the model cannot score these shards, or if they have no such split."""
-    manifest = read_manifest(location)
-    if manifest.kind != trained.manifest.kind:
-        raise UserError(
-            f"{location}: shards of {describe(manifest.kind)}, but {trained.path} was trained on "
-            f"{describe(trained.manifest.kind)}; give shards of those"
-        )
-    check_same_vocabulary(
-        location, manifest, trained.manifest, f"make the shards with the vocabulary that {trained.path} was trained on"
-    )
-    for name in ("frame_size", "sample_rate", "image_size"):
-        trained_with, found = getattr(trained.manifest, name), getattr(manifest, name)
-        if trained_with != found:
-            raise UserError(
-                f"{location}: shards of {name} {found}, but {trained.path} was trained at {trained_with}; "
-                + (
-                    f"make them again with zfaudio shard --{name.replace('_', '-')} {trained_with}"
-                    if manifest.kind == "waveform"
-                    else f"make them again at {trained_with}"
-                )
-            )
-    manifest.split(split)
 
 
 def utterance_batches(
@@ -199,10 +172,15 @@ def _score_draws(
         for generator, length in zip(generators, batch.lengths, strict=True)
     ]
     noise_by_draw = torch.stack([noise[row][draw] for draw in range(draws) for row in range(size)]).to(device)
-    frames, lengths = batch.frames.to(device).repeat(draws, 1, 1), batch.lengths.to(device).repeat(draws)
-    if segments is None:
+    frames, lengths = batch.frames.to(device), batch.lengths.to(device)
+    if segments is None and model.many_draws:
         terms = model(frames, lengths, noise=noise_by_draw)
+        lengths = lengths.repeat(draws)
+    elif segments is None:
+        lengths = lengths.repeat(draws)
+        terms = model(frames.repeat(draws, 1, 1), lengths, noise=noise_by_draw)
     else:
+        frames, lengths = frames.repeat(draws, 1, 1), lengths.repeat(draws)
         segment_frames, segment_lengths = cut_frames(frames, segments)
         terms = model(segment_frames, segment_lengths, noise=_cut_noise(noise_by_draw, segments))
     scored = scored_steps(lengths, time - 1)
@@ -210,7 +188,7 @@ def _score_draws(
     def by_draw(values: Tensor) -> Tensor:
         """[draws * batch, steps], or the same in segments -> [draws, batch, steps]."""
         if segments is not None:
-            values = torch.where(scored, values.reshape(len(frames), -1)[:, : time - 1], 0)
+            values = torch.where(scored, values.reshape(len(lengths), -1)[:, : time - 1], 0)
         return values.double().cpu().reshape(draws, size, time - 1)
 
     return _DrawScores(

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zfaudio.data.frames import standardize, to_frames
+from zfaudio.config import DataConfig
+from zfaudio.data.batches import FrameWriter, LongUtterance
+from zfaudio.data.frames import to_frames
 from zfaudio.data.manifest import Manifest
+from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.models import FrameModel
 from zfaudio.models.base import RecurrentState, steps_of
 from zfaudio.models.chunks import Chunks, chunk_borders
@@ -24,25 +26,28 @@ class RecordedSteps:
 
     Args:
         model: the model, in evaluation mode.
-        recording: int16 [samples], whole frames.
+        recording: int16 [samples], whole frames; or pixels, or ids.
         manifest: of the shards that the model was trained on.
     """
 
     def __init__(self, model: FrameModel, recording: NDArray[np.int16], manifest: Manifest) -> None:
-        self._model, self._manifest = model, manifest
-        self._frames = to_frames(recording, manifest.frame_size)
+        self._model = model
+        frames = to_frames(recording, manifest.frame_size)
+        self._steps = len(frames)
+        writer = FrameWriter(manifest, DataConfig(dequantize=False, score_first_frame=True))
+        self._source = LongUtterance(FramedUtterance("", "", 0.0, frames.size, frames), writer, manifest.frame_size, 0)
         device = next(model.parameters()).device
         steps = len(self)
-        self._chunks = Chunks(self, chunk_borders(steps, FRAMES_AT_ONCE), device)
+        self._chunks = Chunks(self._source, chunk_borders(steps, FRAMES_AT_ONCE), device)
         self._future_states: list[RecurrentState] | None = None
         if len(self._chunks) > 1:
             self._future_states = model.future_states(self._chunks)
         if self._future_states is None:
-            self._chunks = Chunks(self, [0, steps], device)
+            self._chunks = Chunks(self._source, [0, steps], device)
         self._first_chunk = self._read_chunk(0)
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return self._steps
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         """x_t [frame_size], and b_t [size] or None for a model without latents."""
@@ -51,21 +56,10 @@ class RecordedSteps:
             for t in range(len(frames)):
                 yield frames[t], None if future is None else future[t]
 
-    def part(self, first: int, last: int) -> Tensor:
-        """Frames first..last-1 of the zeros and the recording, standardized as in training: float32 [1, n, frame_size].
-
-        Frame 0 are the zeros.
-        """
-        frames = np.zeros((1, last - first, self._manifest.frame_size), np.float32)
-        zeros = int(first == 0)
-        recorded = self._frames[first + zeros - 1 : last - 1]
-        standardize(recorded, self._manifest.waveform.mean, self._manifest.waveform.deviation, frames[0, zeros:])
-        return torch.from_numpy(frames)
-
     @property
     def last_frame(self) -> Tensor:
-        """The last frame of the recording, standardized, [frame_size]."""
-        return self.part(len(self), len(self) + 1)[0, 0].to(self._chunks.device)
+        """The last frame of the recording, as the model reads it, [frame_size]."""
+        return self._source.part(len(self), len(self) + 1)[0, 0].to(self._chunks.device)
 
     @property
     def first_future(self) -> Tensor | None:

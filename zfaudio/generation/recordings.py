@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     # An audio file; or a waveform, [samples] or [samples, channels], and its sample rate in Hz.
     AudioInput = str | Path | tuple[ArrayLike, int]
 else:
-    AudioInput = Path  # A command line can only name a file, and its help should say so.
+    AudioInput = str  # A command line can only name a file, or a split, or give words.
 
 LARGEST_FLOAT = 2.0  # Floating-point recordings lie in [-1, 1); decoders of lossy formats exceed that a little.
 

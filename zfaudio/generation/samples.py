@@ -1,4 +1,4 @@
-"""samples.json: the list of generated WAV files in a folder, and how each of them was made."""
+"""samples.json: the list of generated files in a folder, and how each of them was made."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,12 @@ from zfaudio.typed_json import read_json, write_json
 SAMPLE_LIST = "samples.json"
 FORMAT_VERSION = 1
 
-Kind = Literal["sample", "continuation", "reconstruction", "recording"]  # recording: what was reconstructed
+Kind = Literal["sample", "continuation", "reconstruction", "recording", "interpolation"]  # recording: the real one
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One WAV file: what samples.json says about it."""
+    """One file: what samples.json says about it. Pictures and sentences share a file and have no sound."""
 
     kind: Kind
     file: str = ""  # its name in the folder

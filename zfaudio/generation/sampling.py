@@ -289,11 +289,16 @@ def device_of(model: FrameModel) -> torch.device:
 
 @torch.inference_mode()
 def to_blocks(frames: Iterable[Tensor], samples: int, manifest: Manifest) -> Iterator[GeneratedBlock]:
-    """Turn steps of standardized frames, [batch, frame_size] each, into the blocks of waveforms of so many samples."""
+    """Turn steps of frames, [batch, frame_size] each, into the blocks of waveforms of so many samples.
+
+    Those of recordings are standardized; pixels and ids are as they are.
+    """
     done = 0
     for steps in groups_of_steps(frames):
         values = torch.stack(steps, 1).flatten(1).cpu().double().numpy()[:, : samples - done]
-        values = np.rint(values * manifest.waveform.deviation + manifest.waveform.mean)
+        if manifest.kind == "waveform":
+            values = values * manifest.waveform.deviation + manifest.waveform.mean
+        values = np.rint(values)
         finite = np.isfinite(values)
         yield GeneratedBlock(
             waveforms=np.clip(np.nan_to_num(values), -32768, 32767).astype(np.int16),

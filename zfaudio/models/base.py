@@ -78,6 +78,8 @@ class FrameModel(nn.Module, ABC):
     # What the sum of log_likelihood - kl is: a lower bound (models with latents) or the exact log-likelihood.
     bound: ClassVar[Literal["elbo", "exact"]]
 
+    many_draws: ClassVar[bool] = False  # whether `noise` may hold several draws for each sequence, see `forward`
+
     frame_noise_size: int  # how many standard normal numbers the draw of a frame needs; set by __init__
     latent_size: int = 0  # dimensions of z_t; 0 without latents
     past: int = 0  # how many samples before x_t the model hears beyond its own state, see past.py
@@ -130,7 +132,9 @@ class FrameModel(nn.Module, ABC):
             frames: standardized frames, [batch, time, frame_size]; frames past the length of a sequence are ignored.
             lengths: number of frames of each sequence, including the first, which is input only, [batch].
             state: the state that the sequences start from; by default `initial_state`.
-            noise: standard normal numbers for the latents, [batch, time - 1, latent]; by default newly drawn.
+            noise: standard normal numbers for the latents, [batch, time - 1, latent]; by default newly drawn. For a
+                model with `many_draws` they may be [draws * batch, time - 1, latent], first those of the first draw of
+                each sequence. The terms then have as many rows, and what does not depend on the draw is computed once.
             ablation: what to leave out; the terms are then not a bound.
             future_state: if the frames are a chunk of a longer sequence, what `future_states` returned for it. A model
                 that does not define that method need not have this argument.
@@ -173,6 +177,7 @@ class FrameModel(nn.Module, ABC):
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
         noise: Tensor | None = None,
+        latents: Tensor | None = None,
     ) -> tuple[FrameDistribution, RecurrentState]:
         """Read one frame and predict the next one: a step of generation.
 
@@ -182,6 +187,7 @@ class FrameModel(nn.Module, ABC):
             latent_temperature: scales the deviation with which z_t is drawn.
             future: b_t, [batch, size]; if given, z_t is drawn from the posterior, otherwise from the prior.
             noise: standard normal numbers for z_t, [batch, latent]; by default from torch's generator.
+            latents: z_t itself, [batch, latent]; if given, nothing is drawn.
 
         Returns:
             The density of x_{t+1}, and the state after x_t.
@@ -230,6 +236,16 @@ def scored_steps(lengths: Tensor, steps: int) -> Tensor:
 def steps_of(frames: Tensor) -> Tensor:
     """The number of steps in each sequence of unpadded frames [batch, time, frame_size]: int64 [batch]."""
     return torch.full((len(frames),), frames.shape[1] - 1, device=frames.device)
+
+
+def draw(drawn_from: DiagonalGaussian, temperature: float, noise: Tensor | None) -> Tensor:
+    """A draw of latents, [batch, latent], by `noise` [batch, latent] or by new normal numbers."""
+    return drawn_from.sample(temperature) if noise is None else drawn_from.at(noise, temperature)
+
+
+def for_each_draw(values: Tensor, draws: int) -> Tensor:
+    """Values of sequences [batch, ...] for each of several draws: [draws * batch, ...]."""
+    return values if draws == 1 else values.repeat(draws, *(1 for _ in values.shape[1:]))
 
 
 def zero_unscored(terms: Tensor, scored: Tensor) -> Tensor:

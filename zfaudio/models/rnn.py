@@ -85,6 +85,7 @@ class RNN(FrameModel):
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
         noise: Tensor | None = None,
+        latents: Tensor | None = None,
     ) -> tuple[FrameDistribution, RecurrentState]:
         """A step of generation; see `FrameModel.step`. There are no latents to draw."""
         previous, signal = open_signal(frame.unsqueeze(1), state, self.past)

@@ -69,6 +69,7 @@ class SampleAR(FrameModel):
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
         noise: Tensor | None = None,
+        latents: Tensor | None = None,
     ) -> tuple[FrameDistribution, RecurrentState]:
         """A step of generation; see `FrameModel.step`."""
         _, signal = open_signal(frame.unsqueeze(1), state, self.past)

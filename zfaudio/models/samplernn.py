@@ -123,6 +123,7 @@ class SampleRNN(FrameModel):
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
         noise: Tensor | None = None,
+        latents: Tensor | None = None,
     ) -> tuple["SampleRNNFrame", RecurrentState]:
         """A step of generation; see `FrameModel.step`. There are no latents to draw."""
         (hidden, cell, middle), signal = open_signal(frame.unsqueeze(1), state, self.past)

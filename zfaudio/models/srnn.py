@@ -23,6 +23,8 @@ from zfaudio.models.base import (
     FrameTerms,
     Latents,
     RecurrentState,
+    draw,
+    for_each_draw,
     latent_terms,
     reverse,
     scored_steps,
@@ -47,6 +49,7 @@ class SRNN(FrameModel):
     bound = "elbo"
     config: SRNNConfig
     kinds = EVERY_KIND
+    many_draws = True
 
     def __init__(self, config: SRNNConfig, frame_size: int, observation: Observation) -> None:
         super().__init__(config, frame_size, observation)
@@ -87,8 +90,16 @@ class SRNN(FrameModel):
         features = self.encoder(signal.heard(self.encoder.past))  # [B, T, size]
         hidden, lstm_state = self.lstm.run(features[:, :-1], lengths - 1, lstm_state, self.embed)  # [B, T-1, H]
         future = self._future_of(hidden, self.embed(features[:, 1:]), lengths - 1, future_state)
+        noise = self.noise_or_new(frames, noise)
+        draws = len(noise) // batch
+        frames, lengths, hidden, future = (for_each_draw(x, draws) for x in (frames, lengths, hidden, future))
+        first, lstm_state = (
+            for_each_draw(previous.latents, draws),
+            State(*(for_each_draw(x, draws) for x in lstm_state)),
+        )
+        signal = signal.repeated(draws)
         known_future = None if ablation == "posterior" else future
-        latents = self._latent_chain(hidden, known_future, previous.latents, self.noise_or_new(frames, noise))
+        latents = self._latent_chain(hidden, known_future, first, noise)
 
         known = torch.zeros_like(hidden) if ablation == "state" else hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
@@ -145,6 +156,7 @@ class SRNN(FrameModel):
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
         noise: Tensor | None = None,
+        latents: Tensor | None = None,
     ) -> tuple[FrameDistribution, RecurrentState]:
         """A step of generation; see `FrameModel.step`."""
         own, signal = open_signal(frame.unsqueeze(1), state, self.past)
@@ -154,7 +166,7 @@ class SRNN(FrameModel):
         drawn_from = self.prior(hidden, previous.latents)
         if future is not None:
             drawn_from = self._posterior_of(drawn_from, future, previous.latents)
-        latents = drawn_from.sample(latent_temperature) if noise is None else drawn_from.at(noise, latent_temperature)
+        latents = draw(drawn_from, latent_temperature, noise) if latents is None else latents
         density = self.output.step(self._decoded(latents, hidden), signal.heard(self.output.past))
         return density, signal.after(LatentState(hidden, cell, latents))
 

@@ -22,6 +22,7 @@ from zfaudio.models.base import (
     FrameTerms,
     Latents,
     RecurrentState,
+    draw,
     latent_path,
     latent_terms,
     scored_steps,
@@ -131,6 +132,7 @@ class VRNN(FrameModel):
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
         noise: Tensor | None = None,
+        latents: Tensor | None = None,
     ) -> tuple[FrameDistribution, RecurrentState]:
         """A step of generation; see `FrameModel.step`."""
         own, signal = open_signal(frame.unsqueeze(1), state, self.past)
@@ -138,7 +140,7 @@ class VRNN(FrameModel):
         features = self.encoder(signal.heard(self.encoder.past))[:, 0]
         hidden, cell = self.cell(self.embed(features), previous.latents, State(previous.hidden, previous.cell))
         drawn_from = self.prior(hidden) if future is None else self.posterior(hidden, future)
-        latents = drawn_from.sample(latent_temperature) if noise is None else drawn_from.at(noise, latent_temperature)
+        latents = draw(drawn_from, latent_temperature, noise) if latents is None else latents
         density = self.output.step(self._decoded(latents, hidden), signal.heard(self.output.past))
         return density, signal.after(LatentState(hidden, cell, latents))
 

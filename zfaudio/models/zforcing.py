@@ -26,6 +26,8 @@ from zfaudio.models.base import (
     FrameTerms,
     Latents,
     RecurrentState,
+    draw,
+    for_each_draw,
     latent_path,
     latent_terms,
     reverse,
@@ -54,6 +56,7 @@ class ZForcing(FrameModel):
     bound = "elbo"
     config: ZForcingConfig
     kinds = EVERY_KIND
+    many_draws = True
 
     def __init__(self, config: ZForcingConfig, frame_size: int, observation: Observation) -> None:
         super().__init__(config, frame_size, observation)
@@ -101,6 +104,10 @@ class ZForcing(FrameModel):
         own, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
         features = self.encoder(signal.heard(self.encoder.past))  # [B, T, size]
         future = self._read_backward(features[:, 1:], lengths - 1, future_state)  # [B, T-1, H]
+        noise = self.noise_or_new(frames, noise)
+        draws = len(noise) // batch
+        frames, lengths, features, future = (for_each_draw(x, draws) for x in (frames, lengths, features, future))
+        own, signal = tuple(for_each_draw(part, draws) for part in own), signal.repeated(draws)
         path = latent_path(
             config=self.config,
             ablation=ablation,
@@ -110,7 +117,7 @@ class ZForcing(FrameModel):
             embed=self.embed,
             frames=features[:, :-1],
             future=future,
-            noise=self.noise_or_new(frames, noise),
+            noise=noise,
             state=State(*own),
         )
 
@@ -170,12 +177,13 @@ class ZForcing(FrameModel):
         latent_temperature: float = 1.0,
         future: Tensor | None = None,
         noise: Tensor | None = None,
+        latents: Tensor | None = None,
     ) -> tuple[FrameDistribution, RecurrentState]:
         """A step of generation; see `FrameModel.step`."""
         own, signal = open_signal(frame.unsqueeze(1), state, self.past)
         previous = State(*own)
         drawn_from = self.prior(previous.hidden) if future is None else self.posterior(previous.hidden, future)
-        latents = drawn_from.sample(latent_temperature) if noise is None else drawn_from.at(noise, latent_temperature)
+        latents = draw(drawn_from, latent_temperature, noise) if latents is None else latents
         features = self.encoder(signal.heard(self.encoder.past))[:, 0]
         new_state: State = self.decoder_cell(self.embed(features), latents, previous)
         return self.output.step(new_state.hidden, signal.heard(self.output.past)), signal.after(new_state)

@@ -1,0 +1,69 @@
+"""Sentences: ids of words and words, and files of generated ones."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from zfaudio.data.manifest import Manifest
+from zfaudio.experiment.checkpoint import Checkpoint
+from zfaudio.files import whole_file
+from zfaudio.generation.request import Request
+from zfaudio.generation.samples import Sample, read_sample_list, write_sample_list
+from zfaudio.generation.sampling import FrameRecorder
+from zfaudio.generation.sequences import Drawn, Given, Values, draw_sequences
+from zfaudio.observations import END, UNKNOWN
+
+
+def read_sentence(text: str, manifest: Manifest, whole: bool) -> Given:
+    """A sentence of words between blanks, in lower case, as ids. Words that the vocabulary lacks are <unk>.
+
+    Args:
+        text: the sentence.
+        manifest: of the shards that the model was trained on.
+        whole: whether the sentence ends there.
+    """
+    ids = {word: index for index, word in enumerate(manifest.vocabulary)}
+    words = text.lower().split()
+    unknown = [word for word in words if word not in ids]
+    if unknown:
+        print(f"not in the vocabulary, read as <unk>: {' '.join(unknown)}", file=sys.stderr)
+    values = [ids.get(word, UNKNOWN) for word in words] + [END] * whole
+    return Given(text, np.array(values, np.int16), whole)
+
+
+def as_text(values: Values, manifest: Manifest) -> str:
+    """The words of ids, up to the end of the sentence."""
+    ends = np.flatnonzero(values == END)
+    return " ".join(manifest.vocabulary[index] for index in values[: ends[0] if len(ends) else None])
+
+
+def generate_sentences(
+    trained: Checkpoint,
+    folder: Path,
+    request: Request,
+    given: list[Given],
+    most_words: int,
+    record: FrameRecorder | None,
+) -> list[Sample]:
+    """Generate sentences into a text file with one a line; what one reconstructs stands before it, after a tab."""
+    drawn = draw_sequences(trained, request, given, most_words, record)
+    lines = [line_of(one, request, trained.manifest) for one in drawn]
+    listed = read_sample_list(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sample = replace(request.sample(trained.step), file=f"{request.kind}s.txt")
+    with whole_file(folder / sample.file) as part:
+        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_sample_list(folder, listed | {sample.file: sample})
+    print("\n".join(lines))
+    print(f"{folder / sample.file}: {len(lines)} sentences")
+    return [sample]
+
+
+def line_of(drawn: Drawn, request: Request, manifest: Manifest) -> str:
+    """A generated sentence, after the one that it reconstructs."""
+    text = as_text(drawn.values, manifest)
+    if request.kind == "reconstruction" and drawn.given is not None:
+        return f"{as_text(drawn.given.values, manifest)}\t{text}"
+    return text
