@@ -95,9 +95,29 @@ def test_segments_hold_every_scored_frame_once_and_begin_with_the_frame_before(t
 
 @pytest.mark.parametrize("weighted", [True, False])
 def test_no_pass_holds_more_frames_than_asked_for(weighted):
-    model, seen = build(tiny("zforcing")).eval(), []
-    model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[0] * arguments[0].shape[1]))
+    """Several draws of an utterance share a pass, for which a batch is split: here into 10 and 8, and 5."""
+    model, seen, read = build(tiny("zforcing")).eval(), [], []
+
+    def note(_, arguments, options):
+        read.append(len(arguments[0]))
+        seen.append(len(options["noise"]) * arguments[0].shape[1])
+
+    model.register_forward_pre_hook(note, with_kwargs=True)
     batch = batch_of([10, 8, 5])
     list(score_utterances(model, [batch], CPU, draws=100, importance_weighted=weighted, frames_per_pass=200))
     assert max(seen) <= 200
-    assert sum(seen) == 100 * 3 * 10
+    assert sum(seen) == 100 * (2 * 10 + 5)
+    assert sum(read) <= 100 * 3 / 10
+
+
+@pytest.mark.parametrize("name", ["zforcing", "srnn"])
+def test_draws_that_share_a_pass_score_as_those_that_do_not(monkeypatch, name):
+    model, batch = build(tiny(name)).eval(), batch_of([10, 8, 5])
+    options = {"draws": 12, "importance_weighted": True}
+    together = list(score_utterances(model, [batch], CPU, **options))
+    monkeypatch.setattr(type(model), "many_draws", False)
+    apart = list(score_utterances(model, [batch], CPU, **options))
+    for ours, theirs in zip(together, apart, strict=True):
+        assert (ours.utterance, ours.frames) == (theirs.utterance, theirs.frames)
+        assert ours.nats == pytest.approx(theirs.nats, rel=1e-9)
+        assert ours.kl == pytest.approx(theirs.kl, rel=1e-9)

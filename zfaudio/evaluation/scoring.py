@@ -18,6 +18,8 @@ from zfaudio.models.base import FrameModel, FrameTerms, scored_steps
 from zfaudio.models.chunks import BLOCK_STEPS, ChunkedUtterance, Chunks, chunk_borders, is_long
 from zfaudio.seeds import cpu_generator, derive_seed
 
+DRAWS_TOGETHER = 10  # draws of an utterance in a pass, where they share much of the work
+
 
 @dataclass
 class UtteranceScore:
@@ -128,23 +130,49 @@ def score_utterances(
         if is_long(batch, frames_per_pass) or isinstance(batch, LongUtterance):
             yield _score_long(model, batch, device, draws, importance_weighted, seed, frames_per_pass, segments)
             continue
-        generators = [latent_generator(seed, utterance) for utterance in batch.utterances]
-        draws_per_pass = max(1, frames_per_pass // batch.frames[..., 0].numel())
-        frame_nats = torch.zeros(batch.frames.shape[0], batch.frames.shape[1] - 1, dtype=torch.float64)
-        kl = torch.zeros(len(batch.utterances), dtype=torch.float64)
-        log_weights = []
-        for first in range(0, draws, draws_per_pass):
-            scores = _score_draws(model, batch, generators, device, min(draws_per_pass, draws - first), segments)
-            frame_nats += scores.elbo.sum(0) / draws
-            kl += scores.kl.sum(0) / draws
-            log_weights.append(scores.log_weight)
-        if importance_weighted:
-            nats = torch.logsumexp(torch.cat(log_weights), 0) - math.log(draws)  # [batch]
-        else:
-            nats = frame_nats.sum(-1)
-        for row, utterance in enumerate(batch.utterances):
-            frames = int(batch.lengths[row]) - 1
-            yield UtteranceScore(utterance, frames, float(nats[row]), float(kl[row]), frame_nats[row, :frames].numpy())
+        parts = [batch] if segments is not None or not model.many_draws else split_batch(batch, draws, frames_per_pass)
+        for part in parts:
+            yield from _score_batch(model, part, device, draws, importance_weighted, seed, frames_per_pass, segments)
+
+
+def split_batch(batch: Batch, draws: int, frames_per_pass: int) -> Iterator[Batch]:
+    """Parts of a batch, so small that a pass takes several draws of a part: what they share is then computed once."""
+    rows, time, _ = batch.frames.shape
+    passes = -(-draws // DRAWS_TOGETHER)
+    at_once = max(1, frames_per_pass // time // -(-draws // passes))
+    for first in range(0, rows, at_once):
+        part = slice(first, first + at_once)
+        lengths = batch.lengths[part]
+        frames = batch.frames[part, : int(lengths.max())]
+        yield Batch(frames, lengths, batch.starts[part], batch.utterances[part])
+
+
+def _score_batch(
+    model: FrameModel,
+    batch: Batch,
+    device: torch.device,
+    draws: int,
+    importance_weighted: bool,
+    seed: int,
+    frames_per_pass: int,
+    segments: Segments | None,
+) -> Iterator[UtteranceScore]:
+    """Score the utterances of a batch; the arguments are those of `score_utterances`."""
+    generators = [latent_generator(seed, utterance) for utterance in batch.utterances]
+    draws_per_pass = max(1, frames_per_pass // batch.frames[..., 0].numel())
+    frame_nats = torch.zeros(batch.frames.shape[0], batch.frames.shape[1] - 1, dtype=torch.float64)
+    kl = torch.zeros(len(batch.utterances), dtype=torch.float64)
+    log_weights = []
+    for first in range(0, draws, draws_per_pass):
+        scores = _score_draws(model, batch, generators, device, min(draws_per_pass, draws - first), segments)
+        frame_nats += scores.elbo.sum(0) / draws
+        kl += scores.kl.sum(0) / draws
+        log_weights.append(scores.log_weight)
+    weighted = torch.logsumexp(torch.cat(log_weights), 0) - math.log(draws)  # [batch]
+    nats = weighted if importance_weighted else frame_nats.sum(-1)
+    for row, utterance in enumerate(batch.utterances):
+        frames = int(batch.lengths[row]) - 1
+        yield UtteranceScore(utterance, frames, float(nats[row]), float(kl[row]), frame_nats[row, :frames].numpy())
 
 
 @dataclass

@@ -31,6 +31,10 @@ class Signal(NamedTuple):
         end = None if steps is None else self.past + steps * self.frame_size
         return self.samples[:, self.past - past : end]
 
+    def repeated(self, draws: int) -> "Signal":
+        """The signal so many times, [draws * batch, ...]."""
+        return self if draws == 1 else self._replace(samples=self.samples.repeat(draws, 1))
+
     def after(self, own: RecurrentState, steps: Tensor | None = None) -> RecurrentState:
         """The state with the samples before the next frame.
 

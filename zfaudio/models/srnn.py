@@ -93,11 +93,8 @@ class SRNN(FrameModel):
         noise = self.noise_or_new(frames, noise)
         draws = len(noise) // batch
         frames, lengths, hidden, future = (for_each_draw(x, draws) for x in (frames, lengths, hidden, future))
-        first, lstm_state = (
-            for_each_draw(previous.latents, draws),
-            State(*(for_each_draw(x, draws) for x in lstm_state)),
-        )
-        signal = signal.repeated(draws)
+        lstm_state = State(*(for_each_draw(part, draws) for part in lstm_state))
+        first, signal = for_each_draw(previous.latents, draws), signal.repeated(draws)
         known_future = None if ablation == "posterior" else future
         latents = self._latent_chain(hidden, known_future, first, noise)
 
