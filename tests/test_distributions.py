@@ -10,6 +10,8 @@ from torch import distributions as reference
 
 from zfaudio.data.frames import dequantize
 from zfaudio.distributions import (
+    Bernoulli,
+    Categorical,
     DiagonalGaussian,
     GaussianMixture,
     LogisticMixture,
@@ -336,3 +338,48 @@ def test_a_mixture_of_gaussians_is_finite_with_finite_gradients_in_float32(log_v
     assert torch.isfinite(log_prob)
     for gradient in torch.autograd.grad(log_prob, parameters):
         assert torch.isfinite(gradient).all()
+
+
+# Pixels and words
+
+
+def test_a_pixels_probability_is_torchs():
+    logits, values = torch.randn(4, 5, dtype=torch.float64), torch.randint(2, (4, 5)).double()
+    expected = torch.distributions.Bernoulli(logits=logits).log_prob(values).sum(-1)
+    torch.testing.assert_close(Bernoulli(logits).log_prob(values), expected)
+    sure = Bernoulli(torch.tensor([[80.0, -80.0]]))  # in float32, log(1 + exp(80)) - 80 would be 0
+    assert sure.log_prob(torch.tensor([[1.0, 0.0]])).item() == pytest.approx(-2 * math.exp(-80))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_pixels_are_drawn_with_their_probability(temperature):
+    """Noise in steps of equal probability gives as many ones as there should be."""
+    logits = torch.tensor([-3.0, 0.0, 1.5], dtype=torch.float64)
+    noise = torch.special.ndtri((torch.arange(10_000).double() + 0.5) / 10_000).unsqueeze(-1).expand(-1, 3)
+    drawn = Bernoulli(logits).at(noise, temperature)
+    torch.testing.assert_close(drawn.mean(0), torch.sigmoid(logits / temperature), atol=1e-3, rtol=0)
+    assert Bernoulli(logits).at(noise, 0.0)[0].tolist() == Bernoulli(logits).at(noise, 0.0)[-1].tolist() == [0, 0, 1]
+
+
+def test_a_words_probability_is_torchs():
+    logits, ids = torch.randn(4, 2, 7, dtype=torch.float64), torch.randint(7, (4, 2))
+    expected = torch.distributions.Categorical(logits=logits).log_prob(ids).sum(-1)
+    torch.testing.assert_close(Categorical(logits).log_prob(ids.double()), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_words_are_drawn_with_their_probability(temperature):
+    logits = torch.tensor([[0.3, -4.0, 2.0, 1.0]], dtype=torch.float64)
+    noise = torch.special.ndtri((torch.arange(10_000).double() + 0.5) / 10_000).unsqueeze(-1)
+    drawn = Categorical(logits).at(noise, temperature).squeeze(-1).long()
+    expected = torch.softmax(logits[0] / temperature, -1)
+    torch.testing.assert_close(torch.bincount(drawn, minlength=4) / 10_000, expected.float(), atol=1e-3, rtol=0)
+    assert (Categorical(logits).at(noise, 0.0) == 2).all()
+
+
+def test_every_word_of_a_large_vocabulary_can_be_drawn():
+    """Also the last ones, for which the sum of all before them must be exact."""
+    logits = torch.zeros(1, 32_768)
+    last = torch.tensor([[(32_768 - k - 0.5) / 32_768] for k in range(5)], dtype=torch.float64)
+    drawn = Categorical(logits).at(torch.special.ndtri(last))
+    assert drawn.squeeze(-1).tolist() == [32_767 - k for k in range(5)]

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from zfaudio.config import ZForcingConfig
 from zfaudio.distributions import GaussianMixture, LogisticMixture, Quantizer
+from zfaudio.errors import UserError
 from zfaudio.models.frame_likelihoods import SMALLEST_SCALE, FrameDistribution, FrameLikelihood, build_likelihood
-from zfaudio.models.heads import FactorizedHead
+from zfaudio.models.heads import FactorizedFrames, FactorizedHead
+from zfaudio.observations import Binary, Tokens
 
 SIZE, COMPONENTS = 4, 3
 QUANTIZER = Quantizer(3.0, 700.0)
@@ -121,3 +123,43 @@ def test_only_a_discretized_density_observes_whole_steps(likelihood):
         assert not torch.equal(observed, frames)
     else:
         assert observed is frames
+
+
+# Pixels and words
+
+
+def test_a_pixel_takes_a_logit_and_a_word_one_for_each_of_the_vocabulary():
+    bernoulli = build_likelihood(settings("bernoulli"), SIZE, Binary())
+    categorical = build_likelihood(settings("categorical"), 1, Tokens(9))
+    assert (bernoulli.parameters, bernoulli.noise_size) == (SIZE, SIZE)
+    assert (categorical.parameters, categorical.noise_size) == (9, 1)
+    for likelihood, size in ((bernoulli, SIZE), (categorical, 1)):
+        density = likelihood.read(torch.randn(2, 5, likelihood.parameters, dtype=torch.bfloat16))
+        drawn = density.at(torch.randn(2, 5, likelihood.noise_size))
+        assert drawn.shape == (2, 5, size)
+        assert density.log_prob(drawn).dtype == torch.float32
+
+
+def test_a_likelihood_of_another_kind_of_frames_has_no_16_bit_steps():
+    with pytest.raises(UserError, match=r"model\.likelihood bernoulli is for recordings, but these shards hold binary"):
+        _ = build_likelihood(settings("bernoulli"), SIZE, Binary()).quantizer
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "logistic_mixture", "categorical"])
+def test_many_frames_without_gradients_are_scored_part_by_part(monkeypatch, likelihood):
+    """So that a large vocabulary does not take a number for each word and frame at a time."""
+    monkeypatch.setattr("zfaudio.models.heads.NUMBERS_AT_ONCE", 100)
+    words = likelihood == "categorical"
+    size, observation = (1, Tokens(30)) if words else (SIZE, QUANTIZER)
+    head = FactorizedHead(6, size, settings(likelihood), observation).double()
+    condition, samples = torch.randn(3, 7, 6).double(), torch.zeros(3, 7 * size).double()
+    frames = torch.randint(30, (3, 7, 1)).double() if words else torch.randn(3, 7, SIZE).double()
+    expected = head(condition, samples).log_prob(frames)
+    with torch.no_grad():
+        density, seen = head(condition, samples), []
+        assert isinstance(density, FactorizedFrames)
+        head.linear.register_forward_hook(lambda _, __, numbers: seen.append(numbers.numel()))
+        torch.testing.assert_close(density.log_prob(frames), expected.detach())
+        assert max(seen) <= 100
+        noise = torch.randn(3, 7, head.noise_size).double()
+        torch.testing.assert_close(density.at(noise), head.density(condition, density.grid).at(noise))
