@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from zfaudio.config import RNNConfig
+
 Arrays = dict[str, np.ndarray]
 Gaussian = tuple[np.ndarray, np.ndarray]  # mean, log-variance
 
@@ -43,6 +45,21 @@ def clamped_mlp(w: Arrays, name: str, *inputs: np.ndarray) -> Gaussian:
     inner = activation(linear(w, f"{name}.layers.0", *inputs))
     mean, log_variance = np.split(np.clip(linear(w, f"{name}.layers.2", inner), -8, 8), 2)
     return mean, log_variance
+
+
+def embed(w: Arrays, x: np.ndarray) -> np.ndarray:
+    """embed(x) of a frame [frame_size], or of the vector of its word."""
+    return linear(w, "embed", w["encoder.vectors.weight"][int(x[0])] if "encoder.vectors.weight" in w else x)
+
+
+def log_output(w: Arrays, name: str, condition: np.ndarray, x: np.ndarray, config: RNNConfig) -> float:
+    """Log-density of a frame, or probability of its pixels or word, whose parameters are linear in a condition."""
+    if config.likelihood == "gaussian":
+        return log_normal(x, *gaussian_output(w, name, condition, config.min_deviation))
+    logits = linear(w, name, condition)
+    if config.likelihood == "bernoulli":
+        return float(np.log(np.where(x == 1, sigmoid(logits), 1 - sigmoid(logits))).sum())
+    return float(logits[int(x[0])] - np.log(np.exp(logits).sum()))
 
 
 def gaussian_output(w: Arrays, name: str, condition: np.ndarray, min_deviation: float) -> Gaussian:

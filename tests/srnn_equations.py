@@ -10,10 +10,11 @@ from equations import (
     Arrays,
     activation,
     clamped_mlp,
-    gaussian_output,
+    embed,
     kl,
     linear,
     log_normal,
+    log_output,
     torch_lstm,
     weights_of,
 )
@@ -26,10 +27,10 @@ def score_sequence(model: SRNN, frames: np.ndarray, noise: np.ndarray) -> Arrays
     w, config, steps = weights_of(model), model.config, len(frames) - 1
     d, c = [], np.zeros(config.hidden_size)
     for t in range(steps):
-        h, c = torch_lstm(w, "lstm", linear(w, "embed", frames[t]), d[-1] if d else np.zeros(config.hidden_size), c)
+        h, c = torch_lstm(w, "lstm", embed(w, frames[t]), d[-1] if d else np.zeros(config.hidden_size), c)
         d.append(h)
 
-    a = [np.concatenate([d[t], linear(w, "embed", frames[t + 1])]) for t in range(steps)]
+    a = [np.concatenate([d[t], embed(w, frames[t + 1])]) for t in range(steps)]
     if config.smoothing:
         h, c = np.zeros(config.hidden_size), np.zeros(config.hidden_size)
         for t in reversed(range(steps)):
@@ -44,8 +45,7 @@ def score_sequence(model: SRNN, frames: np.ndarray, noise: np.ndarray) -> Arrays
         posterior = mean + prior[0] if config.residual_posterior else mean, log_variance
         z = posterior[0] + np.exp(posterior[1] / 2) * noise[t]
         decoded = activation(linear(w, "decode.0", z, d[t]))
-        predicted = gaussian_output(w, "output.linear", decoded, config.min_deviation)
-        terms["log_likelihood"].append(log_normal(frames[t + 1], *predicted))
+        terms["log_likelihood"].append(log_output(w, "output.linear", decoded, frames[t + 1], config))
         terms["kl"].append(kl(posterior, prior))
         terms["log_latent_ratio"].append(log_normal(z, *prior) - log_normal(z, *posterior))
     return {name: np.array(values) for name, values in terms.items()}

@@ -1,13 +1,14 @@
 """The models against their equations in NumPy, each written from the model's docstring and not from its code."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import srnn_equations
 import vrnn_equations
 import zforcing_equations
-from equations import gaussian_output, linear, log_normal, torch_lstm, weights_of
+from equations import embed, log_output, torch_lstm, weights_of
 from tiny_models import build, noise_for, sequences, tiny
 
 ZFORCING = tiny("zforcing")
@@ -24,12 +25,24 @@ CASES = {
     "srnn without residual": (tiny("srnn", residual_posterior=False), srnn_equations),
     "filtering srnn": (tiny("srnn", smoothing=False), srnn_equations),
 }
+EQUATIONS = {"zforcing": zforcing_equations, "vrnn": vrnn_equations, "srnn": srnn_equations}
+OTHER_FRAMES: dict[str, dict[str, Any]] = {
+    "pixels": {"likelihood": "bernoulli"},
+    "words": {"likelihood": "categorical", "encoder": "lookup"},
+}
+CASES |= {
+    f"{name}, {of}": (tiny(name, **OTHER_FRAMES[of]), EQUATIONS[name]) for name in EQUATIONS for of in OTHER_FRAMES
+}
+CASES |= {
+    f"backward reconstruction, {of}": (tiny("zforcing", backward_reconstruction=True, **settings), zforcing_equations)
+    for of, settings in OTHER_FRAMES.items()
+}
 
 
 @pytest.mark.parametrize(("config", "equations"), CASES.values(), ids=CASES.keys())
 def test_terms_are_those_of_the_equations(config, equations):
     model = build(config)
-    frames, lengths, noise = sequences(6, 4)
+    frames, lengths, noise = sequences(6, 4, model=model)
     terms = model(frames, lengths, noise=noise)
     for row, length in enumerate(lengths.tolist()):
         expected = equations.score_sequence(model, frames[row, :length].numpy(), noise[row, : length - 1].numpy())
@@ -41,13 +54,14 @@ def test_terms_are_those_of_the_equations(config, equations):
                 assert ours is None
 
 
-def test_an_rnns_terms_are_those_of_its_equations():
+@pytest.mark.parametrize("settings", [{}, *OTHER_FRAMES.values()], ids=["recordings", *OTHER_FRAMES])
+def test_an_rnns_terms_are_those_of_its_equations(settings):
     """h_t = LSTM(embed(x_t), h_{t-1}), p(x_{t+1} | h_t)."""
-    model = build(tiny("rnn"))
-    frames, lengths, noise = sequences(6)
+    model = build(tiny("rnn", **settings))
+    frames, lengths, noise = sequences(6, model=model)
     terms = model(frames, lengths, noise=noise_for(model, noise))
     w, h, c, expected = weights_of(model), np.zeros(5), np.zeros(5), []
     for x, following in zip(frames[0, :-1].numpy(), frames[0, 1:].numpy(), strict=True):
-        h, c = torch_lstm(w, "lstm", linear(w, "embed", x), h, c)
-        expected.append(log_normal(following, *gaussian_output(w, "output.linear", h, model.config.min_deviation)))
+        h, c = torch_lstm(w, "lstm", embed(w, x), h, c)
+        expected.append(log_output(w, "output.linear", h, following, model.config))
     np.testing.assert_allclose(terms.log_likelihood[0].detach().numpy(), expected, rtol=1e-10)

@@ -9,11 +9,12 @@ from equations import (
     Arrays,
     activation,
     clamped_mlp,
-    gaussian_output,
+    embed,
     kl,
     latent_lstm,
     linear,
     log_normal,
+    log_output,
     weights_of,
 )
 
@@ -26,13 +27,12 @@ def score_sequence(model: VRNN, frames: np.ndarray, noise: np.ndarray) -> Arrays
     h, c, z = np.zeros(config.hidden_size), np.zeros(config.hidden_size), np.zeros(config.latent_size)
     terms: dict[str, list[float]] = {name: [] for name in ("log_likelihood", "kl", "log_latent_ratio")}
     for x, following, e in zip(frames[:-1], frames[1:], noise, strict=True):
-        h, c = latent_lstm(w, "cell", linear(w, "embed", x), z, h, c)
+        h, c = latent_lstm(w, "cell", embed(w, x), z, h, c)
         prior = clamped_mlp(w, "prior", h)
-        posterior = clamped_mlp(w, "posterior", h, linear(w, "embed", following))
+        posterior = clamped_mlp(w, "posterior", h, embed(w, following))
         z = posterior[0] + np.exp(posterior[1] / 2) * e
         decoded = activation(linear(w, "decode.0", linear(w, "cell.gen", z), h))
-        predicted = gaussian_output(w, "output.linear", decoded, config.min_deviation)
-        terms["log_likelihood"].append(log_normal(following, *predicted))
+        terms["log_likelihood"].append(log_output(w, "output.linear", decoded, following, config))
         terms["kl"].append(kl(posterior, prior))
         terms["log_latent_ratio"].append(log_normal(z, *prior) - log_normal(z, *posterior))
     return {name: np.array(values) for name, values in terms.items()}

@@ -5,11 +5,12 @@ from equations import (
     Arrays,
     activation,
     clamped_mlp,
-    gaussian_output,
+    embed,
     kl,
     latent_lstm,
     linear,
     log_normal,
+    log_output,
     lstm,
     torch_lstm,
     weights_of,
@@ -23,7 +24,7 @@ def score_sequence(model: ZForcing, frames: np.ndarray, noise: np.ndarray) -> Ar
     w = weights_of(model)
     config, steps = model.config, len(frames) - 1
     hidden = config.hidden_size
-    embedded = frames @ w["embed.weight"].T + w["embed.bias"]
+    embedded = np.stack([embed(w, x) for x in frames])
 
     b = np.zeros((steps, hidden))
     h, c = np.zeros(hidden), np.zeros(hidden)
@@ -52,11 +53,9 @@ def score_sequence(model: ZForcing, frames: np.ndarray, noise: np.ndarray) -> Ar
             h, c = lstm(normalised_gates(w, embedded[t], z, h), c)
         else:
             h, c = latent_lstm(w, "decoder_cell", embedded[t], z, h, c)
-        predicted = gaussian_output(w, "output.linear", h, config.min_deviation)
-        terms["log_likelihood"].append(log_normal(frames[t + 1], *predicted))
+        terms["log_likelihood"].append(log_output(w, "output.linear", h, frames[t + 1], config))
         if config.backward_reconstruction:
-            reconstructed = gaussian_output(w, "backward_output", b[t], config.min_deviation)
-            terms["log_backward"].append(log_normal(frames[t], *reconstructed))
+            terms["log_backward"].append(log_output(w, "backward_output", b[t], frames[t], config))
     return {name: np.array(values) for name, values in terms.items()}
 
 
