@@ -52,11 +52,12 @@ class DataConfig:
     Args:
         shards: folder of the shards that `zfaudio shard` made, or its address (http://..., s3://...).
         dequantize: add uniform noise of one quantization step, so that the density bounds the probability of the
-            16-bit signal; false is the published protocol.
+            16-bit signal; false is the published protocol. Pixels and words are left as they are.
         carry_state: in training, walk through each recording segment after segment and carry the recurrent state
             along; false takes segments at random offsets, each from a zero state, as published.
-        score_first_frame: put a frame of zeros (the corpus mean) before each recording, so that its first frame is
-            scored too; the published numbers score from the second frame.
+        score_first_frame: put a frame of zeros (the corpus mean, or the start of a sentence) before each recording, so
+            that its first frame is scored too; the published numbers for speech score from the second frame, those for
+            pictures and sentences from the first.
         shuffle_utterances: size of the buffer from which training utterances are drawn at random.
     """
 
@@ -93,7 +94,8 @@ class LikelihoodConfig(ModelConfig):
 
     Args:
         likelihood: density of a sample or frame: gaussian, gaussian_mixture, logistic_mixture (a mixture of logistics
-            integrated over each 16-bit step), or the import path of another one.
+            integrated over each 16-bit step), bernoulli (pixels of 0 and 1), categorical (words), or the import path of
+            another one.
         components: number of components of a mixture.
         min_deviation: floor of a Gaussian's deviation, in units of the corpus's deviation; 0 is the published protocol.
         core: how loops over frames and samples are computed: fast, where a fast version exists, or plain, as the
@@ -157,7 +159,11 @@ class RNNConfig(FrameDensityConfig):
         hidden_size: units of each LSTM.
         embedding_size: units of the embedding of a frame.
         encoder: what is embedded: linear (the frame itself, as published), mel (a layer of embedding_size units over
-            the spectrum of the last samples, the frame's level and its samples), or the import path of another one.
+            the spectrum of the last samples, the frame's level and its samples), lookup (a learned vector for each
+            word), or the import path of another one.
+        input_dropout: fraction of the frames, drawn at random, that the state does not read in training (word dropout,
+            if a frame is a word). With 1 it never reads a frame, so that the latents have to tell all of the past that
+            the head does not read itself.
         encoder_bands: number of mel bands.
         encoder_window: number of samples of the spectrum, which ends with the frame.
         sample_rate: of the recordings in Hz, for the mel bands; 0 is that of the shards, filled in when training
@@ -168,6 +174,7 @@ class RNNConfig(FrameDensityConfig):
     hidden_size: int = setting(1024, least=1)
     embedding_size: int = setting(512, least=1)
     encoder: str = "linear"
+    input_dropout: float = setting(0.0, least=0, most=1)
     encoder_bands: int = setting(40, least=1)
     encoder_window: int = setting(512, least=2)
     sample_rate: int = setting(0, least=0)

@@ -27,6 +27,7 @@ from zfaudio.models.base import (
 from zfaudio.models.encoders import build_encoder
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
+from zfaudio.models.input_dropout import InputDropout
 from zfaudio.models.past import first_state, open_signal, zero_padding
 from zfaudio.observations import EVERY_KIND, Observation
 from zfaudio.ops.cells import State, zero_state
@@ -45,6 +46,7 @@ class RNN(FrameModel):
         super().__init__(config, frame_size, observation)
         self.encoder = build_encoder(frame_size, config, observation)
         self.embed = nn.Linear(self.encoder.feature_size, config.embedding_size)
+        self.input_dropout = InputDropout(config.input_dropout)
         self.lstm = LSTM(config.embedding_size, config.hidden_size, config.core)
         self.output = build_head(config.hidden_size, frame_size, config, observation)
         self.frame_noise_size = self.output.noise_size
@@ -67,7 +69,7 @@ class RNN(FrameModel):
         batch, time, _ = frames.shape
         frames = zero_padding(self.output.observe(frames), lengths)
         own, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
-        features = self.encoder(signal.heard(self.encoder.past, time - 1))
+        features = self.input_dropout(self.encoder(signal.heard(self.encoder.past, time - 1)))
         hidden, own = self.lstm.run(features, lengths - 1, State(*own), self.embed)  # [B, T-1, H]
         known = torch.zeros_like(hidden) if ablation == "state" else hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
@@ -89,6 +91,6 @@ class RNN(FrameModel):
     ) -> tuple[FrameDistribution, RecurrentState]:
         """A step of generation; see `FrameModel.step`. There are no latents to draw."""
         previous, signal = open_signal(frame.unsqueeze(1), state, self.past)
-        features = self.encoder(signal.heard(self.encoder.past))[:, 0]
+        features = self.input_dropout(self.encoder(signal.heard(self.encoder.past))[:, 0])
         own = self.lstm.step(self.embed(features), State(*previous))
         return self.output.step(own.hidden, signal.heard(self.output.past)), signal.after(own)

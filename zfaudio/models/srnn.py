@@ -34,6 +34,7 @@ from zfaudio.models.base import (
 from zfaudio.models.encoders import build_encoder
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
+from zfaudio.models.input_dropout import InputDropout
 from zfaudio.models.past import first_state, open_signal, past_of_chunks, zero_padding
 from zfaudio.observations import EVERY_KIND, Observation
 from zfaudio.ops.cells import LatentState, State, at_end, zero_state
@@ -57,6 +58,7 @@ class SRNN(FrameModel):
         hidden, latent, mlp = config.hidden_size, config.latent_size, config.mlp_size
         self.encoder = build_encoder(frame_size, config, observation)
         self.embed = nn.Linear(self.encoder.feature_size, config.embedding_size)
+        self.input_dropout = InputDropout(config.input_dropout)
         self.lstm = LSTM(config.embedding_size, hidden, config.core)
         seen = hidden + config.embedding_size
         self.backward_lstm = LSTM(seen, hidden, config.core) if config.smoothing else None
@@ -88,7 +90,9 @@ class SRNN(FrameModel):
         previous = LatentState(*own)
         lstm_state = State(previous.hidden, previous.cell)
         features = self.encoder(signal.heard(self.encoder.past))  # [B, T, size]
-        hidden, lstm_state = self.lstm.run(features[:, :-1], lengths - 1, lstm_state, self.embed)  # [B, T-1, H]
+        hidden, lstm_state = self.lstm.run(
+            self.input_dropout(features[:, :-1]), lengths - 1, lstm_state, self.embed
+        )  # [B, T-1, H]
         future = self._future_of(hidden, self.embed(features[:, 1:]), lengths - 1, future_state)
         noise = self.noise_or_new(frames, noise)
         draws = len(noise) // batch
@@ -120,9 +124,11 @@ class SRNN(FrameModel):
         _, signal = open_signal(zero_padding(frames, lengths), before, self.past)
         features = self.encoder(signal.heard(self.encoder.past))
         if future_state is None:
-            hidden = self.lstm.read(features[:, :-1], self.embed)
+            hidden = self.lstm.read(self.input_dropout(features[:, :-1]), self.embed)
         else:
-            hidden, _ = self.lstm.run(features[:, :-1], lengths - 1, State(*future_state[:2]), self.embed)
+            hidden, _ = self.lstm.run(
+                self.input_dropout(features[:, :-1]), lengths - 1, State(*future_state[:2]), self.embed
+            )
         return self._future_of(hidden, self.embed(features[:, 1:]), lengths - 1, future_state)
 
     def future_states(self, chunks: Sequence[Tensor]) -> list[RecurrentState]:
@@ -158,7 +164,7 @@ class SRNN(FrameModel):
         """A step of generation; see `FrameModel.step`."""
         own, signal = open_signal(frame.unsqueeze(1), state, self.past)
         previous = LatentState(*own)
-        features = self.encoder(signal.heard(self.encoder.past))[:, 0]
+        features = self.input_dropout(self.encoder(signal.heard(self.encoder.past))[:, 0])
         hidden, cell = self.lstm.step(self.embed(features), State(previous.hidden, previous.cell))
         drawn_from = self.prior(hidden, previous.latents)
         if future is not None:
@@ -171,7 +177,7 @@ class SRNN(FrameModel):
         """[d_t, embed(x_{t+1})] of a chunk, and the state after it; `past` holds the samples before it."""
         _, signal = open_signal(self.output.observe(frames), past, self.past)
         features = self.encoder(signal.heard(self.encoder.past))
-        hidden, after = self.lstm.run(features[:, :-1], steps_of(frames), state, self.embed)
+        hidden, after = self.lstm.run(self.input_dropout(features[:, :-1]), steps_of(frames), state, self.embed)
         return torch.cat([hidden, self.embed(features[:, 1:])], dim=-1), after
 
     def _future_of(

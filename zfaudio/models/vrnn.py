@@ -31,6 +31,7 @@ from zfaudio.models.base import (
 from zfaudio.models.encoders import build_encoder
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
+from zfaudio.models.input_dropout import InputDropout
 from zfaudio.models.past import first_state, open_signal, past_of_chunks, zero_padding
 from zfaudio.observations import EVERY_KIND, Observation
 from zfaudio.ops.cells import LatentLSTMCell, LatentState, State, at_end, zero_state
@@ -53,6 +54,7 @@ class VRNN(FrameModel):
         self.embed = nn.Linear(self.encoder.feature_size, config.embedding_size)
         self.prior = GaussianMLP(hidden, mlp, latent)
         self.posterior = GaussianMLP(hidden + config.embedding_size, mlp, latent)
+        self.input_dropout = InputDropout(config.input_dropout)
         self.cell = LatentLSTMCell(config.embedding_size, latent, mlp, hidden)
         self.decode = nn.Sequential(nn.Linear(mlp + hidden, mlp), ClampedLeakyReLU())
         self.output = build_head(mlp, frame_size, config, observation)
@@ -79,7 +81,8 @@ class VRNN(FrameModel):
         own, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
         previous = LatentState(*own)
         features = self.encoder(signal.heard(self.encoder.past))  # [B, T, size]
-        first = self.cell(self.embed(features[:, 0]), previous.latents, State(previous.hidden, previous.cell))
+        heard = self.input_dropout(features)
+        first = self.cell(self.embed(heard[:, 0]), previous.latents, State(previous.hidden, previous.cell))
         path = latent_path(
             config=self.config,
             ablation=ablation,
@@ -87,7 +90,7 @@ class VRNN(FrameModel):
             posterior=self.posterior,
             lstm_cell=self.cell,
             embed=self.embed,
-            frames=features[:, 1:],
+            frames=heard[:, 1:],
             future=self.embed(features[:, 1:]),
             noise=self.noise_or_new(frames, noise),
             state=first,
@@ -137,7 +140,7 @@ class VRNN(FrameModel):
         """A step of generation; see `FrameModel.step`."""
         own, signal = open_signal(frame.unsqueeze(1), state, self.past)
         previous = LatentState(*own)
-        features = self.encoder(signal.heard(self.encoder.past))[:, 0]
+        features = self.input_dropout(self.encoder(signal.heard(self.encoder.past))[:, 0])
         hidden, cell = self.cell(self.embed(features), previous.latents, State(previous.hidden, previous.cell))
         drawn_from = self.prior(hidden) if future is None else self.posterior(hidden, future)
         latents = draw(drawn_from, latent_temperature, noise) if latents is None else latents

@@ -38,6 +38,7 @@ from zfaudio.models.base import (
 from zfaudio.models.encoders import FrameEncoder, build_encoder
 from zfaudio.models.frame_likelihoods import FrameDistribution, FrameLikelihood, build_likelihood
 from zfaudio.models.heads import FrameHead, build_head
+from zfaudio.models.input_dropout import InputDropout
 from zfaudio.models.past import Signal, first_state, open_signal, past_of_chunks, zero_padding
 from zfaudio.models.spectra_ahead import Spectra, SpectraAhead
 from zfaudio.observations import EVERY_KIND, Observation, Quantizer
@@ -66,6 +67,7 @@ class ZForcing(FrameModel):
 
         self.encoder = build_encoder(frame_size, config, observation)
         self.embed = nn.Linear(self.encoder.feature_size, config.embedding_size)
+        self.input_dropout = InputDropout(config.input_dropout)
         self.backward_lstm = LSTM(config.embedding_size, hidden, config.core)
         self.prior = GaussianMLP(hidden, mlp, latent)
         self.posterior = GaussianMLP(2 * hidden, mlp, latent)
@@ -104,9 +106,10 @@ class ZForcing(FrameModel):
         own, signal = open_signal(frames, self.initial_state(batch) if state is None else state, self.past)
         features = self.encoder(signal.heard(self.encoder.past))  # [B, T, size]
         future = self._read_backward(features[:, 1:], lengths - 1, future_state)  # [B, T-1, H]
+        heard = self.input_dropout(features[:, :-1])
         noise = self.noise_or_new(frames, noise)
         draws = len(noise) // batch
-        frames, lengths, features, future = (for_each_draw(x, draws) for x in (frames, lengths, features, future))
+        frames, lengths, heard, future = (for_each_draw(x, draws) for x in (frames, lengths, heard, future))
         own, signal = tuple(for_each_draw(part, draws) for part in own), signal.repeated(draws)
         path = latent_path(
             config=self.config,
@@ -115,14 +118,14 @@ class ZForcing(FrameModel):
             posterior=self.posterior,
             lstm_cell=self.decoder_cell,
             embed=self.embed,
-            frames=features[:, :-1],
+            frames=heard,
             future=future,
             noise=noise,
             state=State(*own),
         )
 
         latents = Latents(self.prior(path.previous_hidden), path.posterior, path.latents)
-        hidden = self._hidden_without_past(features[:, :-1], path.latents) if ablation == "state" else path.hidden
+        hidden = self._hidden_without_past(heard, path.latents) if ablation == "state" else path.hidden
         scored = scored_steps(lengths, time - 1)  # [B, T-1]
         log_likelihood = self.output(hidden, signal.heard(self.output.past, time - 1)).log_prob(frames[:, 1:])
         log_auxiliary = log_backward = None
@@ -184,7 +187,7 @@ class ZForcing(FrameModel):
         previous = State(*own)
         drawn_from = self.prior(previous.hidden) if future is None else self.posterior(previous.hidden, future)
         latents = draw(drawn_from, latent_temperature, noise) if latents is None else latents
-        features = self.encoder(signal.heard(self.encoder.past))[:, 0]
+        features = self.input_dropout(self.encoder(signal.heard(self.encoder.past))[:, 0])
         new_state: State = self.decoder_cell(self.embed(features), latents, previous)
         return self.output.step(new_state.hidden, signal.heard(self.output.past)), signal.after(new_state)
 
@@ -205,7 +208,7 @@ class ZForcing(FrameModel):
             noise: Tensor | None = None,
         ) -> tuple[FrameDistribution, RecurrentState]:
             own, signal = open_signal(frame.unsqueeze(1), state, self.past)
-            features = encoder(signal.heard(self.encoder.past))[:, 0]
+            features = self.input_dropout(encoder(signal.heard(self.encoder.past))[:, 0])
             new_state = advance(features, own, latent_temperature, future, noise)
             return head.step(new_state.hidden, signal.heard(head.past)), signal.after(new_state)
 
