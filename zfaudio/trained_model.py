@@ -14,6 +14,7 @@ from zfaudio.corpus.audio import wav_bytes, write_wav
 from zfaudio.data.batches import FrameWriter
 from zfaudio.data.frames import to_frames
 from zfaudio.data.loader import batch_of_utterances
+from zfaudio.data.manifest import Manifest
 from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
@@ -76,8 +77,8 @@ class TrainedModel:
         model, manifest = self.checkpoint.model, self.checkpoint.manifest
         parameters = sum(weights.numel() for weights in model.parameters())
         return (
-            f"TrainedModel({self.checkpoint.config.model.name}, {parameters / 1e6:.2f} M parameters, frames of "
-            f"{manifest.frame_size} samples at {manifest.waveform.sample_rate} Hz, step {self.checkpoint.step})"
+            f"TrainedModel({self.checkpoint.config.model.name}, {parameters / 1e6:.2f} M parameters, "
+            f"{describe_frames(manifest)}, step {self.checkpoint.step})"
         )
 
     def sample(
@@ -206,6 +207,15 @@ class TrainedModel:
                 warnings.warn(f"waveform {index} diverged after {seconds:.2f} s; lower the temperature", stacklevel=3)
             waveforms.append(one.waveform)
         return Speech(np.stack(waveforms), self.sample_rate)
+
+
+def describe_frames(manifest: Manifest) -> str:
+    """What the frames of shards are, in words."""
+    if manifest.kind == "tokens":
+        return f"words of a vocabulary of {len(manifest.vocabulary)}"
+    if manifest.kind == "binary":
+        return f"frames of {manifest.frame_size} pixels"
+    return f"frames of {manifest.frame_size} samples at {manifest.waveform.sample_rate} Hz"
 
 
 def load(path: str | Path, device: DeviceName = "auto") -> TrainedModel:
