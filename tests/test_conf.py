@@ -10,6 +10,7 @@ from zfaudio.command import run_command
 from zfaudio.config import RunConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.models import build_model
+from zfaudio.observations import Binary, Tokens
 from zfaudio.training.objective import weights_at
 from zfaudio.training.options import with_model_settings
 from zfaudio.training.train import train
@@ -20,6 +21,7 @@ FILES = [
     for name in ("timit", "blizzard", "custom", "demo", "digits")
     for path in sorted(RECIPES.glob(f"{name}/conf/*.yaml"))
 ]
+OF_OTHERS = [path for name in ("mnist", "imdb") for path in sorted(RECIPES.glob(f"{name}/conf/*.yaml"))]
 # Rows of the published table: the model, its likelihood, whether it has an auxiliary cost, whether its KL is annealed.
 PUBLISHED = {
     "rnn-gauss": ("rnn", "gaussian", False, False),
@@ -56,6 +58,22 @@ def test_training_reads_it_and_the_model_can_be_built(conf):
     run = read(conf)
     with torch.device("meta"):
         assert build_model(run.model, 200, Quantizer(0.0, 700.0)).frame_size == 200
+
+
+@pytest.mark.parametrize("conf", OF_OTHERS, ids=lambda path: f"{path.parts[-3]} {path.stem}")
+def test_a_row_of_pixels_or_words_differs_from_the_others_of_its_layout_in_model_and_objective_alone(conf):
+    run = read(conf)
+    rows = conf.stem.startswith("rows")
+    default = read(conf.with_name("rows-zforcing-aux.yaml" if rows else "default.yaml"))
+    observation, frame_size = (Tokens(100), 1) if "imdb" in conf.parts else (Binary(), 28 if rows else 1)
+    with torch.device("meta"):
+        assert build_model(run.model, frame_size, observation).frame_size == frame_size
+    assert run.data == default.data
+    assert run.data.score_first_frame
+    assert run.model.head == default.model.head == ("autoregressive" if rows else "factorized")
+    if conf.stem != "paper":
+        assert run.train == default.train
+        assert run.model.hidden_size == default.model.hidden_size
 
 
 @pytest.mark.parametrize("row", sorted(set(RECIPES.glob("intents/conf/*.yaml")) - {OPEN}), ids=lambda path: path.stem)

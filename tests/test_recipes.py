@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 from speech import speech, write_corpus
+
+from data_prep.mnist import Digits, frame_digits
+from zfaudio.data.frame_shards import write_frame_shards
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 NAMES = ("timit", "blizzard", "custom", "demo")
@@ -144,6 +148,70 @@ def test_digits_to_a_score(tmp_path: Path) -> None:
     assert result["frame_size"] == 100
 
 
+def test_mnist_from_images_to_shards(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for part, images in (("train", 10_002), ("t10k", 1)):
+        (tmp_path / f"in/{part}-images-idx3-ubyte").write_bytes(
+            struct.pack(">4I", 2051, images, 28, 28) + bytes(784 * images)
+        )
+        (tmp_path / f"in/{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 2049, images) + bytes(images))
+    options = ("--corpus", tmp_path / "in", "--data", tmp_path / "data", "--exp", tmp_path / "exp")
+    finished = run("mnist", *options, "--layout", "rows", "--stop-stage", 1, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    manifest = json.loads((tmp_path / "data/rows/manifest.json").read_text())
+    assert {name: split["utterances"] for name, split in manifest["splits"].items()} == {
+        "train": 2,
+        "valid": 10_000,
+        "test": 1,
+    }
+
+
+@pytest.mark.parametrize(("row", "stop"), [("pixels-rnn", 3), ("rows-zforcing", 4)])
+def test_mnist_from_shards_to_images(tmp_path: Path, row: str, stop: int) -> None:
+    layout, frame_size = ("rows", 28) if row.startswith("rows") else ("pixels", 1)
+    drawn = np.random.default_rng(0).integers(0, 2, (3, 6, 784), np.uint8)
+    splits = {
+        split: frame_digits(split, Digits(pixels, [*"012345"]), frame_size)
+        for split, pixels in zip(("train", "valid", "test"), drawn, strict=True)
+    }
+    shards = tmp_path / "data" / layout
+    write_frame_shards(shards, splits, kind="binary", frame_size=frame_size, image_size=(28, 28))
+    options = ("--conf", RECIPES / f"mnist/conf/{row}.yaml", "--data", tmp_path / "data", "--exp", tmp_path / "exp")
+    stages = ("--stage", 2, "--stop-stage", stop, "--importance-samples", 2)
+    training = [*SHORT, "--model.hidden_size", "8"]
+    finished = run("mnist", *options, *stages, cwd=tmp_path, training=training)
+    assert finished.returncode == 0, finished.stderr
+    assert "nats per image" in finished.stdout
+    latents = "rnn" not in row
+    assert json.loads((tmp_path / "exp/results/test.json").read_text())["bound"] == ("iwae" if latents else "exact")
+    assert (tmp_path / "exp/results/elbo.json").exists() == latents
+    if stop == 4:
+        assert_sampled(tmp_path / "exp")
+
+
+def test_imdb_from_text_to_sentences(tmp_path: Path) -> None:
+    for number in range(20):
+        for part in ("train", "test"):
+            path = tmp_path / f"in/{part}/pos/{number}_7.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"I saw this film. It is number {number % 4}, and good!")
+    options = ("--corpus", tmp_path / "in", "--data", tmp_path / "data", "--exp", tmp_path / "exp")
+    stages = ("--stop-stage", 4, "--importance-samples", 2)
+    training = [*SHORT, "--model.hidden_size", "8"]
+    finished = run("imdb", *options, *stages, cwd=tmp_path, training=training)
+    assert finished.returncode == 0, finished.stderr
+    assert "bigram, Kneser-Ney:     perplexity" in finished.stdout
+    assert "perplexity per word" in finished.stdout
+    assert (tmp_path / "exp/results/elbo.json").exists()
+    assert_sampled(tmp_path / "exp")
+
+
+def assert_sampled(exp: Path) -> None:
+    """Check that stage 4 has left all that a model of pixels or words with latents can make."""
+    made = [sample["kind"] for sample in json.loads((exp / "samples/samples.json").read_text())["samples"]]
+    assert sorted(made) == ["continuation", "interpolation", "reconstruction", "sample"]
+
+
 def test_demo_in_one_go(tmp_path: Path) -> None:
     pytest.importorskip("espeakng_loader")
     options = ("--minutes", 0.1, "--data", tmp_path / "data", "--exp", tmp_path / "exp")
@@ -172,7 +240,7 @@ def test_folders_of_the_corpus_are_the_splits_and_a_channel_is_chosen(tmp_path: 
 # Mistakes
 
 
-@pytest.mark.parametrize("name", [*NAMES, "digits"])
+@pytest.mark.parametrize("name", [*NAMES, "digits", "mnist", "imdb"])
 def test_help(name: str, tmp_path: Path) -> None:
     finished = run(name, "--help", cwd=tmp_path)
     assert finished.returncode == 0
@@ -200,6 +268,22 @@ def test_help(name: str, tmp_path: Path) -> None:
 def test_what_is_wrong_or_missing_is_said_in_one_line(tmp_path: Path, options: list[object], said: str) -> None:
     places = ("--data", tmp_path / "data", "--exp", tmp_path / "exp")
     assert_one_line(run("timit", *places, *options, cwd=tmp_path), said)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("mnist", [], "stage 0 needs --corpus DIR, the folder of MNIST's train-images-idx3-ubyte.gz"),
+        ("mnist", ["--layout", "columns"], "--layout columns: must be pixels or rows"),
+        ("mnist", ["--stage", 2], "data/pixels/manifest.json is missing; stage 0 makes it"),
+        ("mnist", ["--stage", 2, "--conf", RECIPES / "mnist/conf/rows-rnn.yaml"], "data/rows/manifest.json is missing"),
+        ("imdb", [], "stage 0 needs --corpus DIR, a folder of text"),
+        ("imdb", ["--stage", 4], "data/shards/manifest.json is missing; stage 0 makes it"),
+    ],
+)
+def test_what_is_missing_for_pixels_and_words(tmp_path: Path, name: str, options: list[object], said: str) -> None:
+    places = ("--data", tmp_path / "data", "--exp", tmp_path / "exp")
+    assert_one_line(run(name, *places, *options, cwd=tmp_path), said)
 
 
 def test_an_option_without_its_value(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 # Shared by the run.sh of all recipes: options, stages and error messages.
 #
 # A run.sh sets `here` (its folder), extra_options, extra_switches (options without a value) and extra_help (for the
-# options that only it has) and the defaults of these options. Then it sources this file, which parses the command line.
+# options that only it has) and the defaults of these options; stages_help and data_help if its stages or folders are
+# not those of speech. Then it sources this file, which parses the command line.
 
 repo=$(cd "$here/../.." && pwd)
 
@@ -16,10 +17,10 @@ usage() {
 
 usage: $0 [OPTIONS] [-- TRAINING OPTIONS]
 
-  --stage N, --stop-stage N  first and last stage to run (default: 0 and 5). 0: data directories, 1: shards,
-                             2: training, 3: evaluation, 4: speech, 5: report
+  --stage N, --stop-stage N  first and last stage to run (default: 0 and 5). ${stages_help-0: data directories, 1: shards,
+                             2: training, 3: evaluation, 4: speech, 5: report}
   --corpus DIR               folder of the corpus
-  --data DIR                 folder for the data directories, with the shards in DIR/shards (default: $here/data)
+  --data DIR                 folder for the ${data_help-data directories, with the shards in DIR/shards} (default: $here/data)
   --exp DIR                  folder for the experiment: checkpoints, results, samples and report (default: $here/exp)
   --conf FILE                settings of the model and of training (default: $here/conf/default.yaml)
   --nj N                     number of processes that prepare data (default: one per core)
@@ -58,6 +59,10 @@ holds_checkpoint() { # holds_checkpoint EXP: succeeds if there is a checkpoint i
 
 require_model() { # exits if there is no checkpoint
     holds_checkpoint "$exp" || die "$exp holds no checkpoint; stage 2 trains one (--stage 2)"
+}
+
+has_latents() { # has_latents EXP: succeeds if the model of an experiment has latents
+    "$python" "$repo/recipes/utils/has_latents.py" "$1"
 }
 
 require_corpus() { # require_corpus DESCRIPTION: exits if --corpus is not a folder

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from zfaudio.command import run_command
+from zfaudio.evaluation.description import describe
 from zfaudio.experiment.results import read_result
 
 
@@ -16,9 +17,11 @@ def show_result(exp: Path) -> None:
     path = exp / "results" / "test.json"
     if path.is_file():
         result = read_result(path)
-        sign = "" if result.bound == "exact" else ">= "
-        print(f"\naverage log-likelihood per frame: {sign}{result.nats_per_frame:.2f} nats")
-        if result.references is not None:
+        if result.references is None:
+            print(f"\n{describe(result)}")
+        else:
+            sign = "" if result.bound == "exact" else ">= "
+            print(f"\naverage log-likelihood per frame: {sign}{result.nats_per_frame:.2f} nats")
             print(f"of an i.i.d. Gaussian:            {result.references.iid_gaussian_nats_per_frame:.2f} nats")
     print(f"samples: {exp / 'samples'}")
     print(f"report:  {exp / 'report.html'}")
