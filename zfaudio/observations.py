@@ -93,6 +93,11 @@ def describe(kind: Kind) -> str:
     return {"waveform": "recordings", "binary": "binary frames", "tokens": "tokens"}[kind]
 
 
+def sequence_word(kind: Kind, picture: bool = True) -> str:
+    """What one sequence of frames is, in a word; `picture` is whether binary frames make a picture."""
+    return {"waveform": "utterance", "binary": "image" if picture else "sequence", "tokens": "sentence"}[kind]
+
+
 def value_fault(values: "NDArray[np.int16]", observation: Observation) -> str:
     """What is wrong with the values of frames; empty if nothing is."""
     if isinstance(observation, Quantizer) or not values.size:

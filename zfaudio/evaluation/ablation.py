@@ -62,7 +62,7 @@ class AblationLoss:
     lost_nats_per_frame: float
     lost_nats_per_frame_ci95: Interval | None  # bootstrap over utterances, of the difference; None for one utterance
     lost_median_frame_nats: float  # shows whether a few frames that a narrow density misses make up the average
-    lost_fraction: float | None  # of the gain over the i.i.d. Gaussian; None if there is no gain
+    lost_fraction: float | None  # of the gain over the i.i.d. Gaussian; None if there is no gain, or no recordings
 
     @property
     def change(self) -> float:
@@ -217,8 +217,8 @@ def total_latents(latents: Latents, scored: Tensor) -> LatentTotals:
     )
 
 
-def latent_usage(totals: LatentTotals) -> LatentUsage:
-    """What the latents carry, from totals over frames."""
+def latent_usage(totals: LatentTotals, frames: float | None = None) -> LatentUsage:
+    """What the latents carry, from totals over frames; `frames` of a picture or sentence, see `frames_judged`."""
     kl = np.sort(totals.kl / totals.frames)[::-1]
     kl_per_frame = float(kl.sum())
     variance = totals.squared_mean / totals.frames - np.square(totals.mean / totals.frames)
@@ -231,17 +231,17 @@ def latent_usage(totals: LatentTotals) -> LatentUsage:
         ),
         active_by_variance=int((variance > ACTIVE_VARIANCE).sum()),
         active_by_kl=int((kl > ACTIVE_KL).sum()),
-        collapsed=has_collapsed(kl_per_frame),
+        collapsed=has_collapsed(kl_per_frame, frames=frames),
     )
 
 
-def ablation_loss(bound: list[np.ndarray], ablated: list[np.ndarray], gaussian: float) -> AblationLoss:
+def ablation_loss(bound: list[np.ndarray], ablated: list[np.ndarray], gaussian: float | None) -> AblationLoss:
     """Compare a pass with the bound.
 
     Args:
         bound: the bound at the frames of each utterance, [frames] in nats.
         ablated: the same without one part of the model.
-        gaussian: score of the i.i.d. Gaussian, in nats per frame.
+        gaussian: score of the i.i.d. Gaussian, in nats per frame; None for pixels and words.
     """
     frames = np.array([len(nats) for nats in bound])
     lost = [nats - ablated_nats for nats, ablated_nats in zip(bound, ablated, strict=True)]
@@ -252,5 +252,5 @@ def ablation_loss(bound: list[np.ndarray], ablated: list[np.ndarray], gaussian: 
         lost_nats_per_frame=lost_average,
         lost_nats_per_frame_ci95=bootstrap_interval(lost_by_utterance, frames),
         lost_median_frame_nats=float(np.median(np.concatenate(lost))),
-        lost_fraction=lost_average / (average - gaussian) if average > gaussian else None,
+        lost_fraction=None if gaussian is None or average <= gaussian else lost_average / (average - gaussian),
     )

@@ -22,41 +22,55 @@ from zfaudio.evaluation.ablation import (
     latent_usage,
     run_passes,
 )
-from zfaudio.evaluation.collapse import collapse_warning
+from zfaudio.evaluation.collapse import collapse_warning, frames_judged
 from zfaudio.evaluation.phone_probe import ProbeResult, probe_phones
-from zfaudio.evaluation.references import measure_recordings
+from zfaudio.evaluation.references import ScoredAudio, measure_split
 from zfaudio.evaluation.scoring import utterance_batches
 from zfaudio.evaluation.units import describe_interval
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.experiment.shards_fit import check_shards_fit
+from zfaudio.observations import Kind, of_recordings, sequence_word
 from zfaudio.text import format_number
 from zfaudio.typed_json import read_json, write_json
 
 LATENTS_FILE = "latents.json"
 FORMAT_VERSION = 1
 
+OF_RECORDINGS = ("dequantized", "iid_gaussian_nats_per_frame")  # fields that results of pixels and words lack
+
 
 @dataclass
 class LatentsResult:
-    """The content of latents.json. Nats are in standardized space."""
+    """The content of latents.json. Nats of recordings are in standardized space, others are of probabilities."""
 
     format_version: int = field(default=FORMAT_VERSION, kw_only=True)
+    kind: Kind = field(default="waveform", kw_only=True)  # what a frame holds
     model: str  # its name in the configuration: a short name or an import path
     checkpoint_step: int
     split: str
     utterances: int
     frames: int
     seed: int
-    dequantized: bool
+    dequantized: bool | None = field(default=None, kw_only=True)
     bound: str  # elbo or exact
     nats_per_frame: float
     log_likelihood: float  # the term log p(x | z) of the bound, nats per frame
-    iid_gaussian_nats_per_frame: float
+    iid_gaussian_nats_per_frame: float | None = field(default=None, kw_only=True)
     usage: LatentUsage | None  # None without latents
     prior_drawn: AblationLoss | None  # None without latents
     state_cut: AblationLoss | None  # None without a state
     probe: ProbeResult | None  # None without --phones
     command: str
+
+    def __post_init__(self) -> None:
+        for name in OF_RECORDINGS:
+            if self.kind == "waveform" and getattr(self, name) is None:
+                raise ValueError(f"{name} is None, which a result of recordings must have")
+
+    @property
+    def digits(self) -> int:
+        """Decimals to show nats a frame with: a pixel or a word has few."""
+        return 2 if self.kind == "waveform" else 4
 
 
 def latents(
@@ -100,6 +114,8 @@ def latents(
     if frames_per_batch < 1:
         raise UserError("--frames-per-batch must be at least 1")
     trained = load_checkpoint(exp, pick_device(device))
+    if phones is not None:
+        of_recordings(trained.manifest.observation, "--phones")
     location = choose_shards(str(shards), trained.config.data.shards, Path(exp))
     check_shards_fit(trained, location, split)
     result = measure_latents(trained, location, split, seed, frames_per_batch)
@@ -109,7 +125,7 @@ def latents(
         json = exp / LATENTS_FILE
     try:
         if json is not None:
-            write_json(Path(json), result)
+            write_json(Path(json), result, left_out=() if result.kind == "waveform" else OF_RECORDINGS)
     finally:  # neither a full disk nor a closed terminal should lose the result
         print(describe(result))
     return result
@@ -126,7 +142,8 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
     Raises:
         UserError: the model has neither latents nor a state, or the split has nothing to score.
     """
-    gaussian = measure_recordings(trained, location, split).references.iid_gaussian_nats_per_frame
+    measured = measure_split(trained, location, split)
+    gaussian = measured.references.iid_gaussian_nats_per_frame if isinstance(measured, ScoredAudio) else None
     terms: list[UtteranceTerms] = []
     totals: LatentTotals | None = None
     with tqdm(total=read_manifest(location).split(split).utterances, unit="utt", desc=split, disable=None) as bar:
@@ -145,18 +162,19 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
     prior_drawn = [term.prior_drawn for term in terms if term.prior_drawn is not None]
     state_cut = [term.state_cut - term.kl for term in terms if term.state_cut is not None]
     return LatentsResult(
+        kind=trained.manifest.kind,
         model=trained.config.model.name,
         checkpoint_step=trained.step,
         split=split,
         utterances=len(terms),
         frames=sum(len(nats) for nats in bound),
         seed=seed,
-        dequantized=trained.config.data.dequantize,
+        dequantized=trained.config.data.dequantize if trained.manifest.kind == "waveform" else None,
         bound=trained.model.bound,
         nats_per_frame=float(np.concatenate(bound).mean()),
         log_likelihood=float(np.concatenate([term.log_likelihood for term in terms]).mean()),
         iid_gaussian_nats_per_frame=gaussian,
-        usage=latent_usage(totals) if totals else None,
+        usage=latent_usage(totals, frames_judged(read_manifest(location), split)) if totals else None,
         prior_drawn=ablation_loss(bound, prior_drawn, gaussian) if prior_drawn else None,
         state_cut=ablation_loss(bound, state_cut, gaussian) if state_cut else None,
         probe=None,
@@ -169,39 +187,43 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
 
 def describe(result: LatentsResult) -> str:
     """The result in a few lines for the terminal."""
-    sign = "" if result.bound == "exact" else ">= "
+    sign, digits = "" if result.bound == "exact" else ">= ", result.digits
     lines = [
-        f"{result.model}, {result.split}: {result.utterances} utterances, {result.frames} frames",
-        f"log-likelihood                     {sign}{format_number(result.nats_per_frame, 2)} nats a frame",
+        f"{result.model}, {result.split}: {result.utterances} {sequence_word(result.kind)}s, {result.frames} frames",
+        f"log-likelihood                     {sign}{format_number(result.nats_per_frame, digits)} nats a frame",
     ]
     if result.prior_drawn is not None:
-        lines.append(f"    latents drawn from the prior   {_describe_loss(result.prior_drawn)}")
+        lines.append(f"    latents drawn from the prior   {_describe_loss(result.prior_drawn, digits)}")
     if result.state_cut is not None:
-        lines.append(f"    without the state              {_describe_loss(result.state_cut)}")
+        lines.append(f"    without the state              {_describe_loss(result.state_cut, digits)}")
     if result.usage is None:
         lines.append(f"{result.model} has no latents: no KL, no active units")
     else:
         usage = result.usage
-        largest = ", ".join(format_number(kl, 2) for kl in usage.kl_per_dimension[:8])
+        largest = ", ".join(format_number(kl, digits) for kl in usage.kl_per_dimension[:8])
         lines += [
-            f"KL                                 {format_number(usage.kl_per_frame, 2)} nats a frame; 90 % of it in "
-            f"{usage.dimensions_of_90_percent} of {usage.latent_size} dimensions (largest: {largest})",
+            f"KL                                 {format_number(usage.kl_per_frame, digits)} nats a frame; 90 % of it "
+            f"in {usage.dimensions_of_90_percent} of {usage.latent_size} dimensions (largest: {largest})",
             f"active units                       {usage.active_by_variance} by the variance of the posterior mean "
             f"(> {ACTIVE_VARIANCE}), {usage.active_by_kl} by KL (> {ACTIVE_KL} nats a frame)",
         ]
         if usage.collapsed:
-            lines.append(f"warning: {collapse_warning(usage.kl_per_frame)}")
+            lines.append(f"warning: {collapse_warning(usage.kl_per_frame, _frames(result))}")
     if result.probe is not None:
         lines += _describe_probe(result.probe)
     return "\n".join(lines)
 
 
-def _describe_loss(loss: AblationLoss) -> str:
+def _frames(result: LatentsResult) -> float | None:
+    return None if result.kind == "waveform" else result.frames / result.utterances
+
+
+def _describe_loss(loss: AblationLoss, digits: int) -> str:
     share = f"; {loss.share_lost} of the gain over an i.i.d. Gaussian lost" if loss.share_lost else ""
     return (
-        f"{format_number(loss.nats_per_frame, 2)} (change {format_number(loss.change, 2, '+')}, "
-        f"{describe_interval(loss.change_ci95, 2, '+')}, at the median frame "
-        f"{format_number(loss.change_at_median, 2, '+')}{share})"
+        f"{format_number(loss.nats_per_frame, digits)} (change {format_number(loss.change, digits, '+')}, "
+        f"{describe_interval(loss.change_ci95, digits, '+')}, at the median frame "
+        f"{format_number(loss.change_at_median, digits, '+')}{share})"
     )
 
 

@@ -16,7 +16,7 @@ from zfaudio.config import RunConfig
 from zfaudio.data.loader import TrainingStream, check_scorable
 from zfaudio.data.manifest import check_same_data, check_shards, read_manifest
 from zfaudio.errors import UserError
-from zfaudio.evaluation.collapse import collapse_warning, has_collapsed
+from zfaudio.evaluation.collapse import collapse_warning, frames_judged, has_collapsed
 from zfaudio.experiment.checkpoint import find_checkpoint
 from zfaudio.experiment.checkpoint_record import read_record
 from zfaudio.experiment.folder import begin_experiment, check_experiment, prepare_to_resume
@@ -297,9 +297,10 @@ class Training:
     def _check_collapse(self, kl_per_frame: float) -> bool:
         """Whether the posterior has collapsed; says so if it had not before."""
         kl_weight = float(weights_at(self.config.objective, self.progress.step - 1).kl)
-        collapsed = has_collapsed(kl_per_frame, kl_weight)
+        frames = frames_judged(self.manifest, "valid")
+        collapsed = has_collapsed(kl_per_frame, kl_weight, frames)
         if collapsed and not self.progress.collapsed:
-            self.log.say(f"warning: step {self.progress.step}: {collapse_warning(kl_per_frame)}")
+            self.log.say(f"warning: step {self.progress.step}: {collapse_warning(kl_per_frame, frames)}")
         self.progress.collapsed = collapsed
         return collapsed
 
