@@ -157,13 +157,13 @@ def draw_curves(title: str, curves: Sequence[Curve], log: bool = False) -> str:
         return svg_element(figure, title)
 
 
-def draw_intervals(title: str, estimates: Sequence[Estimate], mark: float, mark_label: str) -> str:
+def draw_intervals(title: str, estimates: Sequence[Estimate], mark: float | None = None, mark_label: str = "") -> str:
     """Draw values and their confidence intervals, one below the other, as an SVG element like that of `draw_curves`.
 
     Args:
         title: what the plot shows, as in `draw_curves`.
         estimates: from top to bottom, at least one.
-        mark: value at which a line is drawn through all rows.
+        mark: value at which a line is drawn through all rows; None draws none.
         mark_label: what the line stands for.
     """
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
@@ -182,10 +182,11 @@ def draw_intervals(title: str, estimates: Sequence[Estimate], mark: float, mark_
             linewidth=1.5,
             capsize=2,
         )
-        axes.axvline(mark, color=MARK, linewidth=1.2, label=plain_text(mark_label))
+        if mark is not None:
+            axes.axvline(mark, color=MARK, linewidth=1.2, label=plain_text(mark_label))
+            axes.legend(frameon=False, fontsize=8, labelcolor=TEXT)
         axes.set_yticks(rows, [plain_text(estimate.label) for estimate in estimates])
         axes.set_ylim(len(estimates) - 0.5, -0.5)
-        axes.legend(frameon=False, fontsize=8, labelcolor=TEXT)
         style_axes(axes)
         return svg_element(figure, title)
 

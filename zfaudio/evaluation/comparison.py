@@ -3,29 +3,39 @@
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from statistics import fmean, median
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 
-from zfaudio.config import TrainConfig
 from zfaudio.errors import UserError
-from zfaudio.evaluation.units import Interval, Units, average_per_frame, bootstrap_interval, paired_interval
+from zfaudio.evaluation.folder_facts import (
+    generation_cost,
+    mean_of_known,
+    samples_quality,
+    train_settings,
+    training_speed,
+)
+from zfaudio.evaluation.units import (
+    Interval,
+    Units,
+    average_per_frame,
+    bootstrap_interval,
+    paired_interval,
+    word_perplexity,
+)
 from zfaudio.experiment.checkpoint_record import CONFIG
 from zfaudio.experiment.config_file import read_config
 from zfaudio.experiment.folder import flatten
-from zfaudio.experiment.metrics import read_metrics
 from zfaudio.experiment.own_files import own_file
 from zfaudio.experiment.results import Bound, EvaluationResult, read_result
-from zfaudio.generation.samples import read_sample_list
+from zfaudio.observations import Kind, describe
 
-if TYPE_CHECKING:
-    from zfaudio.evaluation.quality import QualityResult
-
-# Two results are comparable if they agree in these fields. The values are words for messages.
+# Two results of a kind are comparable if they agree in these fields, of those that the kind has. The values are words
+# for messages. Pictures may be cut into frames of any size: what is compared is the score of a whole one.
 CONDITIONS = {
     "split": "split",
     "protocol": "protocol",
@@ -34,11 +44,14 @@ CONDITIONS = {
     "sample_rate": "sample rate",
     "score_first_frame": "scoring of first frames",
     "audio_sha256": "audio",
+    "image_size": "image size",
+    "vocabulary": "vocabulary",
     "mean": "standardization",
     "deviation": "standardization",
 }
 
-QUALITY_FILE = "quality.json"  # zfaudio quality writes it
+CONDITIONS_OF_PICTURES = {name: words for name, words in CONDITIONS.items() if name != "frame_size"}
+CONTENT: dict[Kind, str] = {"waveform": "audio", "binary": "set of images", "tokens": "set of sentences"}
 
 # Settings in which the runs of a group may differ.
 IGNORED_SETTINGS = {"train.seed", "train.device", "train.log_every"}
@@ -60,25 +73,33 @@ Group = Sequence[ScoredExperiment]  # one experiment, or several that differ onl
 class ComparisonRow:
     """An experiment, or the average of several that differ only in their seed.
 
-    Nats are in standardized space. A field is None if the experiment has no such number.
+    Nats of recordings are in standardized space, others are of probabilities. A field is None if the experiment has no
+    such number.
     """
 
     name: str
+    kind: Kind  # what a frame holds
     model: str
     likelihood: str | None
     head: str | None
     seeds: list[int] | None  # of training, if several experiments are averaged
     bound: Bound
     importance_samples: int
+    frame_size: int
     nats_per_frame: float
     nats_per_frame_ci95: Interval | None  # bootstrap over utterances; None for a single utterance, as all intervals
-    seed_range: Interval | None  # lowest and highest nats per frame over seeds
-    difference: float | None  # nats per frame above the reference
+    seed_range: Interval | None  # lowest and highest nats over seeds: per frame, or of pictures per image
+    difference: float | None  # nats above the reference: per frame, or of pictures per image
     difference_ci95: Interval | None  # paired bootstrap over utterances
-    bits_per_sample: float | None
-    bits_per_sample_ci95: Interval | None
-    flac_bits_per_sample: float
+    nats_per_utterance: float | None = field(default=None, kw_only=True)  # per image or sentence
+    nats_per_utterance_ci95: Interval | None = field(default=None, kw_only=True)
+    word_perplexity: float | None = field(default=None, kw_only=True)
+    word_perplexity_ci95: Interval | None = field(default=None, kw_only=True)
+    bits_per_sample: float | None = field(default=None, kw_only=True)  # of recordings
+    bits_per_sample_ci95: Interval | None = field(default=None, kw_only=True)
+    flac_bits_per_sample: float | None = field(default=None, kw_only=True)
     kl_per_frame: float | None
+    kl_per_utterance: float | None
     parameters: int
     steps: float  # training steps of the checkpoint that was scored
     batch_size: int | None  # of training
@@ -113,7 +134,8 @@ def compare_experiments(
         group_seeds: average experiments whose configurations differ only in train.seed.
 
     Raises:
-        UserError: a result is missing, or two results on the same audio are not on the same utterances.
+        UserError: a result is missing, results are of different kinds, or two results on the same audio are not on the
+            same utterances.
     """
     if not experiments:
         raise UserError("nothing to compare; give experiments")
@@ -122,8 +144,15 @@ def compare_experiments(
     for name, path in zip(_name_experiments(experiments), experiments, strict=True):
         folder, result = _read_experiment(path, split)
         scored.append(ScoredExperiment(name, folder, result))
-    groups = _group_by_seed(scored) if group_seeds else [[experiment] for experiment in scored]
     chosen = scored[reference_index]
+    for experiment in scored:
+        kinds = [one.result.kind for one in (experiment, chosen)]
+        if kinds[0] != kinds[1]:
+            raise UserError(
+                f"{experiment.name} is scored on {describe(kinds[0])} and {chosen.name} on {describe(kinds[1])}; "
+                "compare experiments of one kind"
+            )
+    groups = _group_by_seed(scored) if group_seeds else [[experiment] for experiment in scored]
     reference_group = next(group for group in groups if chosen in group)
     return Comparison(
         rows=[_compare_group(group, reference_group) for group in groups],
@@ -178,47 +207,6 @@ def _name_experiments(experiments: Sequence[Path]) -> list[str]:
     ]
 
 
-def _train_settings(folder: Path) -> TrainConfig | None:
-    """How an experiment was trained; None if its configuration is not there or cannot be read here."""
-    try:
-        return read_config(own_file(folder, CONFIG)).train
-    except UserError:
-        return None
-
-
-def _training_speed(folder: Path) -> float | None:
-    """Frames per second in training: the median over the rows of an experiment's metrics.csv."""
-    metrics = read_metrics(own_file(folder, "metrics.csv"))
-    rows = [row for row in metrics if row["split"] == "train" and row["frames_per_second"]]
-    return median(float(row["frames_per_second"]) for row in rows) if rows else None
-
-
-def _generation_cost(folder: Path) -> float | None:
-    """Seconds of computing per second of generated speech, over the samples in an experiment's folder `samples`."""
-    timed = [
-        (sample.computing_per_second, sample.seconds)
-        for sample in read_sample_list(own_file(folder, "samples")).values()
-        if sample.kind == "sample" and sample.computing_per_second is not None
-    ]
-    speech = sum(seconds for _, seconds in timed)
-    return sum(cost * seconds for cost, seconds in timed) / speech if speech else None
-
-
-def _samples_quality(measure: Callable[["QualityResult"], float | None]) -> Callable[[Path], float | None]:
-    """A function that measures the quality of an experiment's samples; it gives None if there is no quality.json."""
-
-    def measure_experiment(folder: Path) -> float | None:
-        file = own_file(folder, QUALITY_FILE)
-        if not file.exists():
-            return None
-        # Imported here because librosa takes seconds, which a comparison without quality should not have to wait.
-        from zfaudio.evaluation.quality import read_quality
-
-        return measure(read_quality(file))
-
-    return measure_experiment
-
-
 # Seeds
 
 
@@ -253,8 +241,27 @@ def _name_group(group: Group) -> str:
 
 def _differing_conditions(result: EvaluationResult, other: EvaluationResult) -> list[str]:
     """The conditions, in words, in which two results differ so that they cannot be compared."""
-    differing = [words for name, words in CONDITIONS.items() if getattr(result, name) != getattr(other, name)]
+    names = _conditions(result)
+    differing = [words for name, words in names.items() if getattr(result, name) != getattr(other, name)]
     return list(dict.fromkeys(differing))
+
+
+def _conditions(result: EvaluationResult) -> dict[str, str]:
+    """The fields in which results must agree with this one to be compared with it, and words for them."""
+    fields = CONDITIONS_OF_PICTURES if result.kind == "binary" else CONDITIONS
+    return fields | {"audio_sha256": CONTENT[result.kind]}
+
+
+def _averaged(result: EvaluationResult) -> np.ndarray:
+    """What the score of each utterance is divided by, [utterances]: its frames; one for a picture."""
+    if result.kind == "binary":
+        return np.ones(len(result.scores), int)
+    return np.array([score.frames for score in result.scores])
+
+
+def _utterances(result: EvaluationResult) -> list[tuple[str, int]]:
+    """The name of each utterance, and what its score is divided by."""
+    return [(score.utterance, int(parts)) for score, parts in zip(result.scores, _averaged(result), strict=True)]
 
 
 def _scores_in_order(experiment: ScoredExperiment, ordered: ScoredExperiment) -> np.ndarray:
@@ -263,9 +270,9 @@ def _scores_in_order(experiment: ScoredExperiment, ordered: ScoredExperiment) ->
     Raises:
         UserError: the two were scored on different utterances.
     """
-    nats = {(score.utterance, score.frames): score.nats for score in experiment.result.scores}
-    order = [(score.utterance, score.frames) for score in ordered.result.scores]
-    if set(nats) != set(order) or len(experiment.result.scores) != len(order):
+    keys, order = _utterances(experiment.result), _utterances(ordered.result)
+    nats = dict(zip(keys, (score.nats for score in experiment.result.scores), strict=True))
+    if set(nats) != set(order) or len(keys) != len(order):
         differing = sorted({utterance for utterance, _ in set(nats) ^ set(order)})
         raise UserError(
             f"{experiment.name} and {ordered.name} were not scored on the same utterances "
@@ -285,46 +292,43 @@ def _compare_group(group: Group, reference: Group) -> ComparisonRow:
     """The average of a group, compared with the average of the reference group."""
     first, results = group[0], [experiment.result for experiment in group]
     result = first.result
+    nats, averaged = _average_scores(group, first), _averaged(result)
+    averages = [average_per_frame(_scores_in_order(experiment, first), averaged) for experiment in group]
     frames = np.array([score.frames for score in result.scores])
-    nats = _average_scores(group, first)
     average, interval = average_per_frame(nats, frames), bootstrap_interval(nats, frames)
-    units = Units(result.frame_size, result.waveform.deviation)
-    averages = [result.nats_per_frame for result in results]
-    training = _train_settings(first.folder)
+    kl = None if result.bound == "exact" else fmean(result.kl_per_frame for result in results)
+    training, folders = train_settings(first.folder), [experiment.folder for experiment in group]
     row = ComparisonRow(
         name=_name_group(group),
+        kind=result.kind,
         model=result.model,
         likelihood=result.likelihood,
         head=result.head,
         seeds=sorted(_training_seed(experiment) for experiment in group) if len(group) > 1 else None,
         bound=result.bound,
         importance_samples=result.importance_samples,
+        frame_size=result.frame_size,
         nats_per_frame=average,
         nats_per_frame_ci95=interval,
         seed_range=(min(averages), max(averages)) if len(group) > 1 else None,
         difference=None,
         difference_ci95=None,
-        bits_per_sample=units.bits_per_sample(average) if result.dequantized else None,
-        bits_per_sample_ci95=(
-            (units.bits_per_sample(interval[1]), units.bits_per_sample(interval[0]))
-            if result.dequantized and interval is not None
-            else None
-        ),
-        flac_bits_per_sample=result.waveform.references.flac_bits_per_sample,
-        kl_per_frame=None if result.bound == "exact" else fmean(result.kl_per_frame for result in results),
+        **_units_of_kind(result, nats, average, interval),
+        kl_per_frame=kl,
+        kl_per_utterance=None if kl is None else kl * result.frames / result.utterances,
         parameters=result.parameters,
         steps=fmean(result.checkpoint_step for result in results),
         batch_size=training.batch_size if training else None,
         learning_rate=training.learning_rate if training else None,
         draws=result.draws,
-        training_frames_per_second=_mean_of_known(_training_speed, group),
-        computing_per_second=_mean_of_known(_generation_cost, group),
-        samples_frechet_distance=_mean_of_known(_samples_quality(lambda one: one.generated.frechet_distance), group),
-        samples_recognized_fraction=_mean_of_known(
-            _samples_quality(lambda one: one.words.generated.recognized_fraction if one.words else None), group
+        training_frames_per_second=mean_of_known(training_speed, folders),
+        computing_per_second=mean_of_known(generation_cost, folders),
+        samples_frechet_distance=mean_of_known(samples_quality(lambda one: one.generated.frechet_distance), folders),
+        samples_recognized_fraction=mean_of_known(
+            samples_quality(lambda one: one.words.generated.recognized_fraction if one.words else None), folders
         ),
-        samples_words_per_second=_mean_of_known(
-            _samples_quality(lambda one: one.words.generated.words_per_second if one.words else None), group
+        samples_words_per_second=mean_of_known(
+            samples_quality(lambda one: one.words.generated.words_per_second if one.words else None), folders
         ),
     )
     differing = _differing_conditions(result, reference[0].result)
@@ -332,12 +336,35 @@ def _compare_group(group: Group, reference: Group) -> ComparisonRow:
         row.remark = f"not comparable with {_name_group(reference)}: another {' and '.join(differing)}"
     elif first is not reference[0]:
         reference_nats = _average_scores(reference, first)
-        row.difference = average - average_per_frame(reference_nats, frames)
-        row.difference_ci95 = paired_interval(nats, reference_nats, frames)
+        row.difference = average_per_frame(nats - reference_nats, averaged)
+        row.difference_ci95 = paired_interval(nats, reference_nats, averaged)
     return row
 
 
-def _mean_of_known(measure: Callable[[Path], float | None], group: Group) -> float | None:
-    """The mean over the experiments of a group that have such a number; None if none has."""
-    values = [value for value in (measure(experiment.folder) for experiment in group) if value is not None]
-    return fmean(values) if values else None
+def _units_of_kind(
+    result: EvaluationResult, nats: np.ndarray, average: float, interval: Interval | None
+) -> dict[str, Any]:
+    """The fields of a row that depend on its kind.
+
+    Args:
+        result: a result of the row.
+        nats: score of each utterance, [utterances].
+        average: nats per frame.
+        interval: of `average`.
+    """
+    row: dict[str, Any] = {}
+
+    def convert(unit: Callable[[float], float], name: str) -> None:
+        row[name] = unit(average)
+        row[f"{name}_ci95"] = None if interval is None else (unit(interval[1]), unit(interval[0]))
+
+    if result.kind == "waveform":
+        row["flac_bits_per_sample"] = result.waveform.references.flac_bits_per_sample
+        if result.dequantized:
+            convert(Units(result.frame_size, result.waveform.deviation).bits_per_sample, "bits_per_sample")
+        return row
+    row["nats_per_utterance"] = float(nats.mean())
+    row["nats_per_utterance_ci95"] = bootstrap_interval(nats, np.ones(len(nats), int))
+    if result.kind == "tokens":
+        convert(word_perplexity, "word_perplexity")
+    return row

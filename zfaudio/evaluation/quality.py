@@ -19,7 +19,7 @@ from zfaudio.data.known_shards import choose_shards
 from zfaudio.data.manifest import Manifest, read_manifest
 from zfaudio.data.shard_reader import read_shard
 from zfaudio.errors import UserError
-from zfaudio.evaluation.comparison import QUALITY_FILE as QUALITY_FILE
+from zfaudio.evaluation.folder_facts import QUALITY_FILE as QUALITY_FILE
 from zfaudio.evaluation.recognition import CONFIDENT, WordMeasures, measure_words
 from zfaudio.evaluation.speech_statistics import (
     BANDS,

@@ -1,28 +1,24 @@
 """`zfaudio compare`: a table of experiments that were scored on the same utterances, as text, CSV and for a page."""
 
 import csv as csv_format
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zfaudio.evaluation.comparison import Comparison, ComparisonRow, compare_experiments
+from zfaudio.experiment.results import EvaluationResult
 from zfaudio.files import whole_file
-from zfaudio.text import format_number, printable
+from zfaudio.observations import Kind, sequence_word
+from zfaudio.reporting.comparison_columns import Column, columns_of, explain_columns, explain_scores, number
+from zfaudio.text import printable
 
-LIKELIHOODS = {
-    "gaussian": "Gaussian",
-    "gaussian_mixture": "Gaussian mixture",
-    "logistic_mixture": "discretized logistics",
-}
-
-# What columns mean that are only shown if experiments differ in them, or have such numbers.
-LEGEND = {
-    "batch": "batch: sequences in a training step of each process",
-    "learning rate": "learning rate: at the start of training",
-    "draws": "draws: of the posterior, in scoring",
-    "Fréchet": "Fréchet: distance of the log-mel frames of samples from those of real speech, see zfaudio quality",
-    "words, %": "words, %: pieces of the samples that are recognized as words; words/s: recognized words per second",
+# Beginnings of the names of numbers that a kind does not have, and that its CSV leaves out.
+OF_SOUND = ("bits_per_sample", "flac_bits", "computing_per_second", "samples_")
+FOREIGN: dict[Kind, tuple[str, ...]] = {
+    "waveform": ("nats_per_utterance", "kl_per_utterance", "word_perplexity"),
+    "binary": (*OF_SOUND, "word_perplexity"),
+    "tokens": OF_SOUND,
 }
 
 FORMULA_STARTS = ("=", "+", "-", "@")  # a spreadsheet computes a cell that starts so, unless it is a number
@@ -53,7 +49,8 @@ def compare(
         The rows of the table as numbers.
 
     Raises:
-        UserError: a result is missing, or two results on the same audio are not on the same utterances.
+        UserError: a result is missing, results are of different kinds, or two results on the same audio are not on the
+            same utterances.
     """
     comparison = compare_experiments(
         [Path(experiment) for experiment in experiments],
@@ -70,40 +67,6 @@ def compare(
 
 
 # The table in words
-
-MODELS = {
-    "zforcing": "Z-forcing",
-    "vrnn": "VRNN",
-    "srnn": "SRNN",
-    "rnn": "RNN",
-    "sample_ar": "Sample-level autoregressive model",
-    "samplernn": "SampleRNN",
-    "wavenet": "WaveNet",
-}
-
-
-def describe_model(settings: dict[str, Any]) -> str:
-    """A model in words, from its settings: for example "Z-forcing, Gaussian". Empty if they do not name one."""
-    name = str(settings.get("name", ""))
-    words = MODELS.get(name, name.rpartition(".")[2])
-    likelihood = describe_likelihood(str(settings.get("likelihood", "")), settings.get("head"))
-    return ", ".join(part for part in (words, likelihood) if part)
-
-
-def describe_likelihood(likelihood: str, head: object) -> str:
-    """A frame likelihood and its head in words, such as "discretized logistics, autoregressive"."""
-    words = [LIKELIHOODS.get(likelihood, likelihood), "autoregressive" if head == "autoregressive" else ""]
-    return ", ".join(word for word in words if word)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table."""
-
-    title: str
-    text: Callable[[ComparisonRow], str]  # what stands in a row; empty if the row has no such value
-    numeric: bool = True  # numbers are aligned on the right
-    stacked: bool = False  # on a page, it stands in smaller type below the column to the left
 
 
 @dataclass
@@ -144,12 +107,15 @@ class ComparisonTable:
 
 def tabulate_comparison(comparison: Comparison) -> ComparisonTable:
     """A comparison as a table."""
-    columns = _columns(comparison.rows)
-    scores = comparison.reference_result.waveform.references
-    references = [
-        {"experiment": "i.i.d. Gaussian", "nats/frame": _number(scores.iid_gaussian_nats_per_frame, 2)},
-        {"experiment": "FLAC", "bits/sample": _number(scores.flac_bits_per_sample, 3)},
-    ]
+    columns, result = columns_of(comparison.rows), comparison.reference_result
+    references: list[dict[str, str]] = []
+    if result.kind == "waveform":
+        scores = result.waveform.references
+        references = [
+            {"experiment": "i.i.d. Gaussian", "nats/frame": number(scores.iid_gaussian_nats_per_frame, 2)},
+            {"experiment": "FLAC", "bits/sample": number(scores.flac_bits_per_sample, 3)},
+        ]
+    word = sequence_word(result.kind, bool(result.image_size))
     return ComparisonTable(
         heading=printable(_heading(comparison)),
         columns=columns,
@@ -157,78 +123,18 @@ def tabulate_comparison(comparison: Comparison) -> ComparisonTable:
         references=[[reference.get(column.title, "") for column in columns] for reference in references],
         remarks=[printable(f"{row.name}: {row.remark}") for row in comparison.rows if row.remark],
         legend=[
-            f"difference: nats per frame above {printable(comparison.reference)}, on the same utterances; if the "
-            "scores are lower bounds, it is the difference of the bounds",
-            "KL: nats per frame; steps: training steps of the checkpoint that was scored",
-            *(text for title, text in LEGEND.items() if title in {column.title for column in columns}),
-            "frames/s: in training, median; s/s: seconds of computing per second of generated speech",
-            *(["a single utterance has no interval"] if comparison.reference_result.utterances == 1 else []),
+            *explain_scores(result.kind, printable(comparison.reference)),
+            *explain_columns(result.kind, columns),
+            *([f"a single {word} has no interval"] if result.utterances == 1 else []),
         ],
     )
-
-
-def _columns(rows: Sequence[ComparisonRow]) -> list[Column]:
-    """The columns of the table: those about seeds and samples if a row has such, settings if rows differ in them."""
-    settings = [
-        Column("batch", lambda row: "" if row.batch_size is None else f"{row.batch_size}"),
-        Column("learning rate", lambda row: "" if row.learning_rate is None else f"{row.learning_rate:g}"),
-        Column("draws", lambda row: "" if row.bound == "exact" else f"{row.draws}"),
-    ]
-    quality = [
-        Column("Fréchet", lambda row: _number(row.samples_frechet_distance, 2)),
-        Column("words, %", lambda row: _number(_percent(row.samples_recognized_fraction), 1)),
-        Column("words/s", lambda row: _number(row.samples_words_per_second, 2), stacked=True),
-    ]
-    seeds = Column("over seeds", lambda row: _interval(row.seed_range, 2), stacked=True)
-    return [
-        Column("experiment", lambda row: row.name + ("*" if row.remark else ""), numeric=False),
-        Column("model", lambda row: row.model, numeric=False, stacked=True),
-        Column(
-            "likelihood", lambda row: describe_likelihood(row.likelihood or "", row.head), numeric=False, stacked=True
-        ),
-        Column("bound", _bound, numeric=False, stacked=True),
-        Column("nats/frame", lambda row: _bound_sign(row) + _number(row.nats_per_frame, 2)),
-        Column("95 %", lambda row: _interval(row.nats_per_frame_ci95, 2), stacked=True),
-        *([seeds] if any(row.seed_range for row in rows) else []),
-        Column("difference", lambda row: _number(row.difference, 2, "+")),
-        Column("95 %, paired", lambda row: _interval(row.difference_ci95, 2, "+"), stacked=True),
-        Column("bits/sample", lambda row: _number(row.bits_per_sample, 3)),
-        Column("KL", lambda row: _number(row.kl_per_frame, 2)),
-        Column("parameters", lambda row: f"{row.parameters:,}"),
-        Column("steps", lambda row: _number(row.steps, 0)),
-        *(column for column in settings if len({column.text(row) for row in rows} - {""}) > 1),
-        Column("frames/s", lambda row: _number(row.training_frames_per_second, 0)),
-        Column("s/s", lambda row: _number(row.computing_per_second, 2)),
-        *(column for column in quality if any(column.text(row) for row in rows)),
-    ]
-
-
-def _bound(row: ComparisonRow) -> str:
-    return f"iwae, {row.importance_samples}" if row.bound == "iwae" else row.bound
-
-
-def _bound_sign(row: ComparisonRow) -> str:
-    return "" if row.bound == "exact" else ">= "
-
-
-def _percent(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction
-
-
-def _number(value: float | None, digits: int, sign: str = "") -> str:
-    return "" if value is None else format_number(value, digits, sign, commas=True)
-
-
-def _interval(interval: tuple[float, float] | None, digits: int, sign: str = "") -> str:
-    if interval is None:
-        return ""
-    low, high = interval
-    return f"{_number(low, digits, sign)} to {_number(high, digits, sign)}"
 
 
 def _heading(comparison: Comparison) -> str:
     """What was scored, and how."""
     result = comparison.reference_result
+    if result.kind != "waveform":
+        return f"{result.split}: {_content(result)}"
     seconds = result.frames * result.frame_size / result.waveform.sample_rate
     how = ["dequantized" if result.dequantized else "not dequantized"]
     if result.protocol != "whole":
@@ -237,6 +143,21 @@ def _heading(comparison: Comparison) -> str:
         f"{result.split}: {result.utterances:,} utterances, {result.frames:,} frames of {result.frame_size} samples "
         f"({seconds / 60:,.1f} min); {', '.join(how)}"
     )
+
+
+def _content(result: EvaluationResult) -> str:
+    """The pictures or sentences that were scored."""
+    if result.kind == "tokens":
+        assert result.unknown_share is not None
+        share = number(100 * result.unknown_share, 2)
+        return (
+            f"{result.utterances:,} sentences, {result.frames:,} words, {share} % of them <unk>; a vocabulary of "
+            f"{result.vocabulary:,} words"
+        )
+    if result.image_size is None:
+        return f"{result.utterances:,} sequences"
+    rows, columns = result.image_size
+    return f"{result.utterances:,} images of {rows} x {columns} pixels"
 
 
 def describe(table: ComparisonTable) -> str:
@@ -273,7 +194,8 @@ def _csv_record(row: ComparisonRow) -> dict[str, Any]:
             record[f"{name}_low"], record[f"{name}_high"] = value or (None, None)
         else:
             record[name] = " ".join(map(str, value)) if isinstance(value, list) else value
-    return {name: _csv_text(value) if isinstance(value, str) else value for name, value in record.items()}
+    kept = {name: value for name, value in record.items() if not name.startswith(FOREIGN[row.kind])}
+    return {name: _csv_text(value) if isinstance(value, str) else value for name, value in kept.items()}
 
 
 def _csv_text(text: str) -> str:

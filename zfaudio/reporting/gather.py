@@ -24,7 +24,8 @@ from zfaudio.experiment.own_files import own_file
 from zfaudio.experiment.results import EvaluationResult, read_result
 from zfaudio.generation.samples import SAMPLE_LIST, Sample, read_sample_list
 from zfaudio.reporting.clips import Clip, generated_clips, real_clips
-from zfaudio.reporting.comparison_table import describe_model, tabulate_comparison
+from zfaudio.reporting.comparison_table import tabulate_comparison
+from zfaudio.reporting.model_words import describe_model
 from zfaudio.reporting.page import CheckpointFacts, Page
 from zfaudio.reporting.plots import plot_comparison, plot_kl_by_dimension, plot_training
 from zfaudio.reporting.score_table import page_order, tabulate_scores

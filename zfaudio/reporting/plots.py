@@ -7,6 +7,7 @@ from pathlib import Path
 from zfaudio.errors import UserError
 from zfaudio.evaluation.ablation import LatentUsage
 from zfaudio.evaluation.comparison import Comparison
+from zfaudio.evaluation.description import negated
 from zfaudio.experiment.metrics import read_metrics
 from zfaudio.figures import Curve, Estimate, draw_curves, draw_intervals
 
@@ -62,9 +63,26 @@ def plot_kl_by_dimension(usage: LatentUsage) -> Plot | None:
 def plot_comparison(comparison: Comparison) -> Plot:
     """The comparable rows with their intervals.
 
-    Shows bits per sample with FLAC's as a line, or, without dequantization, nats per frame with the i.i.d. Gaussian's.
+    Shows bits per sample with FLAC's as a line, or, without dequantization, nats per frame with the i.i.d. Gaussian's;
+    of pictures nats per image, of sentences perplexities.
     """
     rows = [row for row in comparison.rows if not row.remark]
+    if comparison.reference_result.kind == "binary":
+        title = "Nats per image, with 95 % intervals: lower is better"
+        intervals = [
+            Estimate(row.name, -row.nats_per_utterance, negated(row.nats_per_utterance_ci95))
+            for row in rows
+            if row.nats_per_utterance is not None
+        ]
+        return Plot(title, draw_intervals(title, intervals))
+    if comparison.reference_result.kind == "tokens":
+        title = "Perplexity per word, with 95 % intervals: lower is better"
+        intervals = [
+            Estimate(row.name, row.word_perplexity, row.word_perplexity_ci95)
+            for row in rows
+            if row.word_perplexity is not None
+        ]
+        return Plot(title, draw_intervals(title, intervals))
     references = comparison.reference_result.waveform.references
     if comparison.reference_result.dequantized:
         title = "Bits per 16-bit sample, with 95 % intervals: lower is better"
