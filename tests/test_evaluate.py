@@ -13,7 +13,8 @@ from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
 from zfaudio.evaluation.evaluate import evaluate
 from zfaudio.evaluation.latents import latents
-from zfaudio.evaluation.references import flac_size, measure_scored_audio
+from zfaudio.evaluation.lossless_coders import flac_size
+from zfaudio.evaluation.references import measure_scored_audio
 from zfaudio.evaluation.units import Units
 from zfaudio.experiment.checkpoint import load_checkpoint
 from zfaudio.experiment.results import read_result
@@ -60,7 +61,11 @@ def test_result_holds_what_the_contract_says_and_its_units_agree(tmp_path, capsy
     assert result["kl_per_frame"] > 0
     assert math.isfinite(result["worst_permille_share"])
     assert math.isfinite(result["median_frame_nats"])
-    assert set(result["references"]) == {"iid_gaussian_nats_per_frame", "flac_bits_per_sample"}
+    assert set(result["references"]) == {
+        "iid_gaussian_nats_per_frame",
+        "flac_bits_per_sample",
+        "wavpack_bits_per_sample",
+    }
     assert f"{result['nats_per_frame']:.2f} nats" in capsys.readouterr().out
 
 

@@ -1,7 +1,7 @@
 """The result of an evaluation in a few lines for the terminal."""
 
 from zfaudio.evaluation.units import describe_interval
-from zfaudio.experiment.results import EvaluationResult
+from zfaudio.experiment.results import EvaluationResult, References
 from zfaudio.text import format_number
 
 
@@ -33,7 +33,7 @@ def describe_recordings(result: EvaluationResult) -> list[str]:
     else:
         lines.append(
             f"bits per 16-bit sample             <= {waveform.bits_per_sample:.3f}   "
-            f"(FLAC on the same audio: {waveform.references.flac_bits_per_sample:.3f})"
+            f"(on the same audio: {coders_in_words(waveform.references)})"
         )
     lines.append("nats per sequence")
     lines += [
@@ -102,3 +102,9 @@ def kl_per_utterance(result: EvaluationResult) -> float:
 def negated(interval: tuple[float, float] | None) -> tuple[float, float] | None:
     """The interval of minus a number."""
     return interval and (-interval[1], -interval[0])
+
+
+def coders_in_words(references: References) -> str:
+    """The bits per sample of lossless coders."""
+    wavpack = references.wavpack_bits_per_sample
+    return f"FLAC {references.flac_bits_per_sample:.3f}" + ("" if wavpack is None else f", WavPack {wavpack:.3f}")

@@ -1,17 +1,15 @@
-"""What was scored, and of recordings the scores of references that need no model: an i.i.d. Gaussian and FLAC."""
+"""What was scored, and scores of recordings that need no model: an i.i.d. Gaussian, FLAC and WavPack."""
 
 import hashlib
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import soundfile
 
 from zfaudio.data.frames import Moments, count_constant, from_frames, moments
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
+from zfaudio.evaluation.lossless_coders import WavPack, flac_size
 from zfaudio.evaluation.units import gaussian_nats_per_frame
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.experiment.results import References
@@ -122,13 +120,16 @@ def measure_scored_audio(
     """
     total, constant, longest, flac_bytes = Moments(), 0, 0, 0
     digests = []
-    for frames in utterances:
-        waveform = from_frames(frames)
-        total = total.merge(moments(waveform))
-        constant += count_constant(frames)
-        longest = max(longest, len(frames))
-        digests.append(digest_of(waveform))
-        flac_bytes += flac_size(waveform, sample_rate)
+    with WavPack(sample_rate) as wavpack:
+        for frames in utterances:
+            waveform = from_frames(frames)
+            total = total.merge(moments(waveform))
+            constant += count_constant(frames)
+            longest = max(longest, len(frames))
+            digests.append(digest_of(waveform))
+            flac_bytes += flac_size(waveform, sample_rate)
+            wavpack.add(waveform)
+        wavpack_bytes = wavpack.size()
     noise_variance = 1 / 12 if dequantized else 0.0
     gaussian = gaussian_nats_per_frame(
         mean=mean,
@@ -144,31 +145,6 @@ def measure_scored_audio(
         references=References(
             iid_gaussian_nats_per_frame=gaussian,
             flac_bits_per_sample=8 * flac_bytes / max(total.count, 1),
+            wavpack_bits_per_sample=None if wavpack_bytes is None else 8 * wavpack_bytes / max(total.count, 1),
         ),
     )
-
-
-def flac_size(waveform: np.ndarray, sample_rate: int) -> int:
-    """Size in bytes of int16 samples [n] as a FLAC file at the strongest compression, including the header."""
-    file = _Size()
-    soundfile.write(file, waveform, sample_rate, format="FLAC", subtype="PCM_16", compression_level=1.0)
-    return file.size
-
-
-class _Size(io.RawIOBase):
-    """A file of which only the size is kept."""
-
-    def __init__(self) -> None:
-        self.size = self.position = 0
-
-    def write(self, data: Any) -> int:
-        self.position += len(data)
-        self.size = max(self.size, self.position)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
-        return self.position
-
-    def tell(self) -> int:
-        return self.position

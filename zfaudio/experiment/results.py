@@ -19,7 +19,8 @@ class References:
     """Scores of the same audio that need no trained model."""
 
     iid_gaussian_nats_per_frame: float
-    flac_bits_per_sample: float
+    flac_bits_per_sample: float  # by libsndfile at its strongest
+    wavpack_bits_per_sample: float | None = None  # by the program wavpack, -hh -x6; None where it was not installed
 
 
 @dataclass
