@@ -1,23 +1,40 @@
 """Latents, comparison and report of pictures and sentences, each in its own terms."""
 
+import base64
 import csv
+import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from experiment import make_experiment
 from frame_sources import bit_shards, sentence_shards
+from PIL import Image
 from small_runs import run_here, small_run
+from speech import speech
+from test_report import read
 
 from zfaudio.command import run_command
+from zfaudio.data.known_shards import remember_shards
+from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
 from zfaudio.evaluation.collapse import has_collapsed
 from zfaudio.evaluation.comparison import Comparison, compare_experiments
 from zfaudio.evaluation.evaluate import evaluate
 from zfaudio.evaluation.latents import latents, read_latents
+from zfaudio.experiment.config_file import read_config
 from zfaudio.experiment.results import read_result, write_result
+from zfaudio.generation.generate import generate
+from zfaudio.generation.interpolate import interpolate
+from zfaudio.generation.pictures import SCALE
+from zfaudio.generation.samples import Sample
 from zfaudio.reporting.comparison_table import compare, describe, tabulate_comparison
+from zfaudio.reporting.examples import FILES, STEPS, chosen
+from zfaudio.reporting.report import report
 
 PIXELS = {"model__likelihood": "bernoulli", "data__score_first_frame": True}
 TOKENS = {"model__likelihood": "categorical", "model__encoder": "lookup", "data__score_first_frame": True}
@@ -156,3 +173,111 @@ def test_another_vocabulary_is_not_comparable(made, tmp_path):
     write_result(tmp_path / "other.json", replace(result, vocabulary=7))
     _, other = compare_experiments([made / "words-0", tmp_path / "other.json"]).rows
     assert other.remark.endswith("words-0: another vocabulary")
+
+
+# Report
+
+
+@pytest.fixture(scope="module")
+def shown(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copies of two experiments with samples, and their pages."""
+    folder = tmp_path_factory.mktemp("shown")
+    for name in ("rows-0", "words-0", "speech"):
+        exp = shutil.copytree(made / name, folder / name, symlinks=True)
+        remember_shards(read_config(exp / "config.yaml").data.shards)
+        first, last = "test:0", "test:1"
+        if name == "speech":
+            first, last = folder / "first.wav", folder / "last.wav"
+            for seed, path in enumerate((first, last)):
+                soundfile.write(path, speech(600, seed=seed), 16000)
+        else:
+            latents(exp, device="cpu")
+            for options in ({"num": 30}, {"num": 3, "prompt": "test"}, {"num": 3, "reconstruct": "test"}):
+                generate(exp, out=exp / "samples", device="cpu", **options)
+        interpolate(exp, out=exp / "interpolations", first=first, last=last, steps=5, device="cpu")
+        report(exp)
+    return folder
+
+
+def test_a_page_of_pictures_is_in_its_own_terms(shown):
+    page = read(shown / "rows-0/report.html")
+    result = read_result(shown / "rows-0/results/test.json")
+    assert "A model of pictures of 6 × 4 pixels, 0 or 1, in frames of 4 pixels" in page.text
+    assert f"test, nats per image ≤ {-result.nats_per_utterance:.2f}" in page.text
+    assert "trained on 200 images" in page.text
+    assert "Pictures Real (test) the first 60 of the split Generated (from the prior) seed 0" in page.text
+    assert "test:0 to test:1 · seed 0 · temperature 0 of frames" in page.text
+    sizes = [picture_of(source).size for source in page.sources["img"]]
+    names = (
+        *(f"samples/{kind}s.png" for kind in ("sample", "reconstruction", "continuation")),
+        "interpolations/interpolations.png",
+    )
+    drawn = [Image.open(shown / "rows-0" / name).size for name in names]
+    assert sizes[1:] == drawn
+    assert "Missing" not in page.text
+
+
+def picture_of(source: str) -> Image.Image:
+    head, data = source.split(",")
+    assert head == "data:image/png;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def test_real_pictures_are_those_of_the_split(shown):
+    first = next(read_utterances(read_config(shown / "rows-0/config.yaml").data.shards, "test")).frames
+    board = np.asarray(picture_of(read(shown / "rows-0/report.html").sources["img"][0]))[1::SCALE, 1::SCALE]
+    assert np.array_equal(board[1:7, 1:5], first * 255)
+
+
+def test_a_page_of_sentences_is_in_its_own_terms(shown):
+    exp = shown / "words-0"
+    page = read(exp / "report.html")
+    result = read_result(exp / "results/test.json")
+    assert "A model of sentences, a word a frame, with a vocabulary of 6 words" in page.text
+    assert f"test, perplexity per word ≤ {result.word_perplexity:.2f}" in page.text
+    assert "<unk> 8.94 % of the words" in page.text
+    assert "20 of 30 · seed 0" in page.text
+    for name in ("samples/samples.txt", "samples/continuations.txt", "interpolations/interpolations.txt"):
+        for line in (exp / name).read_text().splitlines()[:20]:
+            assert " ".join(line.split()) in page.text
+    assert "img" not in page.sources
+    assert "Missing" not in page.text
+
+
+@pytest.mark.parametrize("name", ["rows-0", "words-0"])
+def test_nothing_of_recordings_is_shown_of_other_kinds(shown, name):
+    page = read(shown / name / "report.html")
+    for word in ("FLAC", "i.i.d.", "bits", "Hz", "duration", "16-bit", "speaker", "recording", "constant", "Speech"):
+        assert word not in page.text.partition("Configuration")[0], word
+    assert "audio" not in page.sources
+
+
+def test_the_steps_of_speech_have_a_player_each(shown):
+    page = read(shown / "speech/report.html")
+    assert [f"step {number} " in page.text for number in range(1, 7)] == [True] * 5 + [False]
+    assert "first.wav to last.wav" in page.text
+    assert len(page.sources["audio"]) == len(page.sources["img"]) == 3 + 5
+
+
+def test_markup_in_sentences_is_escaped(shown, tmp_path):
+    exp = shutil.copytree(shown / "words-0", tmp_path / "exp", symlinks=True)
+    nasty = "<script>alert('&')</script> \x1b[31m \u202e"
+    (exp / "samples/samples.txt").write_text(nasty + "\n", encoding="utf-8")
+    (exp / "samples/reconstructions.txt").write_text(f"{nasty}\t{nasty}\n", encoding="utf-8")
+    report(exp)
+    text = read(exp / "report.html").text
+    assert text.count("<script>alert('&')</script> \\x1b[31m \\u202e") == 3
+
+
+def test_a_picture_that_is_none_is_named(shown, tmp_path):
+    exp = shutil.copytree(shown / "rows-0", tmp_path / "exp", symlinks=True)
+    (exp / "samples/samples.png").write_bytes(b"<svg onload='alert(1)'/>")
+    report(exp)
+    assert "samples.png: not a picture that can be read" in read(exp / "report.html").text
+
+
+def test_a_long_interpolation_is_shown_from_end_to_end():
+    steps = [Sample("interpolation", f"{index:03d}.wav", index=index) for index in range(50)]
+    assert [sample.index for sample in chosen("interpolation", steps)][:: STEPS - 1] == [0, 49]
+    assert len(chosen("interpolation", steps)) == STEPS
+    assert len(chosen("sample", steps)) == FILES

@@ -47,7 +47,11 @@ def generate_sentences(
     most_words: int,
     record: FrameRecorder | None,
 ) -> list[Sample]:
-    """Generate sentences into a text file with one a line; what one reconstructs stands before it, after a tab."""
+    """Generate sentences into a text file with one a line.
+
+    A tab stands between the words that were given and those that continue them, or between a sentence and its
+    reconstruction.
+    """
     drawn = draw_sequences(trained, request, given, most_words, record)
     lines = [line_of(one, request, trained.manifest) for one in drawn]
     listed = read_sample_list(folder)
@@ -62,8 +66,8 @@ def generate_sentences(
 
 
 def line_of(drawn: Drawn, request: Request, manifest: Manifest) -> str:
-    """A generated sentence, after the one that it reconstructs."""
-    text = as_text(drawn.values, manifest)
-    if request.kind == "reconstruction" and drawn.given is not None:
-        return f"{as_text(drawn.given.values, manifest)}\t{text}"
-    return text
+    """A generated sentence, after the one that it reconstructs, or the words that it continues."""
+    if drawn.given is None:
+        return as_text(drawn.values, manifest)
+    known = drawn.given.values if request.kind == "reconstruction" else drawn.values[: drawn.known]
+    return f"{as_text(known, manifest)}\t{as_text(drawn.values[drawn.known :], manifest)}"

@@ -5,6 +5,7 @@ import io
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from zfaudio.data.shard_format import FramedUtterance
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
 from zfaudio.figures import draw_speech
-from zfaudio.generation.samples import Kind, Sample
+from zfaudio.generation.samples import Sample
 
 # The clips' length keeps a page at a few megabytes: a 16-bit sample takes 2.7 bytes in base64.
 CLIP_SAMPLES = 80_000  # 5 s at 16 kHz
@@ -28,6 +29,7 @@ CANDIDATE_UTTERANCES = 200  # first utterances of a split, from which clips of d
 class Clip:
     """A sound, and a picture of its waveform and spectrogram."""
 
+    medium: ClassVar[str] = "sound"
     title: str
     caption: str
     audio: str  # data URI of a WAV
@@ -64,11 +66,11 @@ def make_clip(
     figure = draw_speech(waveform, rate, deviation, mark=max(0.0, starts_at - first / rate))
     # As PNG, a noisy spectrogram takes as much space as its sound; as WebP, a tenth of it.
     figure.savefig(picture, format="webp", transparent=True, pil_kwargs={"quality": 85})
-    image = _data_uri("image/webp", picture.getvalue())
-    return Clip(title, " · ".join([length, *facts]), _data_uri("audio/wav", wav_bytes(waveform, rate)), image)
+    image = data_uri("image/webp", picture.getvalue())
+    return Clip(title, " · ".join([length, *facts]), data_uri("audio/wav", wav_bytes(waveform, rate)), image)
 
 
-def _data_uri(media_type: str, content: bytes) -> str:
+def data_uri(media_type: str, content: bytes) -> str:
     """The content of a file as a data URI."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
@@ -115,28 +117,6 @@ def one_of_each_speaker(utterances: list[FramedUtterance]) -> list[FramedUtteran
     return firsts + repeats
 
 
-def generated_clips(
-    folder: Path, samples: dict[str, Sample], deviation: float | None, number: int
-) -> dict[Kind, list[Clip]]:
-    """Clips of the first samples of each kind.
-
-    Args:
-        folder: folder of the samples.
-        samples: the samples, by file name.
-        deviation: standard deviation of the corpus, in 16-bit steps; None if it is not known.
-        number: number of clips of each kind.
-
-    Raises:
-        UserError: a file cannot be read.
-    """
-    clips: dict[Kind, list[Clip]] = {}
-    for _, sample in sorted(samples.items()):
-        clips_of_kind = clips.setdefault(sample.kind, [])
-        if len(clips_of_kind) < number:
-            clips_of_kind.append(sample_clip(folder, sample, deviation))
-    return clips
-
-
 def sample_clip(folder: Path, sample: Sample, deviation: float | None) -> Clip:
     """A clip of a file of `zfaudio generate`. Raises UserError if it cannot be read."""
     path = folder / sample.file
@@ -147,13 +127,17 @@ def sample_clip(folder: Path, sample: Sample, deviation: float | None) -> Clip:
     waveform = to_mono(samples)
     scale = deviation or float(waveform.std()) or 1.0
     first = max(0, round((sample.starts_at - PROMPT_SECONDS) * rate))
-    return make_clip(path.stem, _sample_facts(sample), waveform, rate, scale, sample.starts_at, first)
+    title = path.stem
+    if sample.kind == "interpolation" and sample.index is not None:
+        title = f"step {sample.index + 1}"
+    return make_clip(title, sample_facts(sample), waveform, rate, scale, sample.starts_at, first)
 
 
-def _sample_facts(sample: Sample) -> list[str]:
-    """The facts about a sample that stand below its player."""
-    facts = [Path(sample.source).name] if sample.source else []
-    if sample.kind == "continuation":
+def sample_facts(sample: Sample) -> list[str]:
+    """The facts about a sample that stand below it."""
+    ends = sample.source.split(" to ") if sample.kind == "interpolation" else [sample.source]
+    facts = [" to ".join(Path(end).name for end in ends)] if sample.source else []
+    if sample.kind == "continuation" and sample.starts_at:
         facts.append(f"generated from {sample.starts_at:.2f} s on")
     if sample.seed is not None:
         facts.append(f"seed {sample.seed}")
@@ -163,6 +147,8 @@ def _sample_facts(sample: Sample) -> list[str]:
         facts.append(
             f"temperature {sample.latent_temperature:g} of latents, {sample.observation_temperature:g} of frames"
         )
+    elif sample.observation_temperature is not None:
+        facts.append(f"temperature {sample.observation_temperature:g} of frames")
     if sample.clipped_samples:
         facts.append(f"{sample.clipped_samples} samples at full scale")
     return facts

@@ -9,9 +9,9 @@ from typing import TypeVar
 from safetensors import SafetensorError, safe_open
 
 from zfaudio.data.known_shards import choose_shards
-from zfaudio.data.manifest import read_manifest
+from zfaudio.data.manifest import Manifest, read_manifest
 from zfaudio.errors import UserError
-from zfaudio.evaluation.collapse import collapse_warning
+from zfaudio.evaluation.collapse import collapse_warning, frames_judged
 from zfaudio.evaluation.comparison import compare_experiments
 from zfaudio.evaluation.latents import LATENTS_FILE, read_latents
 from zfaudio.evaluation.quality import QUALITY_FILE, quality_notes, read_quality, tabulate_quality
@@ -22,19 +22,20 @@ from zfaudio.experiment.config_file import read_settings
 from zfaudio.experiment.metrics import read_metrics
 from zfaudio.experiment.own_files import own_file
 from zfaudio.experiment.results import EvaluationResult, read_result
-from zfaudio.generation.samples import SAMPLE_LIST, Sample, read_sample_list
-from zfaudio.reporting.clips import Clip, generated_clips, real_clips
+from zfaudio.generation.samples import SAMPLE_LIST, Kind, Sample, read_sample_list
+from zfaudio.observations import Kind as FrameKind
 from zfaudio.reporting.comparison_table import tabulate_comparison
+from zfaudio.reporting.examples import Example, generated_examples, real_examples
 from zfaudio.reporting.model_words import describe_model
 from zfaudio.reporting.page import CheckpointFacts, Page
 from zfaudio.reporting.plots import plot_comparison, plot_kl_by_dimension, plot_training
 from zfaudio.reporting.score_table import page_order, tabulate_scores
+from zfaudio.reporting.terms import TERMS, Terms, corpus_facts, corpus_table, describe_amount, describe_frames
 
 Part = TypeVar("Part")
 
-CLIPS = 4  # of each kind
 METRICS = "metrics.csv"
-FEW_STEPS = 10_000
+FOLDERS = ("samples", "interpolations")  # of an experiment, where samples are looked for
 
 
 class Missing:
@@ -67,13 +68,15 @@ def gather_page(exp: Path, compare: Sequence[Path] = (), group_seeds: bool = Fal
     attempt = missing.attempt
 
     checkpoint = attempt("model", lambda: read_checkpoint_facts(exp))
+    manifest = checkpoint.manifest if checkpoint else None
     configuration = attempt("configuration", lambda: read_settings(own_file(exp, CONFIG), may_have_base=False)) or {}
-    deviation = checkpoint.manifest.deviation if checkpoint else None
-    real_split = "valid" if checkpoint and "test" not in checkpoint.manifest.splits else "test"
+    real_split = "valid" if manifest and "test" not in manifest.splits else "test"
 
     result_files = attempt("result", lambda: find_results(exp)) or []
     read = [attempt("result", partial(read_own_result, exp, name)) for name in result_files]
     results = sorted((result for result in read if result is not None), key=page_order)
+    kind = manifest.kind if manifest else results[0].kind if results else "waveform"
+    terms = TERMS[kind]
     comparison = None
     if compare:
         comparison = attempt("comparison", lambda: compare_experiments([exp, *compare], group_seeds=group_seeds))
@@ -82,17 +85,30 @@ def gather_page(exp: Path, compare: Sequence[Path] = (), group_seeds: bool = Fal
     quality = attempt("quality", lambda: read_quality(own_file(exp, QUALITY_FILE))) if has_quality else None
 
     recorded = str(configuration.get("data", {}).get("shards", ""))
-    real = attempt("speech", lambda: find_real_speech(exp, shards, recorded, real_split)) or []
-    samples = attempt("speech", lambda: find_samples(own_file(exp, "samples"))) or {}
-    generated = attempt("speech", lambda: generated_clips(exp / "samples", samples, deviation, CLIPS)) or {}
+    real = attempt("examples", lambda: find_real(exp, shards, recorded, real_split, kind)) or []
+    read_lists = {folder: attempt("examples", partial(find_samples, exp, folder)) for folder in FOLDERS}
+    if all(found == {} for found in read_lists.values()):
+        attempt("examples", lambda: require_samples(exp))
+    samples = {folder: found for folder, found in read_lists.items() if found}
+    generated: dict[Kind, list[Example]] = {}
+    for folder, found in samples.items():
+        examples = attempt("examples", partial(generated_examples, exp / folder, found, manifest)) or {}
+        for sort, several in examples.items():
+            generated.setdefault(sort, []).extend(several)
 
-    makers = [*results, latents, *samples.values(), quality]  # what knows the command that made it
+    listed = [sample for found in samples.values() for sample in found.values()]
+    makers = [*results, latents, *listed, quality]  # what knows the command that made it
     commands = [maker.command for maker in makers if maker is not None]
     return Page(
+        terms=terms,
         title=describe_model(configuration.get("model", {})),
         name="/".join(exp.resolve().parts[-2:]),
         checkpoint=checkpoint,
-        few_steps=warn_of_few_steps(checkpoint.step) if checkpoint else "",
+        few_steps=warn_of_few_steps(checkpoint.step, terms) if checkpoint else "",
+        frames=describe_frames(manifest) if manifest else "",
+        amount=describe_amount(manifest.splits["train"], manifest) if manifest and "train" in manifest.splits else "",
+        corpus=corpus_table(manifest) if manifest else [],
+        corpus_facts=corpus_facts(manifest) if manifest else {},
         configuration=configuration,
         scores=[tabulate_scores(result) for result in results],
         comparison=tabulate_comparison(comparison) if comparison else None,
@@ -103,7 +119,7 @@ def gather_page(exp: Path, compare: Sequence[Path] = (), group_seeds: bool = Fal
         quality_rows=tabulate_quality(quality) if quality else [],
         quality_notes=quality_notes(quality) if quality else [],
         training_plots=attempt("training", lambda: plot_training(own_file(exp, METRICS))) or [],
-        collapse=attempt("training", lambda: find_collapse(own_file(exp, METRICS))) or "",
+        collapse=attempt("training", lambda: find_collapse(own_file(exp, METRICS), manifest)) or "",
         real=real,
         real_split=real_split,
         generated=generated,
@@ -124,13 +140,15 @@ def read_checkpoint_facts(exp: Path) -> CheckpointFacts:
     return CheckpointFacts(checkpoint_step(path), parameters, read_manifest(str(path)))
 
 
-def warn_of_few_steps(step: int) -> str:
+def warn_of_few_steps(step: int, terms: Terms) -> str:
     """A warning if a model has had few training steps; otherwise empty."""
-    if step >= FEW_STEPS:
+    if step >= terms.few_steps:
         return ""
+    speech = terms is TERMS["waveform"]
     return (
-        f"This model has had {step:,} training steps, which is few: the recipes for whole corpora take 20,000 or more. "
-        "Its scores and its speech are those of a model that has begun to learn."
+        f"This model has had {step:,} training steps, which is few"
+        f"{': the recipes for whole corpora take 20,000 or more' if speech else ''}. "
+        f"Its scores and its {terms.examples.lower()} are those of a model that has begun to learn."
     )
 
 
@@ -148,29 +166,33 @@ def read_own_result(exp: Path, name: str) -> EvaluationResult:
     return read_result(own_file(exp, name))
 
 
-def find_real_speech(exp: Path, shards: str, recorded: str, split: str) -> list[Clip]:
-    """Clips of a split of the shards that the user or the configuration names. Raises UserError if there are none."""
+def find_real(exp: Path, shards: str, recorded: str, split: str, kind: FrameKind) -> list[Example]:
+    """Examples of the shards that the user or the configuration names. Raises UserError if there are none."""
     try:
         location = choose_shards(shards, recorded, exp)
     except UserError as error:
-        raise UserError(f"real speech: {error}") from None
-    return real_clips(location, split, CLIPS)
+        raise UserError(f"real {TERMS[kind].examples.lower()}: {error}") from None
+    return real_examples(location, split, kind)
 
 
-def find_samples(folder: Path) -> dict[str, Sample]:
-    """The samples of `zfaudio generate` in a folder. Raises UserError if there are none."""
-    samples = read_sample_list(folder)
-    if not samples:
-        raise UserError(f"{folder / SAMPLE_LIST}: no samples; make some: zfaudio generate EXP --out EXP/samples")
-    return samples
+def find_samples(exp: Path, folder: str) -> dict[str, Sample]:
+    """The samples in a folder of an experiment, by file name. Raises UserError if their list cannot be read."""
+    return read_sample_list(own_file(exp, folder))
 
 
-def find_collapse(metrics: Path) -> str:
+def require_samples(exp: Path) -> None:
+    """Raises UserError that says that there are no samples, and how to make some."""
+    path = exp / FOLDERS[0] / SAMPLE_LIST
+    raise UserError(f"{path}: no samples; make some: zfaudio generate EXP --out EXP/samples")
+
+
+def find_collapse(metrics: Path, manifest: Manifest | None = None) -> str:
     """A warning if the last validation of a run found posterior collapse; otherwise empty."""
     validations = [row for row in read_metrics(metrics) if row["split"] == "valid"]
     if not validations or validations[-1].get("collapsed") != "1":
         return ""
-    return f"Step {validations[-1]['step']}: {collapse_warning(float(validations[-1]['kl']))}."
+    frames = frames_judged(manifest, "valid") if manifest and "valid" in manifest.splits else None
+    return f"Step {validations[-1]['step']}: {collapse_warning(float(validations[-1]['kl']), frames)}."
 
 
 def read_commands(exp: Path, named: list[str]) -> list[str]:

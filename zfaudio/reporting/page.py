@@ -10,11 +10,12 @@ from zfaudio.data.manifest import Manifest
 from zfaudio.evaluation.latents import LatentsResult
 from zfaudio.evaluation.quality import QualityResult, QualityRow
 from zfaudio.generation.samples import Kind
-from zfaudio.reporting.clips import Clip
 from zfaudio.reporting.comparison_table import ComparisonTable
+from zfaudio.reporting.examples import Example
 from zfaudio.reporting.formatting import format_duration, page_interval, page_number
 from zfaudio.reporting.plots import Plot
 from zfaudio.reporting.score_table import ScoreTable
+from zfaudio.reporting.terms import Terms
 from zfaudio.text import printable
 
 TEMPLATES = Path(__file__).parent
@@ -33,10 +34,15 @@ class CheckpointFacts:
 class Page:
     """What the template shows. A part that the experiment does not have is None or empty."""
 
+    terms: Terms
     title: str  # the model in words; empty if it is not known
     name: str  # of the experiment
     checkpoint: CheckpointFacts | None
     few_steps: str  # a warning
+    frames: str  # what the model is of, in words
+    amount: str  # what it was trained on
+    corpus: list[list[str]]  # rows of a table, first the titles
+    corpus_facts: dict[str, str]
     configuration: dict[str, dict[str, Any]]  # section -> setting -> value
     scores: list[ScoreTable]
     comparison: ComparisonTable | None
@@ -48,9 +54,9 @@ class Page:
     quality_notes: list[str]
     training_plots: list[Plot]
     collapse: str  # a warning
-    real: list[Clip]
+    real: list[Example]
     real_split: str
-    generated: dict[Kind, list[Clip]]
+    generated: dict[Kind, list[Example]]
     commands: list[str]
     missing: dict[str, list[str]]  # messages about what the experiment lacks, by section of the page
 

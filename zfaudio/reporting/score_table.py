@@ -1,79 +1,149 @@
 """The result of an evaluation as a table and facts for a page."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from zfaudio.evaluation.description import kl_per_utterance, negated
 from zfaudio.experiment.results import EvaluationResult
-from zfaudio.reporting.formatting import page_number
-
-
-@dataclass
-class ScoreRow:
-    """The score of the model or of a reference; None if it has no such number."""
-
-    name: str
-    nats_per_frame: float | None
-    interval: tuple[float, float] | None
-    bits_per_sample: float | None
+from zfaudio.observations import sequence_word
+from zfaudio.reporting.formatting import page_interval, page_number
 
 
 @dataclass
 class ScoreTable:
-    """An evaluation and its references."""
+    """An evaluation and its references, in words."""
 
     split: str
-    protocol: str
-    bound: str  # what the model's score is, in words
-    at_least: bool  # whether the score is a lower bound of the log-likelihood
-    cut: bool  # whether utterances were cut as in the published evaluation
-    rows: list[ScoreRow]  # first the model, then the references
+    caption: str  # what the numbers are
+    headline: dict[str, str]  # the numbers at the head of the page, by title
+    columns: list[str]  # titles, without that of the first column, which names the rows
+    rows: list[list[str]]  # first the model, then the references
     facts: dict[str, str]
-    conventions: dict[str, float]  # nats per sequence, by the name of the convention
+    conventions: dict[str, str] = field(default_factory=dict)  # nats per sequence, by the name of the convention
 
 
 def tabulate_scores(result: EvaluationResult) -> ScoreTable:
     """An evaluation as rows and facts."""
+    if result.kind == "waveform":
+        return _scores_of_recordings(result)
+    return _scores_of_sentences(result) if result.kind == "tokens" else _scores_of_pictures(result)
+
+
+def page_order(result: EvaluationResult) -> tuple[bool, bool, bool]:
+    """A sort key: the test split first; within a split, dequantized results first, then whole utterances."""
+    return result.split != "test", not result.dequantized, result.protocol == "zforcing2017"
+
+
+def _scores_of_recordings(result: EvaluationResult) -> ScoreTable:
+    waveform = result.waveform
     protocol = "Dequantized: bounds the probability of the 16-bit signal"
-    if not result.dequantized:
-        constant = f"{result.constant_frames:,} constant frames"
+    if not waveform.dequantized:
+        constant = f"{waveform.constant_frames:,} constant frames"
         protocol = f"Published protocol, not dequantized: a density, unbounded on {constant}"
+    utterances = "whole utterances"
+    if result.protocol == "zforcing2017":
+        utterances = (
+            "utterances that are cut every 40 frames, with the state restarted at each cut (protocol zforcing2017)"
+        )
+    headline = {f"{result.split}, nats per frame": _at_least(result) + page_number(result.nats_per_frame, 1)}
+    if waveform.bits_per_sample is not None:
+        headline["bits per sample"] = _at_most(result) + page_number(waveform.bits_per_sample, 2)
     return ScoreTable(
         split=result.split,
-        protocol=protocol,
-        bound={
-            "exact": "exact likelihood",
-            "elbo": "evidence lower bound",
-            "iwae": f"importance-weighted bound, {result.importance_samples} samples",
-        }[result.bound],
-        at_least=result.bound != "exact",
-        cut=result.protocol == "zforcing2017",
-        rows=_score_rows(result),
+        caption=f"Average log-likelihood over all frames of {utterances}; {_bound(result)}. {protocol}.",
+        headline=headline,
+        columns=["nats per frame", "95 % interval", "bits per 16-bit sample"],
+        rows=_rows_of_recordings(result),
         facts={
             "median frame": f"{page_number(result.median_frame_nats, 1)} nats",
             "worst 0.1 % of frames": f"{page_number(100 * result.worst_permille_share, 1)} % of the average",
             "KL per frame": f"{page_number(result.kl_per_frame, 2)} nats",
             "utterances": f"{result.utterances:,}",
             "frames": f"{result.frames:,} of {result.frame_size} samples",
-            "constant frames": f"{result.constant_frames:,}",
+            "constant frames": f"{waveform.constant_frames:,}",
         },
-        conventions=result.waveform.conventions,
+        conventions={name: _at_least(result) + page_number(nats, 0) for name, nats in waveform.conventions.items()},
     )
 
 
-def _score_rows(result: EvaluationResult) -> list[ScoreRow]:
-    gaussian = result.waveform.references.iid_gaussian_nats_per_frame
-    gaussian_bits = None
-    if result.bits_per_sample is not None:
+def _rows_of_recordings(result: EvaluationResult) -> list[list[str]]:
+    waveform = result.waveform
+    gaussian = waveform.references.iid_gaussian_nats_per_frame
+    bits = gaussian_bits = "–"
+    if waveform.bits_per_sample is not None:
+        bits = _at_most(result) + page_number(waveform.bits_per_sample, 3)
         # A difference of one nat per frame is the same number of bits per sample for every model.
-        gap = result.nats_per_frame - gaussian
-        gaussian_bits = result.bits_per_sample + gap / (result.frame_size * math.log(2))
+        gap = (result.nats_per_frame - gaussian) / (result.frame_size * math.log(2))
+        gaussian_bits = page_number(waveform.bits_per_sample + gap, 3)
+    nats = _at_least(result) + page_number(result.nats_per_frame, 2)
     return [
-        ScoreRow(result.model, result.nats_per_frame, result.nats_per_frame_ci95, result.bits_per_sample),
-        ScoreRow("i.i.d. Gaussian", gaussian, interval=None, bits_per_sample=gaussian_bits),
-        ScoreRow("FLAC", None, interval=None, bits_per_sample=result.waveform.references.flac_bits_per_sample),
+        [result.model, nats, page_interval(result.nats_per_frame_ci95, 2), bits],
+        ["i.i.d. Gaussian", page_number(gaussian, 2), "–", gaussian_bits],
+        ["FLAC", "–", "–", page_number(waveform.references.flac_bits_per_sample, 3)],
     ]
 
 
-def page_order(result: EvaluationResult) -> tuple[bool, bool, bool]:
-    """A sort key: the test split first; within a split, dequantized results first, then whole utterances."""
-    return result.split != "test", not result.dequantized, result.protocol == "zforcing2017"
+def _scores_of_pictures(result: EvaluationResult) -> ScoreTable:
+    word = sequence_word("binary", bool(result.image_size))
+    nats, interval = -result.nats_per_utterance, negated(result.nats_per_utterance_ci95)
+    first = "" if result.score_first_frame else f" The first frame of each {word} is only read."
+    pixels = "pixel" if result.frame_size == 1 else "pixels"
+    return ScoreTable(
+        split=result.split,
+        caption=f"Minus the log-probability of the pixels of {'an' if word == 'image' else 'a'} {word}, averaged over "
+        f"{word}s; {_bound(result)}.{first}",
+        headline={f"{result.split}, nats per {word}": _at_most(result) + page_number(nats, 2)},
+        columns=[f"nats per {word}", "95 % interval"],
+        rows=[[result.model, _at_most(result) + page_number(nats, 2), page_interval(interval, 2)]],
+        facts={
+            f"KL per {word}": f"{page_number(kl_per_utterance(result), 2)} nats",
+            f"{word}s": f"{result.utterances:,}",
+            "frames": f"{result.frames:,} of {result.frame_size} {pixels}",
+        },
+    )
+
+
+def _scores_of_sentences(result: EvaluationResult) -> ScoreTable:
+    assert result.word_perplexity is not None
+    assert result.unknown_share is not None
+    perplexity = _at_most(result) + page_number(result.word_perplexity, 2)
+    first = "" if result.score_first_frame else " The first word of each sentence is only read."
+    return ScoreTable(
+        split=result.split,
+        caption="Perplexity is per word, exp(−nats / words), and the end of a sentence is a word, too; "
+        f"{_bound(result)}.{first}",
+        headline={f"{result.split}, perplexity per word": perplexity},
+        columns=["perplexity per word", "95 % interval", "nats per sentence", "95 % interval"],
+        rows=[
+            [
+                result.model,
+                perplexity,
+                page_interval(result.word_perplexity_ci95, 2),
+                _at_most(result) + page_number(-result.nats_per_utterance, 2),
+                page_interval(negated(result.nats_per_utterance_ci95), 2),
+            ]
+        ],
+        facts={
+            "KL per sentence": f"{page_number(kl_per_utterance(result), 2)} nats",
+            "sentences": f"{result.utterances:,}",
+            "words": f"{result.frames:,}",
+            "<unk>": f"{page_number(100 * result.unknown_share, 2)} % of the words",
+            "vocabulary": f"{result.vocabulary:,} words",
+        },
+    )
+
+
+def _bound(result: EvaluationResult) -> str:
+    return {
+        "exact": "exact likelihood",
+        "elbo": "evidence lower bound",
+        "iwae": f"importance-weighted bound, {result.importance_samples} samples",
+    }[result.bound]
+
+
+def _at_least(result: EvaluationResult) -> str:
+    return "" if result.bound == "exact" else "≥ "
+
+
+def _at_most(result: EvaluationResult) -> str:
+    return "" if result.bound == "exact" else "≤ "
