@@ -1,19 +1,23 @@
 """What models of pixels and of words generate: pictures and sentences."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
+from experiment import make_experiment
 from frame_sources import WORDS, bit_shards, sentence_shards
 from PIL import Image
 from small_runs import run_here, small_run
+from speech import speech
 
+import zfaudio
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import load_checkpoint
 from zfaudio.generation.generate import generate
-from zfaudio.generation.interpolate import interpolate
+from zfaudio.generation.interpolate import interpolate, name_of
 from zfaudio.generation.latent_paths import decode, mix, read_latents, stretch
 from zfaudio.generation.pictures import BORDER, GIVEN, SCALE, grid
 
@@ -218,3 +222,103 @@ def test_samples_of_the_model_are_interpolated_by_default(pictures, tmp_path):
 def test_a_model_without_latents_cannot_interpolate(without_latents, tmp_path):
     with pytest.raises(UserError, match="rnn has no latents"):
         interpolate(without_latents, out=tmp_path)
+
+
+def test_an_interpolation_names_its_ends():
+    assert [name_of(end) for end in (None, "test:3", (np.zeros(9, np.int16), 16000))] == [
+        *("a sample", "test:3", "a waveform")
+    ]
+
+
+# In Python
+
+
+@pytest.fixture(scope="module")
+def painter(pictures):
+    return zfaudio.load(pictures, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def writer(sentences):
+    return zfaudio.load(sentences, device="cpu")
+
+
+def real_picture(exp):
+    return next(read_utterances(shards_of(exp), "test")).frames
+
+
+def test_pictures_are_arrays_and_those_of_the_command(pictures, painter, tmp_path):
+    drawn = painter.sample(num=3, seed=1)
+    assert isinstance(drawn, np.ndarray)
+    assert (drawn.shape, drawn.dtype) == ((3, 6, 4), np.uint8)
+    generate(pictures, out=tmp_path, num=3, seed=1)
+    assert np.array_equal(drawn, np.load(tmp_path / "samples.npy"))
+
+
+def test_a_notebook_shows_pictures(painter, tmp_path):
+    drawn = painter.sample(num=3)
+    shown = np.asarray(Image.open(io.BytesIO(drawn._repr_png_())))
+    assert np.array_equal(shown[1::SCALE, 1::SCALE][1:7, 1:5], drawn[0] * 255)
+    assert [part._repr_png_() for part in (drawn[0], drawn[:0], drawn / 2)] == [None] * 3
+    drawn.save(tmp_path / "drawn.png")
+    assert np.array_equal(pixels(tmp_path / "drawn.png"), shown)
+
+
+def test_a_picture_is_an_array_a_file_or_one_of_a_split(pictures, painter, tmp_path):
+    real = real_picture(pictures)
+    Image.fromarray((real * 255).astype(np.uint8)).save(tmp_path / "real.png")
+    given = (real, real.astype(bool), real.tolist(), tmp_path / "real.png", "test:0")
+    assert len({painter.score(one).nats for one in given}) == 1
+    for method in (painter.continue_from, painter.reconstruct):
+        first, *rest = (method(one, num=2, seed=3) for one in given[:4])
+        assert first.shape == (2, 6, 4)
+        assert all(np.array_equal(one, first) for one in rest)
+    assert np.array_equal(painter.continue_from("test", num=3)[0, :3], real[:3])
+
+
+def test_the_score_of_a_picture_is_that_of_evaluate(pictures, painter):
+    result = zfaudio.evaluate(pictures, device="cpu")
+    scores = [painter.score(f"test:{index}").nats for index in range(result.utterances)]
+    assert np.mean(scores) == pytest.approx(result.nats_per_utterance, abs=0.05)  # other draws
+    assert painter.score("test:0").bits_per_sample is None
+
+
+def test_sentences_are_text(sentences, writer, tmp_path):
+    written = writer.sample(num=4, seed=2, words=9)
+    generate(sentences, out=tmp_path, num=4, seed=2, words=9)
+    assert written == lines(tmp_path / "samples.txt")
+    assert all(text.startswith("a good") for text in writer.continue_from("a good", num=3))
+    assert len(writer.reconstruct("a good film", num=2)) == 2
+    score = writer.score("a good film")
+    assert score.frame_nats.shape == (4,)  # with the end
+    assert score.nats == pytest.approx(4 * score.nats_per_frame)
+
+
+def test_interpolations_go_from_one_to_another(painter, writer):
+    between = painter.interpolate("test:0", "test:1", steps=5)
+    assert between.shape == (5, 6, 4)
+    assert np.array_equal(painter.interpolate(steps=3), painter.interpolate(steps=3))
+    assert len(writer.interpolate("a good film", "film", steps=4)) == 4
+
+
+def test_speech_is_interpolated_too(tmp_path):
+    model = zfaudio.load(make_experiment(tmp_path), device="cpu")
+    between = model.interpolate((speech(800), 16000), (speech(1200), 16000), steps=3)
+    assert between.waveforms.shape == (3, 1200)
+    assert np.array_equal(model.interpolate("test:0", "test:1", steps=2).waveforms.shape, (2, 1200))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: model.sample(seconds=1.0), "seconds is for speech"),
+        (lambda model: model.score(np.zeros((6, 5))), r"shape \[6, 5\]; the model knows pictures of \[6, 4\]"),
+        (lambda model: model.score(np.full((6, 4), 255)), "other values than 0 and 1"),
+        (lambda model: model.score((np.zeros(99), 16000)), "the model is of binary frames; give a picture"),
+        (lambda model: model.sample_rate, "hold binary frames"),
+        (lambda model: model.interpolate(steps=1), "steps 1: must be 2 or more"),
+    ],
+)
+def test_what_a_model_of_pictures_cannot_do_is_said(painter, call, message):
+    with pytest.raises(UserError, match=message):
+        call(painter)

@@ -23,6 +23,7 @@ from .evaluation.quality import quality as quality
 from .experiment.results import EvaluationResult as EvaluationResult
 from .generation.generate import generate as generate
 from .generation.interpolate import interpolate as interpolate
+from .generation.pictures import Pictures as Pictures
 from .generation.samples import Sample as Sample
 from .models.base import FrameModel as FrameModel
 from .reporting.comparison_table import compare as compare

@@ -99,7 +99,7 @@ def generate(
         return generate_speech(trained, folder, request, given, seconds or DEFAULT_SECONDS, record, autocast)
     if seconds is not None:
         raise UserError(f"--seconds is for speech, and {trained.path} generates {describe(holds)}; leave it out")
-    sources = [] if given is None else read_given(source, trained, shards, num, whole=kind == "reconstruction")
+    sources = [] if given is None else read_given(given, trained, shards, num, whole=kind == "reconstruction")
     with autocast:
         if holds == "binary":
             return generate_pictures(trained, folder, request, sources, record)

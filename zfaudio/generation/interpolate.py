@@ -13,10 +13,10 @@ from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.files import whole_file
 from zfaudio.generation.generate import DEFAULT_SECONDS
-from zfaudio.generation.given import read_given
+from zfaudio.generation.given import Source, read_values
 from zfaudio.generation.latent_paths import decode, mix, read_latents, require_latents
 from zfaudio.generation.pictures import grid, png, size_of
-from zfaudio.generation.recordings import AudioInput, read_recording
+from zfaudio.generation.recordings import AudioInput
 from zfaudio.generation.samples import Sample, read_sample_list, write_sample_list
 from zfaudio.generation.sampling import (
     GeneratedWaveform,
@@ -71,47 +71,76 @@ def interpolate(
     Raises:
         UserError: an option makes no sense, the model has no latents, or a file cannot be read or written.
     """
+    check_options(steps, temperature, seed)
+    trained = load_checkpoint(Path(checkpoint), pick_device(device))
+    if temperature is None:
+        temperature = default_temperature(trained)
+    mixtures = draw_mixtures(trained, first, last, steps, temperature, seed, shards)
+    template = Sample(
+        kind="interpolation",
+        seed=seed,
+        observation_temperature=temperature,
+        source=" to ".join(map(name_of, (first, last))),
+        checkpoint_step=trained.step,
+        command=command_line(),
+    )
+    write = {"waveform": write_speech, "binary": write_pictures, "tokens": write_sentences}[trained.manifest.kind]
+    return write(Path(out), template, mixtures, trained.manifest)
+
+
+def check_options(steps: int, temperature: float | None, seed: int) -> None:
+    """Raises UserError if an option makes no sense."""
     if steps < 2:
         raise UserError(f"--steps {steps}: must be 2 or more")
     if temperature is not None and not 0 <= temperature < float("inf"):
         raise UserError(f"--temperature {temperature}: must be 0 or more")
     if seed < 0:
         raise UserError(f"--seed {seed}: must be 0 or more")
-    trained = load_checkpoint(Path(checkpoint), pick_device(device))
+
+
+def name_of(given: AudioInput | None) -> str:
+    """What samples.json calls an end."""
+    if given is None:
+        return "a sample"
+    return str(given) if isinstance(given, str | Path) else "a waveform"
+
+
+def default_temperature(trained: Checkpoint) -> float:
+    """That of frames: the mean of a density of speech is silence, but the most probable picture is a picture."""
+    return 1.0 if trained.manifest.kind == "waveform" else 0.0
+
+
+def draw_mixtures(
+    trained: Checkpoint,
+    first: Source | None,
+    last: Source | None,
+    steps: int,
+    temperature: float,
+    seed: int,
+    shards: str = "",
+) -> list[GeneratedWaveform]:
+    """Decode mixtures of the latents of two recordings, pictures or sentences; the arguments are those of the command.
+
+    Raises:
+        UserError: the model has no latents, or what is given cannot be read.
+    """
     model, manifest = trained.model, trained.manifest
     require_latents(model)
-    if temperature is None:
-        temperature = 1.0 if manifest.kind == "waveform" else 0.0
     begin, end = (
         read_latents(
-            model,
-            manifest,
-            draw_end(trained, seed, index) if given is None else read_end(given, trained, shards),
+            model, manifest, draw_end(trained, seed, index) if given is None else read_end(given, trained, shards)
         )
         for index, given in enumerate((first, last))
     )
     paths = mix(begin, end, steps)
     samples = paths.shape[1] * manifest.frame_size
-    mixtures = join_blocks(to_blocks(decode(model, paths, temperature, seed), samples, manifest), samples, steps)
-    template = Sample(
-        kind="interpolation",
-        seed=seed,
-        observation_temperature=temperature,
-        source=" to ".join(str(given) if isinstance(given, str | Path) else "a sample" for given in (first, last)),
-        checkpoint_step=trained.step,
-        command=command_line(),
-    )
-    write = {"waveform": write_speech, "binary": write_pictures, "tokens": write_sentences}[manifest.kind]
-    return write(Path(out), template, mixtures, manifest)
+    return join_blocks(to_blocks(decode(model, paths, temperature, seed), samples, manifest), samples, steps)
 
 
-def read_end(given: AudioInput, trained: Checkpoint, shards: str) -> Values:
+def read_end(given: Source, trained: Checkpoint, shards: str) -> Values:
     """The values of a recording, a picture or a sentence, whole frames. Raises UserError if it cannot be read."""
-    manifest = trained.manifest
-    if manifest.kind != "waveform":
-        return read_given(str(given), trained, shards, 1, whole=True)[0].values
-    recording = read_recording(given, manifest.waveform.sample_rate, manifest.frame_size)
-    return np.pad(recording, (0, -len(recording) % manifest.frame_size))
+    values = read_values(given, trained, shards)
+    return np.pad(values, (0, -len(values) % trained.manifest.frame_size))
 
 
 def draw_end(trained: Checkpoint, seed: int, index: int) -> Values:

@@ -4,9 +4,10 @@ import io
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from zfaudio.data.manifest import Manifest
 from zfaudio.errors import UserError
@@ -15,7 +16,7 @@ from zfaudio.files import whole_file
 from zfaudio.generation.request import Request
 from zfaudio.generation.samples import Sample, read_sample_list, write_sample_list
 from zfaudio.generation.sampling import FrameRecorder
-from zfaudio.generation.sequences import Drawn, Given, Values, draw_sequences
+from zfaudio.generation.sequences import Drawn, Given, draw_sequences
 
 Pixels = NDArray[np.uint8]  # [rows, columns], 0 is black and 255 white
 
@@ -52,6 +53,17 @@ def read_picture(path: Path, manifest: Manifest) -> Given:
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a picture that can be read ({error})") from None
     return Given(path.name, (gray > 127).astype(np.int16).ravel())
+
+
+def read_pixels(pixels: ArrayLike, manifest: Manifest) -> Given:
+    """A picture as an array [rows, columns] of 0 and 1. Raises UserError if it is not one that the model knows."""
+    values = np.asarray(pixels)
+    size = size_of(manifest)
+    if values.shape != size:
+        raise UserError(f"the picture has the shape {list(values.shape)}; the model knows pictures of {list(size)}")
+    if not np.isin(values, (0, 1)).all():
+        raise UserError("the picture holds other values than 0 and 1")
+    return Given("the picture", values.astype(np.int16).ravel())
 
 
 def generate_pictures(
@@ -111,6 +123,18 @@ def png(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def as_values(pixels: NDArray[np.uint8]) -> Values:
-    """Pixels 0 and 1 row by row, from [rows, columns]."""
-    return pixels.astype(np.int16).ravel()
+class Pictures(np.ndarray[Any, np.dtype[np.uint8]]):
+    """Pictures as an array, uint8 [n, rows, columns] of 0 and 1. A notebook shows them side by side."""
+
+    def save(self, path: str | Path) -> None:
+        """Write all of them into one PNG file."""
+        with whole_file(Path(path)) as part:
+            part.write_bytes(self._png())
+
+    def _png(self) -> bytes:
+        tiles = [(np.asarray(picture) * 255).astype(np.uint8) for picture in self]
+        return png(grid(tiles, math.ceil(math.sqrt(len(tiles)))))
+
+    def _repr_png_(self) -> bytes | None:
+        """For a notebook. What else is computed from pictures has no picture."""
+        return self._png() if self.ndim == 3 and self.size and self.dtype == np.uint8 else None
