@@ -69,17 +69,21 @@ def _scores_of_recordings(result: EvaluationResult) -> ScoreTable:
 def _rows_of_recordings(result: EvaluationResult) -> list[list[str]]:
     waveform = result.waveform
     gaussian = waveform.references.iid_gaussian_nats_per_frame
-    bits = gaussian_bits = "–"
+    model_bits = gaussian_bits = "–"
     if waveform.bits_per_sample is not None:
-        bits = _at_most(result) + page_number(waveform.bits_per_sample, 3)
+        model_bits = _at_most(result) + page_number(waveform.bits_per_sample, 3)
         # A difference of one nat per frame is the same number of bits per sample for every model.
         gap = (result.nats_per_frame - gaussian) / (result.frame_size * math.log(2))
         gaussian_bits = page_number(waveform.bits_per_sample + gap, 3)
     nats = _at_least(result) + page_number(result.nats_per_frame, 2)
+    coders = {
+        "FLAC": waveform.references.flac_bits_per_sample,
+        "WavPack": waveform.references.wavpack_bits_per_sample,
+    }
     return [
-        [result.model, nats, page_interval(result.nats_per_frame_ci95, 2), bits],
+        [result.model, nats, page_interval(result.nats_per_frame_ci95, 2), model_bits],
         ["i.i.d. Gaussian", page_number(gaussian, 2), "–", gaussian_bits],
-        ["FLAC", "–", "–", page_number(waveform.references.flac_bits_per_sample, 3)],
+        *([name, "–", "–", page_number(bits, 3)] for name, bits in coders.items() if bits is not None),
     ]
 
 
