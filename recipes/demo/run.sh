@@ -19,7 +19,7 @@ fi
 
 if at_stage 1 "shards"; then
     require "$data/train/wav.scp" 0
-    run zfaudio shard "$data" "$shards" --nj "$nj"
+    run zfaudio shard "$data" "$shards" --sample-rate 8000 --frame-size 100 --nj "$nj"
 fi
 
 if at_stage 2 "training"; then
@@ -38,12 +38,10 @@ fi
 if at_stage 4 "speech"; then
     require "$shards/manifest.json" 1
     require_model
-    # All samples of a frame are drawn independently. With less of this noise, the voice can be heard.
-    speech=(--out "$exp/samples" --observation-temperature 0.3)
     run "$python" "$here/../utils/cut_recording.py" "$shards" "$exp/test-recording.wav" --seconds 3
-    run zfaudio generate "$exp" "${speech[@]}" --num 4 --seconds 3
-    run zfaudio generate "$exp" "${speech[@]}" --num 2 --seconds 3 --prompt "$exp/test-recording.wav"
-    run zfaudio generate "$exp" "${speech[@]}" --num 1 --reconstruct "$exp/test-recording.wav"
+    run zfaudio generate "$exp" --out "$exp/samples" --num 4 --seconds 3
+    run zfaudio generate "$exp" --out "$exp/samples" --num 2 --seconds 3 --prompt "$exp/test-recording.wav"
+    run zfaudio generate "$exp" --out "$exp/samples" --num 1 --reconstruct "$exp/test-recording.wav"
 fi
 
 if at_stage 5 "report"; then
