@@ -11,13 +11,12 @@ from zfaudio.data.manifest import Manifest
 from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
-from zfaudio.files import whole_file
 from zfaudio.generation.generate import DEFAULT_SECONDS
 from zfaudio.generation.given import Source, read_values
 from zfaudio.generation.latent_paths import decode, mix, read_latents, require_latents
 from zfaudio.generation.pictures import grid, png, size_of
 from zfaudio.generation.recordings import AudioInput
-from zfaudio.generation.samples import Sample, read_sample_list, write_sample_list
+from zfaudio.generation.samples import Sample, read_sample_list, write_listed
 from zfaudio.generation.sampling import (
     GeneratedWaveform,
     Temperatures,
@@ -175,7 +174,10 @@ def write_pictures(
 ) -> list[Sample]:
     """Write all steps side by side as one PNG file."""
     tiles = [(mixture.waveform.reshape(size_of(manifest)) * 255).astype(np.uint8) for mixture in mixtures]
-    return _write(folder, replace(template, file="interpolations.png"), png(grid(tiles, len(tiles))))
+    sample = replace(template, file="interpolations.png")
+    write_listed(folder, sample, png(grid(tiles, len(tiles))))
+    print(f"{folder / sample.file}: {len(tiles)} pictures side by side")
+    return [sample]
 
 
 def write_sentences(
@@ -184,14 +186,7 @@ def write_sentences(
     """Write each step as a line of a text file, and print it."""
     text = "\n".join(as_text(mixture.waveform, manifest) for mixture in mixtures)
     print(text)
-    return _write(folder, replace(template, file="interpolations.txt"), f"{text}\n".encode())
-
-
-def _write(folder: Path, sample: Sample, content: bytes) -> list[Sample]:
-    listed = read_sample_list(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / sample.file) as part:
-        part.write_bytes(content)
-    write_sample_list(folder, listed | {sample.file: sample})
-    print(f"{folder / sample.file}: written")
+    sample = replace(template, file="interpolations.txt")
+    write_listed(folder, sample, f"{text}\n".encode())
+    print(f"{folder / sample.file}: {len(mixtures)} sentences")
     return [sample]

@@ -14,7 +14,7 @@ from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.files import whole_file
 from zfaudio.generation.request import Request
-from zfaudio.generation.samples import Sample, read_sample_list, write_sample_list
+from zfaudio.generation.samples import Sample, write_listed
 from zfaudio.generation.sampling import FrameRecorder
 from zfaudio.generation.sequences import Drawn, Given, draw_sequences
 
@@ -75,16 +75,12 @@ def generate_pictures(
     """
     rows, columns = size_of(trained.manifest)
     drawn = draw_sequences(trained, request, given, rows * columns, record)
-    listed = read_sample_list(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     pictures = np.stack([one.values.reshape(rows, columns).astype(np.uint8) for one in drawn])
     name = f"{request.kind}s"
+    sample = replace(request.sample(trained.step), file=f"{name}.png")
+    write_listed(folder, sample, png(side_by_side(drawn, rows, columns)))
     with whole_file(folder / f"{name}.npy") as part, part.open("wb") as file:
         np.save(file, pictures)
-    with whole_file(folder / f"{name}.png") as part:
-        part.write_bytes(png(side_by_side(drawn, rows, columns)))
-    sample = replace(request.sample(trained.step), file=f"{name}.png")
-    write_sample_list(folder, listed | {sample.file: sample})
     print(f"{folder / sample.file}: {len(drawn)} pictures of {rows} x {columns}, also as {name}.npy")
     return [sample]
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from zfaudio.errors import UserError
 from zfaudio.experiment.own_files import own_file
+from zfaudio.files import whole_file
 from zfaudio.typed_json import read_json, write_json
 
 SAMPLE_LIST = "samples.json"
@@ -71,3 +72,12 @@ def write_sample_list(folder: str | Path, samples: dict[str, Sample]) -> None:
     """Write samples.json, in the order of the file names."""
     clipped = sum(sample.clipped_samples for sample in samples.values())
     write_json(Path(folder) / SAMPLE_LIST, SampleList(clipped, [samples[name] for name in sorted(samples)]))
+
+
+def write_listed(folder: Path, sample: Sample, content: bytes) -> None:
+    """Write a file, and list it in samples.json."""
+    listed = read_sample_list(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / sample.file) as part:
+        part.write_bytes(content)
+    write_sample_list(folder, listed | {sample.file: sample})

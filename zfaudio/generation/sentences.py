@@ -8,9 +8,8 @@ import numpy as np
 
 from zfaudio.data.manifest import Manifest
 from zfaudio.experiment.checkpoint import Checkpoint
-from zfaudio.files import whole_file
 from zfaudio.generation.request import Request
-from zfaudio.generation.samples import Sample, read_sample_list, write_sample_list
+from zfaudio.generation.samples import Sample, write_listed
 from zfaudio.generation.sampling import FrameRecorder
 from zfaudio.generation.sequences import Drawn, Given, Values, draw_sequences
 from zfaudio.observations import END, UNKNOWN
@@ -54,12 +53,8 @@ def generate_sentences(
     """
     drawn = draw_sequences(trained, request, given, most_words, record)
     lines = [line_of(one, request, trained.manifest) for one in drawn]
-    listed = read_sample_list(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     sample = replace(request.sample(trained.step), file=f"{request.kind}s.txt")
-    with whole_file(folder / sample.file) as part:
-        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    write_sample_list(folder, listed | {sample.file: sample})
+    write_listed(folder, sample, "".join(f"{line}\n" for line in lines).encode())
     print("\n".join(lines))
     print(f"{folder / sample.file}: {len(lines)} sentences")
     return [sample]
