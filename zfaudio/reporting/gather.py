@@ -147,7 +147,7 @@ def warn_of_few_steps(step: int, terms: Terms) -> str:
     speech = terms is TERMS["waveform"]
     return (
         f"This model has had {step:,} training steps, which is few"
-        f"{': the recipes for whole corpora take 20,000 or more' if speech else ''}. "
+        f"{': the recipes for whole corpora take 8,000 or more' if speech else ''}. "
         f"Its scores and its {terms.examples.lower()} are those of a model that has begun to learn."
     )
 

@@ -29,7 +29,7 @@ TERMS: dict[Kind, Terms] = {
         continuation="the line marks the end of the prompt",
         note="All pictures have the same scales: the height of a waveform is twenty standard deviations of the corpus, "
         "and a spectrogram spans 75 dB.",
-        few_steps=10_000,
+        few_steps=8_000,
     ),
     "binary": Terms(
         examples="Pictures",
