@@ -322,3 +322,14 @@ def test_speech_is_interpolated_too(tmp_path):
 def test_what_a_model_of_pictures_cannot_do_is_said(painter, call, message):
     with pytest.raises(UserError, match=message):
         call(painter)
+
+
+def test_a_beginning_as_long_as_a_sentence_may_be_is_refused(sentences, tmp_path):
+    with pytest.raises(UserError, match="3 words are given, and a sentence may have 3; give more --words"):
+        generate(sentences, out=tmp_path, prompt="a good film", words=3)
+
+
+@pytest.mark.parametrize("option", ["prompt", "reconstruct"])
+def test_a_sentence_without_words_is_refused(sentences, tmp_path, option):
+    with pytest.raises(UserError, match="a sentence without words is given"):
+        generate(sentences, out=tmp_path, **{option: "  "})

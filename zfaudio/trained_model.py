@@ -29,7 +29,7 @@ from zfaudio.generation.pictures import Pictures, size_of
 from zfaudio.generation.request import Request
 from zfaudio.generation.samples import Kind
 from zfaudio.generation.sampling import GeneratedWaveform, Temperatures, reconstruct_speech, sample_speech, whole_frames
-from zfaudio.generation.sentences import as_text
+from zfaudio.generation.sentences import MOST_WORDS, as_text
 from zfaudio.generation.sequences import Values, draw_sequences
 from zfaudio.observations import describe
 
@@ -119,7 +119,7 @@ class TrainedModel(Generic[Output]):
         seed: int = 0,
         temperature: float = 1.0,
         observation_temperature: float | None = None,
-        words: int = 40,
+        words: int = MOST_WORDS,
     ) -> Output:
         """Generate speech, pictures or sentences from the prior.
 
@@ -142,7 +142,7 @@ class TrainedModel(Generic[Output]):
         seed: int = 0,
         temperature: float = 1.0,
         observation_temperature: float | None = None,
-        words: int = 40,
+        words: int = MOST_WORDS,
     ) -> Output:
         """Continue a recording, the upper half of a picture, or the first words of a sentence.
 

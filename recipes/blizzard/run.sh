@@ -21,20 +21,17 @@ if at_stage 1 "shards"; then
 fi
 
 if at_stage 2 "training"; then
-    require_conf
-    require "$shards/manifest.json" 1
-    run zfaudio train --config "$conf" --data.shards "$shards" --exp "$exp" \
-        $(resume_option "$exp" "${training_options[*]}") "${training_options[@]}"
+    train_model
 fi
 
 if at_stage 3 "evaluation"; then
-    require "$shards/manifest.json" 1
+    require_shards
     require_model
     run zfaudio evaluate "$exp" --shards "$shards" --split test --json "$exp/results/test.json"
 fi
 
 if at_stage 4 "speech"; then
-    require "$shards/manifest.json" 1
+    require_shards
     require_model
     run "$python" "$here/../utils/cut_recording.py" "$shards" "$exp/test-recording.wav" --seconds 3
     run zfaudio generate "$exp" --out "$exp/samples" --num 4 --seconds 3
@@ -43,7 +40,5 @@ if at_stage 4 "speech"; then
 fi
 
 if at_stage 5 "report"; then
-    require_model
-    run zfaudio report "$exp" --shards "$shards"
-    "$python" "$here/../utils/show_result.py" "$exp"
+    write_report
 fi

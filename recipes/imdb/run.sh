@@ -12,6 +12,7 @@ extra_help="  --sentences WHERE          where sentences end: punctuation, or li
 stages_help="0: shards (there is no stage 1),
                              2: training, 3: evaluation, 4: sentences, 5: report"
 data_help="shards, in DIR/shards"
+shards_stage=0
 source "$here/../utils/recipe.sh"
 
 if at_stage 0 "shards"; then
@@ -20,37 +21,22 @@ if at_stage 0 "shards"; then
 fi
 
 if at_stage 2 "training"; then
-    require_conf
-    require "$shards/manifest.json" 0
-    run zfaudio train --config "$conf" --data.shards "$shards" --exp "$exp" \
-        $(resume_option "$exp" "${training_options[*]}") "${training_options[@]}"
+    train_model
 fi
 
 if at_stage 3 "evaluation"; then
-    require "$shards/manifest.json" 0
+    require_shards
     require_model
     run "$python" -m data_prep.ngrams "$shards" --split test
-    if has_latents "$exp"; then
-        run zfaudio evaluate "$exp" --shards "$shards" --split test --json "$exp/results/elbo.json"
-    fi
-    run zfaudio evaluate "$exp" --shards "$shards" --split test --importance-samples "$importance_samples" \
-        --json "$exp/results/test.json"
+    evaluate_sequences 4
 fi
 
 if at_stage 4 "sentences"; then
-    require "$shards/manifest.json" 0
+    require_shards
     require_model
-    written=(--out "$exp/samples" --shards "$shards")
-    run zfaudio generate "$exp" --out "$exp/samples" --num 100
-    run zfaudio generate "$exp" "${written[@]}" --num 32 --prompt test
-    if has_latents "$exp"; then
-        run zfaudio generate "$exp" "${written[@]}" --num 32 --reconstruct test
-        run zfaudio interpolate "$exp" "${written[@]}" --first test:0 --last test:1
-    fi
+    generate_sequences
 fi
 
 if at_stage 5 "report"; then
-    require_model
-    run zfaudio report "$exp" --shards "$shards"
-    "$python" "$here/../utils/show_result.py" "$exp"
+    write_report
 fi

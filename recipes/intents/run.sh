@@ -47,7 +47,7 @@ train_run() { # train_run ROW SEED: continues a stopped run; does nothing if the
 
 if at_stage 2 "training"; then
     require_conf
-    require "$shards/manifest.json" 1
+    require_shards
     [ "$jobs" = 1 ] || export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
     export training=${training_options[*]} # an array cannot be exported
     for_each_run train_run
@@ -64,7 +64,7 @@ score_run() { # score_run ROW SEED
 }
 
 if at_stage 3 "evaluation"; then
-    require "$shards/manifest.json" 1
+    require_shards
     for_each_run score_run
 fi
 
@@ -76,7 +76,7 @@ speak_run() { # speak_run ROW SEED
 }
 
 if at_stage 4 "speech"; then
-    require "$shards/manifest.json" 1
+    require_shards
     for_each_run speak_run
 fi
 

@@ -13,6 +13,7 @@ extra_help="  --layout NAME              pixels: 784 frames of a pixel, or rows:
 stages_help="0: shards (there is no stage 1),
                              2: training, 3: evaluation, 4: images, 5: report"
 data_help="shards, in DIR/pixels or DIR/rows"
+shards_stage=0
 source "$here/../utils/recipe.sh"
 
 if [ -z "$layout" ]; then
@@ -27,36 +28,21 @@ if at_stage 0 "shards"; then
 fi
 
 if at_stage 2 "training"; then
-    require_conf
-    require "$shards/manifest.json" 0
-    run zfaudio train --config "$conf" --data.shards "$shards" --exp "$exp" \
-        $(resume_option "$exp" "${training_options[*]}") "${training_options[@]}"
+    train_model
 fi
 
 if at_stage 3 "evaluation"; then
-    require "$shards/manifest.json" 0
+    require_shards
     require_model
-    if has_latents "$exp"; then
-        run zfaudio evaluate "$exp" --shards "$shards" --split test --draws 1 --json "$exp/results/elbo.json"
-    fi
-    run zfaudio evaluate "$exp" --shards "$shards" --split test --importance-samples "$importance_samples" \
-        --json "$exp/results/test.json"
+    evaluate_sequences 1
 fi
 
 if at_stage 4 "images"; then
-    require "$shards/manifest.json" 0
+    require_shards
     require_model
-    images=(--out "$exp/samples" --shards "$shards")
-    run zfaudio generate "$exp" --out "$exp/samples" --num 100
-    run zfaudio generate "$exp" "${images[@]}" --num 32 --prompt test
-    if has_latents "$exp"; then
-        run zfaudio generate "$exp" "${images[@]}" --num 32 --reconstruct test
-        run zfaudio interpolate "$exp" "${images[@]}" --first test:0 --last test:1
-    fi
+    generate_sequences
 fi
 
 if at_stage 5 "report"; then
-    require_model
-    run zfaudio report "$exp" --shards "$shards"
-    "$python" "$here/../utils/show_result.py" "$exp"
+    write_report
 fi

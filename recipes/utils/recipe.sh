@@ -1,8 +1,8 @@
 # Shared by the run.sh of all recipes: options, stages and error messages.
 #
 # A run.sh sets `here` (its folder), extra_options, extra_switches (options without a value) and extra_help (for the
-# options that only it has) and the defaults of these options; stages_help and data_help if its stages or folders are
-# not those of speech. Then it sources this file, which parses the command line.
+# options that only it has) and the defaults of these options; stages_help, data_help and shards_stage if its stages or
+# folders are not those of speech. Then it sources this file, which parses the command line.
 
 repo=$(cd "$here/../.." && pwd)
 
@@ -76,6 +76,41 @@ require_conf() { # exits if --conf is not a file
 
 resume_option() { # resume_option EXP OPTIONS: prints --resume if training was started before, unless it is to start over
     [[ " $2 " == *" --overwrite"* ]] || ! holds_checkpoint "$1" || echo --resume
+}
+
+require_shards() { # exits if there are no shards
+    require "$shards/manifest.json" "${shards_stage-1}"
+}
+
+train_model() { # trains on the shards, or continues a training that was stopped
+    require_conf
+    require_shards
+    run zfaudio train --config "$conf" --data.shards "$shards" --exp "$exp" \
+        $(resume_option "$exp" "${training_options[*]}") "${training_options[@]}"
+}
+
+evaluate_sequences() { # evaluate_sequences DRAWS: scores test pictures or sentences, with latents also by the ELBO
+    if has_latents "$exp"; then
+        run zfaudio evaluate "$exp" --shards "$shards" --split test --draws "$1" --json "$exp/results/elbo.json"
+    fi
+    run zfaudio evaluate "$exp" --shards "$shards" --split test --importance-samples "$importance_samples" \
+        --json "$exp/results/test.json"
+}
+
+generate_sequences() { # draws pictures or sentences, and those that real ones become
+    local out=(--out "$exp/samples" --shards "$shards")
+    run zfaudio generate "$exp" --out "$exp/samples" --num 100
+    run zfaudio generate "$exp" "${out[@]}" --num 32 --prompt test
+    if has_latents "$exp"; then
+        run zfaudio generate "$exp" "${out[@]}" --num 32 --reconstruct test
+        run zfaudio interpolate "$exp" "${out[@]}" --first test:0 --last test:1
+    fi
+}
+
+write_report() { # writes the report, and prints the result
+    require_model
+    run zfaudio report "$exp" --shards "$shards"
+    "$python" "$repo/recipes/utils/show_result.py" "$exp"
 }
 
 stage=0 stop_stage=5 corpus='' data=$here/data exp=$here/exp conf=$here/conf/default.yaml nj=$(nproc)

@@ -106,5 +106,4 @@ def negated(interval: tuple[float, float] | None) -> tuple[float, float] | None:
 
 def coders_in_words(references: References) -> str:
     """The bits per sample of lossless coders."""
-    wavpack = references.wavpack_bits_per_sample
-    return f"FLAC {references.flac_bits_per_sample:.3f}" + ("" if wavpack is None else f", WavPack {wavpack:.3f}")
+    return ", ".join(f"{name} {bits:.3f}" for name, bits in references.lossless_coders.items())

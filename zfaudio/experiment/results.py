@@ -22,6 +22,12 @@ class References:
     flac_bits_per_sample: float  # by libsndfile at its strongest
     wavpack_bits_per_sample: float | None = None  # by the program wavpack, -hh -x6; None where it was not installed
 
+    @property
+    def lossless_coders(self) -> dict[str, float]:
+        """Bits per sample, by the name of each coder that was measured."""
+        coders = {"FLAC": self.flac_bits_per_sample, "WavPack": self.wavpack_bits_per_sample}
+        return {name: bits for name, bits in coders.items() if bits is not None}
+
 
 @dataclass
 class Score:

@@ -16,7 +16,7 @@ from zfaudio.generation.recordings import AudioInput
 from zfaudio.generation.request import Request
 from zfaudio.generation.samples import Kind, Sample
 from zfaudio.generation.sampling import Temperatures
-from zfaudio.generation.sentences import generate_sentences
+from zfaudio.generation.sentences import MOST_WORDS, generate_sentences
 from zfaudio.generation.speech import generate_speech
 from zfaudio.observations import describe
 from zfaudio.ops.cuda_graph import record_cuda_graph
@@ -30,7 +30,7 @@ def generate(
     out: str | Path,
     num: int = 4,
     seconds: float | None = None,
-    words: int = 40,
+    words: int = MOST_WORDS,
     temperature: float = 1.0,
     latent_temperature: float | None = None,
     observation_temperature: float | None = None,

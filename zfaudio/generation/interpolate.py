@@ -25,12 +25,10 @@ from zfaudio.generation.sampling import (
     to_blocks,
     whole_frames,
 )
-from zfaudio.generation.sentences import as_text
+from zfaudio.generation.sentences import MOST_WORDS, as_text
 from zfaudio.generation.sequences import Values
 from zfaudio.generation.writing import SampleWriter
 from zfaudio.observations import END
-
-LONGEST_SENTENCE = 40  # words, of a sentence that is drawn
 
 
 def interpolate(
@@ -145,7 +143,7 @@ def read_end(given: Source, trained: Checkpoint, shards: str) -> Values:
 def draw_end(trained: Checkpoint, seed: int, index: int) -> Values:
     """A sample of the model: sample 0 or 1 of the seed."""
     manifest = trained.manifest
-    length = LONGEST_SENTENCE
+    length = MOST_WORDS
     if manifest.kind == "waveform":
         length = whole_frames(DEFAULT_SECONDS, manifest)
     elif manifest.kind == "binary":

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from zfaudio.data.manifest import Manifest
+from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.generation.request import Request
 from zfaudio.generation.samples import Sample, write_listed
 from zfaudio.generation.sampling import FrameRecorder
 from zfaudio.generation.sequences import Drawn, Given, Values, draw_sequences
 from zfaudio.observations import END, UNKNOWN
+
+MOST_WORDS = 40  # of a sentence that is drawn, with its end, unless another number is given
 
 
 def read_sentence(text: str, manifest: Manifest, whole: bool) -> Given:
@@ -22,9 +25,14 @@ def read_sentence(text: str, manifest: Manifest, whole: bool) -> Given:
         text: the sentence.
         manifest: of the shards that the model was trained on.
         whole: whether the sentence ends there.
+
+    Raises:
+        UserError: there are no words.
     """
     ids = {word: index for index, word in enumerate(manifest.vocabulary)}
     words = text.lower().split()
+    if not words:
+        raise UserError("a sentence without words is given; give some, between blanks")
     unknown = [word for word in words if word not in ids]
     if unknown:
         print(f"not in the vocabulary, read as <unk>: {' '.join(unknown)}", file=sys.stderr)

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from zfaudio.data.manifest import Manifest
+from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.generation.request import Request
-from zfaudio.generation.sampling import FrameRecorder, GeneratedWaveform, reconstruct_speech, sample_speech
+from zfaudio.generation.sampling import FrameRecorder, GeneratedWaveform, Progress, reconstruct_speech, sample_speech
 from zfaudio.seeds import derive_seed
 
 Values = NDArray[np.int16]  # pixels row by row, or ids of words, [n]
@@ -60,6 +61,8 @@ def draw_sequences(
             results = _reconstruct(trained, part, one.values, record)
         else:
             known = first_half(one, trained.manifest)
+            if known >= length:
+                raise UserError(f"{known} words are given, and a sentence may have {length}; give more --words")
             results = _draw(trained, part, one.values[:known], length - known, record)
         drawn += [Drawn(one, known, np.concatenate([one.values[:known], each.waveform])) for each in results]
     return drawn
@@ -81,21 +84,19 @@ def _once(request: Request, name: str) -> Request:
 def _draw(
     trained: Checkpoint, request: Request, beginning: Values | None, length: int, record: FrameRecorder | None
 ) -> list[GeneratedWaveform]:
-    progress = partial(tqdm, desc=request.kind, unit="frame", disable=None, leave=False)
-    return list(
-        sample_speech(
-            trained.model, trained.manifest, length, request.temperatures, request.seed, request.num, beginning,
-            progress, record,
-        )
-    )  # fmt: skip
+    model, manifest, bar = trained.model, trained.manifest, _progress(request)
+    temperatures, seed, num = request.temperatures, request.seed, request.num
+    return list(sample_speech(model, manifest, length, temperatures, seed, num, beginning, bar, record))
 
 
 def _reconstruct(
     trained: Checkpoint, request: Request, values: Values, record: FrameRecorder | None
 ) -> list[GeneratedWaveform]:
-    progress = partial(tqdm, desc=request.kind, unit="frame", disable=None, leave=False)
+    model, manifest, bar = trained.model, trained.manifest, _progress(request)
     return list(
-        reconstruct_speech(
-            trained.model, trained.manifest, values, request.temperatures, request.seed, request.num, progress, record
-        )
+        reconstruct_speech(model, manifest, values, request.temperatures, request.seed, request.num, bar, record)
     )
+
+
+def _progress(request: Request) -> Progress:
+    return partial(tqdm, desc=request.kind, unit="frame", disable=None, leave=False)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zfaudio.config import FrameDensityConfig
+from zfaudio.errors import UserError
 from zfaudio.models.fitting import find_fitting
 from zfaudio.models.frame_likelihoods import FrameDistribution, FrameLikelihood, build_likelihood
 from zfaudio.observations import EVERY_KIND, Binary, Kind, Observation
@@ -122,6 +123,12 @@ class FactorizedFrames:
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """The frames [batch, steps, frame_size] that standard normal noise is mapped to."""
         return self.head.density(self.condition, self.grid).at(noise, temperature)
+
+
+def check_stride(config: FrameDensityConfig, frame_size: int) -> None:
+    """Raises UserError if frames cannot be scored at every `head_stride`-th of their samples or pixels."""
+    if frame_size % config.head_stride:
+        raise UserError(f"model.head_stride is {config.head_stride}; it must divide the frame size, {frame_size}")
 
 
 def places_to_score(samples: int, stride: int, device: torch.device) -> Tensor:

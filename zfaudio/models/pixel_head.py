@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zfaudio.config import FrameDensityConfig
-from zfaudio.errors import UserError
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood
-from zfaudio.models.heads import FrameHead, places_to_score
+from zfaudio.models.heads import FrameHead, check_stride, places_to_score
 from zfaudio.observations import Observation
 from zfaudio.ops.linear import Linear
 
@@ -36,8 +35,7 @@ class PixelHead(FrameHead):
         self, condition_size: int, frame_size: int, config: FrameDensityConfig, observation: Observation
     ) -> None:
         super().__init__()
-        if frame_size % config.head_stride:
-            raise UserError(f"model.head_stride is {config.head_stride}; it must divide the frame size, {frame_size}")
+        check_stride(config, frame_size)
         self.frame_size, self.window, self.stride = frame_size, config.head_window, config.head_stride
         self.past = max(0, self.window - frame_size)
         self.likelihood = build_likelihood(config, 1, observation)

@@ -113,10 +113,8 @@ def tabulate_comparison(comparison: Comparison) -> ComparisonTable:
         scores = result.waveform.references
         references = [
             {"experiment": "i.i.d. Gaussian", "nats/frame": number(scores.iid_gaussian_nats_per_frame, 2)},
-            {"experiment": "FLAC", "bits/sample": number(scores.flac_bits_per_sample, 3)},
+            *({"experiment": name, "bits/sample": number(bits, 3)} for name, bits in scores.lossless_coders.items()),
         ]
-        if scores.wavpack_bits_per_sample is not None:
-            references.append({"experiment": "WavPack", "bits/sample": number(scores.wavpack_bits_per_sample, 3)})
     word = sequence_word(result.kind, bool(result.image_size))
     return ComparisonTable(
         heading=printable(_heading(comparison)),

@@ -76,14 +76,10 @@ def _rows_of_recordings(result: EvaluationResult) -> list[list[str]]:
         gap = (result.nats_per_frame - gaussian) / (result.frame_size * math.log(2))
         gaussian_bits = page_number(waveform.bits_per_sample + gap, 3)
     nats = _at_least(result) + page_number(result.nats_per_frame, 2)
-    coders = {
-        "FLAC": waveform.references.flac_bits_per_sample,
-        "WavPack": waveform.references.wavpack_bits_per_sample,
-    }
     return [
         [result.model, nats, page_interval(result.nats_per_frame_ci95, 2), model_bits],
         ["i.i.d. Gaussian", page_number(gaussian, 2), "–", gaussian_bits],
-        *([name, "–", "–", page_number(bits, 3)] for name, bits in coders.items() if bits is not None),
+        *([name, "–", "–", page_number(bits, 3)] for name, bits in waveform.references.lossless_coders.items()),
     ]
 
 
