@@ -35,6 +35,7 @@ def small_run(shards: str, model__name: str = "zforcing", **options: object) -> 
             log_every=3,
             patience=0,
             device="cpu",
+            samples=0,
         ),
     )
     for name, value in options.items():

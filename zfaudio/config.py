@@ -341,6 +341,8 @@ class TrainConfig:
         precision: precision of matrix products: fp32, tf32 (on a GPU), or bf16. Weights and densities stay in float32.
             On a CPU, bf16 is faster only if the processor multiplies it (AVX512-BF16 or AMX).
         cuda_graph: launch the kernels of a step as one CUDA graph. For one process on a GPU; not yet tested on one.
+        tracker: where the run can be watched: tensorboard, or wandb (Weights & Biases, which has to be installed).
+        samples: number of samples, and with latents a reconstruction, that are shown there at each validation.
         log_every: steps between lines of the log.
         validate_every: steps between validations on whole utterances.
         save_every: steps between checkpoints. Only the best and the last one are kept.
@@ -362,6 +364,8 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     cuda_graph: bool = False
+    tracker: Literal["tensorboard", "wandb"] = "tensorboard"
+    samples: int = setting(2, least=0)
     log_every: int = setting(20, least=1)
     validate_every: int = setting(1000, least=1)
     save_every: int = setting(1000, least=1)

@@ -41,6 +41,10 @@ class Units:
         """Bits per 16-bit sample of a code built on the model; meaningful only for dequantized scores."""
         return -self.nats_per_waveform_sample(nats_per_frame) / math.log(2)
 
+    def nats_per_frame(self, bits_per_sample: float) -> float:
+        """The inverse of `bits_per_sample`."""
+        return self.frame_size * (math.log(self.deviation) - bits_per_sample * math.log(2))
+
 
 def word_perplexity(nats_per_word: float) -> float:
     """exp(-nats per word): among how many words, all as probable, the choice would be as hard."""

@@ -23,7 +23,7 @@ from zfaudio.files import explain_write_error
 # the shards; runs of earlier versions did not write it down.
 FREE_ON_RESUME = {
     *("train.max_steps", "train.log_every", "train.save_every", "train.keep_every", "train.device", "data.shards"),
-    "model.sample_rate",
+    *("train.tracker", "train.samples", "model.sample_rate"),
 }
 
 # Settings that a resumed run may change if it is asked to. Its steps are then well defined, but no longer those of a

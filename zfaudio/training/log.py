@@ -1,6 +1,7 @@
-"""What a run tells: metrics.csv, TensorBoard, lines on the terminal, and the progress bar. Only one process speaks."""
+"""What a run tells: metrics.csv, the tracker, lines on the terminal, and the progress bar. Only one process speaks."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ class TrainingLog:
         accelerator: knows whether this is the process that speaks; its trackers have been started.
         metrics: where rows go; None on the other processes.
         bar: the progress bar.
+        step: number of steps done before.
     """
 
-    def __init__(self, accelerator: Accelerator, metrics: MetricsLog | None, bar: "tqdm[Any]") -> None:
+    def __init__(self, accelerator: Accelerator, metrics: MetricsLog | None, bar: "tqdm[Any]", step: int) -> None:
         self.accelerator, self.metrics, self.bar = accelerator, metrics, bar
+        self.first_step, self.started = step, time.monotonic()
 
     def record(self, step: int, split: str, row: dict[str, Any]) -> None:
-        """Write one row to metrics.csv and to TensorBoard."""
+        """Write one row to metrics.csv and to the tracker."""
         if self.metrics is not None:
             self.metrics.append({"step": step, "split": split, **row})
         try:
@@ -32,9 +35,16 @@ class TrainingLog:
         except OSError as error:
             raise explain_write_error(Path(str(self.accelerator.project_dir)) / "tensorboard", error) from None
 
+    def time_left(self, step: int, max_steps: int) -> str:
+        """How long the run will still take at its speed so far, validations included, as the end of a line."""
+        if step >= max_steps:
+            return ""
+        seconds = (time.monotonic() - self.started) / (step - self.first_step) * (max_steps - step)
+        return f"; {in_words(seconds)} left"
+
     def say(self, line: str) -> None:
         """Print a line above the progress bar."""
-        if self.accelerator.is_main_process:
+        if line and self.accelerator.is_main_process:
             self.bar.write(line, file=sys.stdout)
 
 
@@ -42,6 +52,14 @@ def progress_bar(accelerator: Accelerator, step: int, max_steps: int) -> "tqdm[A
     """A bar that starts at `step`; only on a terminal, and only on one process."""
     hidden = None if accelerator.is_main_process else True  # None: hidden where there is no terminal
     return tqdm(total=max_steps, initial=step, unit="step", disable=hidden, dynamic_ncols=True)
+
+
+def in_words(seconds: float) -> str:
+    """A duration, to the minute or to the second."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def in_short(row: dict[str, Any]) -> str:

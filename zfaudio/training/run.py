@@ -17,21 +17,24 @@ from zfaudio.data.loader import TrainingStream, check_scorable
 from zfaudio.data.manifest import check_same_data, check_shards, read_manifest
 from zfaudio.errors import UserError
 from zfaudio.evaluation.collapse import collapse_warning, frames_judged, has_collapsed
-from zfaudio.experiment.checkpoint import find_checkpoint
+from zfaudio.experiment.checkpoint import Checkpoint, find_checkpoint
 from zfaudio.experiment.checkpoint_record import read_record
 from zfaudio.experiment.folder import begin_experiment, check_experiment, prepare_to_resume
 from zfaudio.experiment.metrics import MetricsLog
 from zfaudio.folder_lock import locked_folder
 from zfaudio.models.registry import build_model
+from zfaudio.training.expectation import what_to_expect
 from zfaudio.training.gradients import Gradients, clipped_gradients, recorded
 from zfaudio.training.initialize import initialize_from
 from zfaudio.training.interval import Interval
+from zfaudio.training.listening import hear
 from zfaudio.training.log import TrainingLog, in_short, progress_bar
 from zfaudio.training.objective import weights_at
 from zfaudio.training.saving import load_training, save_training
 from zfaudio.training.setup import build_optimizer, build_schedule, start_accelerator, with_sample_rate
 from zfaudio.training.state import Progress
 from zfaudio.training.steps import decayed_learning_rate, restart, seed_step
+from zfaudio.training.tracker import show, start_tracker
 from zfaudio.training.validation import has_validation, validate
 
 
@@ -107,6 +110,8 @@ class Training:
         self.log = self._start_log(resume)
         for note in notes:
             self.log.say(note)
+        if not resume:
+            self._say_what_to_expect()
 
     def request_stop(self, number: int, *_: Any) -> None:
         """Signal handler: finish the current step, save and leave. The same signal again leaves at once."""
@@ -203,9 +208,20 @@ class Training:
         self.log.say(
             f"step {progress.step}: validation {found.nats_per_frame:.2f} nats/frame on whole utterances "
             f"(KL {found.kl_per_frame:.2f}){', best yet' if improved else ''}; "
-            f"learning rate {self._learning_rate():.2g}"
+            f"learning rate {self._learning_rate():.2g}{self.log.time_left(progress.step, self.config.train.max_steps)}"
         )
+        self._show_samples()
         return bool(improved)
+
+    def _show_samples(self) -> None:
+        """Show what the model says now where the run can be watched."""
+        num, step = self.config.train.samples, self.progress.step
+        if not (num and self.accelerator.is_main_process):
+            return
+        self.model.eval()
+        for heard in hear(Checkpoint(self.exp, self.model, self.config, self.manifest, step), num):
+            show(self.accelerator, heard.name, heard.content, self.manifest, step)
+        self.model.train()
 
     def save(self, improved: bool) -> None:
         """Write a checkpoint from which this run, on every process, continues exactly."""
@@ -257,8 +273,14 @@ class Training:
         if self.accelerator.is_main_process:
             begin_experiment(self.exp, self.config, resume)
             metrics = MetricsLog(self.exp / "metrics.csv", step)
-        self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})
-        return TrainingLog(self.accelerator, metrics, progress_bar(self.accelerator, step, self.config.train.max_steps))
+        start_tracker(self.accelerator, self.config, self.exp, step)
+        bar = progress_bar(self.accelerator, step, self.config.train.max_steps)
+        return TrainingLog(self.accelerator, metrics, bar, step)
+
+    def _say_what_to_expect(self) -> None:
+        """Before the first step, tell what a sensible score is."""
+        if self.accelerator.is_main_process and self.manifest.kind == "waveform" and has_validation(self.manifest):
+            self.log.say(what_to_expect(self.manifest, self.config.data))
 
     def _build_gradients(self) -> Gradients:
         parameters, options = list(self.model.parameters()), self.config.train

@@ -1,6 +1,7 @@
 """What a training run needs before its first step: devices and processes, the optimizer, its schedule."""
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 
 import torch
@@ -19,14 +20,16 @@ def start_accelerator(options: TrainConfig, exp: Path) -> Accelerator:
     """Accelerate with the requested device and precision, logging to `exp`.
 
     Raises:
-        UserError: there is no GPU, or a CUDA graph is wanted where there can be none.
+        UserError: there is no GPU, a CUDA graph is wanted where there can be none, or the tracker is not installed.
     """
+    if options.tracker == "wandb" and importlib.util.find_spec("wandb") is None:
+        raise UserError("train.tracker wandb is not installed; install it with: pip install 'zfaudio[wandb]'")
     device = pick_device(options.device)
     allow_tf32(options.precision == "tf32")
     accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="bf16" if options.precision == "bf16" else "no",
-        log_with="tensorboard",
+        log_with=options.tracker,
         project_dir=str(exp),
     )
     if options.cuda_graph and (device.type != "cuda" or accelerator.num_processes > 1):
