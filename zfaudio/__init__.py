@@ -7,7 +7,7 @@
     score = model.score("recording.flac")
 
 The commands of the command line are functions here: `shard`, `train`, `evaluate`, `latents`, `generate`,
-`interpolate`, `quality`, `compare` and `report`. Everything is imported when it is first used.
+`interpolate`, `quality`, `compare`, `report` and `push`. Everything is imported when it is first used.
 """
 
 import lazy_loader

@@ -27,6 +27,7 @@ from .generation.pictures import Pictures as Pictures
 from .generation.samples import Sample as Sample
 from .models.base import FrameModel as FrameModel
 from .reporting.comparison_table import compare as compare
+from .reporting.push import push as push
 from .reporting.report import report as report
 from .trained_model import RecordingScore as RecordingScore
 from .trained_model import Speech as Speech

@@ -28,6 +28,7 @@ COMMANDS = {
     "quality": ("zfaudio.evaluation.quality", "quality", "compare samples with real speech: spectra, voice, words"),
     "compare": ("zfaudio.reporting.comparison_table", "compare", "compare experiments in one table"),
     "report": ("zfaudio.reporting.report", "report", "show an experiment on one HTML page"),
+    "push": ("zfaudio.reporting.push", "push", "put a model on the Hugging Face hub, with a card"),
 }
 
 

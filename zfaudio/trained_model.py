@@ -22,6 +22,7 @@ from zfaudio.errors import UserError
 from zfaudio.evaluation.scoring import score_utterances
 from zfaudio.evaluation.units import Units
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
+from zfaudio.experiment.hub_checkpoint import choose_local_or_hub
 from zfaudio.generation.generate import DEFAULT_SECONDS
 from zfaudio.generation.given import Source, read_given, read_values
 from zfaudio.generation.interpolate import check_options, default_temperature, draw_mixtures
@@ -316,13 +317,15 @@ def load(path: str | Path, device: DeviceName = "auto") -> TrainedModel[Any]:
     """Load a trained model.
 
     Args:
-        path: an experiment, of which the best checkpoint is taken, or a checkpoint.
+        path: an experiment, of which the best checkpoint is taken, or a checkpoint; or the name of a model on the
+            Hugging Face hub: "user/name", if there is no such folder here, or "hub:user/name" in any case.
+            "user/name@revision" is a branch, a tag or a commit of it.
         device: where to compute: cpu, cuda, or auto, which takes a GPU if there is one.
 
     Raises:
-        UserError: there is no checkpoint, or it cannot be read.
+        UserError: there is no checkpoint, or it cannot be read or downloaded.
     """
-    return TrainedModel(load_checkpoint(Path(path), pick_device(device)))
+    return TrainedModel(load_checkpoint(choose_local_or_hub(path), pick_device(device)))
 
 
 def temperatures_of(temperature: float, observation_temperature: float | None) -> Temperatures:

@@ -58,7 +58,8 @@ def evaluate(
     """Score a split with a trained model, and print the result.
 
     Args:
-        checkpoint: a checkpoint, or an experiment, whose best checkpoint is used.
+        checkpoint: a checkpoint, or an experiment, whose best checkpoint is used; or hub:user/name, a model on the
+            Hugging Face hub.
         shards: folder or address of the shards; by default those that the model was trained on, if they were named on
             this machine before.
         split: the part of the shards to score: train, valid or test.

@@ -91,7 +91,8 @@ def latents(
     always naming the most common phone.
 
     Args:
-        exp: an experiment, whose best checkpoint is used, or a checkpoint.
+        exp: an experiment, whose best checkpoint is used, or a checkpoint; or hub:user/name, a model on the Hugging
+            Face hub.
         shards: folder or address of the shards; by default those that the model was trained on, if they were named on
             this machine before.
         split: the part of the shards to score: train, valid or test.

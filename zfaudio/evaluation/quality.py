@@ -40,6 +40,7 @@ from zfaudio.experiment.config_file import read_config
 from zfaudio.experiment.own_files import own_file
 from zfaudio.generation.recordings import read_recording
 from zfaudio.generation.samples import read_sample_list
+from zfaudio.hub import on_hub
 from zfaudio.seeds import derive_seed
 from zfaudio.text import format_number
 from zfaudio.typed_json import read_json, write_json
@@ -102,7 +103,8 @@ def quality(
     the training split: at least 30 s and at most 300 s of each.
 
     Args:
-        exp: an experiment.
+        exp: an experiment; or hub:user/name, a model on the Hugging Face hub, together with --samples, --shards and
+            --json.
         samples: folder of the samples; by default EXP/samples.
         shards: folder or address of the shards; by default those that the model was trained on, if they were named on
             this machine before.
@@ -123,6 +125,8 @@ def quality(
     exp = Path(exp)
     if split == FLOOR_SPLIT:
         raise UserError(f"--split {split}: the floor compares {FLOOR_SPLIT} with another split; choose test or valid")
+    if on_hub(exp) and (samples is None or json is None or not shards):
+        raise UserError(f"{exp}: a model on the hub, with no files beside it; give --samples, --shards and --json")
     recorded = "" if shards else read_config(own_file(exp, CONFIG)).data.shards
     location = choose_shards(str(shards), recorded, exp)
     folder = own_file(exp, "samples") if samples is None else Path(samples)

@@ -129,7 +129,8 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
     """Load the model of a checkpoint, ready to score or generate.
 
     Args:
-        path: a checkpoint, or an experiment: then its best checkpoint, or its last one if none is marked as best.
+        path: a checkpoint, or an experiment: then its best checkpoint, or its last one if none is marked as best; or
+            hub:user/name.
         device: device of the weights.
 
     Raises:

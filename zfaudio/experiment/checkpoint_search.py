@@ -34,6 +34,8 @@ from zfaudio.experiment.checkpoint_record import (
     read_record,
     write_record,
 )
+from zfaudio.experiment.hub_checkpoint import find_on_hub
+from zfaudio.hub import on_hub
 from zfaudio.typed_json import write_json
 
 
@@ -42,11 +44,14 @@ def find_checkpoint(path: Path) -> Path:
 
     Args:
         path: a checkpoint; an experiment, of which the best checkpoint is meant, or the last one before the first
-            validation; or EXP/best or EXP/last.
+            validation; or EXP/best or EXP/last; or hub:user/name, a model on the Hugging Face hub, which is
+            downloaded.
 
     Raises:
         UserError: there is no checkpoint, or the one that is meant is missing.
     """
+    if on_hub(path):
+        return find_on_hub(str(path)).resolve()
     exp, role = path.parent, next((role for role in ROLES if role == path.name), None)
     if role is not None and not (path / RECORD).exists() and (exp / RECORD).exists():
         return _find_recorded(exp, role)

@@ -34,7 +34,12 @@ Settings = dict[str, dict[str, Any]]  # section -> name -> value
 
 def write_config(config: RunConfig, path: Path) -> None:
     """Write a configuration as YAML that `read_config` and `zfaudio train --config` read."""
-    write_text(path, yaml.safe_dump({"format_version": FORMAT_VERSION, **asdict(config)}, sort_keys=False))
+    write_text(path, config_text(config))
+
+
+def config_text(config: RunConfig) -> str:
+    """The content of a configuration file."""
+    return yaml.safe_dump({"format_version": FORMAT_VERSION, **asdict(config)}, sort_keys=False)
 
 
 def read_config(path: Path) -> RunConfig:

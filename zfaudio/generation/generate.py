@@ -50,7 +50,8 @@ def generate(
     `read_recording`.
 
     Args:
-        checkpoint: a checkpoint, or an experiment, of which the best checkpoint is taken.
+        checkpoint: a checkpoint, or an experiment, of which the best checkpoint is taken; or hub:user/name, a model on
+            the Hugging Face hub.
         out: folder for the files.
         num: number of samples, continuations or reconstructions.
         seconds: of speech: length of each sample, or of each continuation without its prompt, rounded to whole frames;

@@ -49,7 +49,8 @@ def interpolate(
     a line. If one of the two is longer, the latents of the other are stretched in time to its length.
 
     Args:
-        checkpoint: a checkpoint, or an experiment, of which the best checkpoint is taken.
+        checkpoint: a checkpoint, or an experiment, of which the best checkpoint is taken; or hub:user/name, a model on
+            the Hugging Face hub.
         out: folder for the files.
         first: where to begin: a recording, a picture file, a sentence, or one of a split, as test:12 for the twelfth
             after the first. By default a sample of the model.

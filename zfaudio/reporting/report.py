@@ -4,6 +4,7 @@ from pathlib import Path
 
 from zfaudio.errors import UserError
 from zfaudio.files import write_text
+from zfaudio.hub import on_hub
 from zfaudio.reporting.gather import gather_page
 from zfaudio.reporting.page import render_page
 
@@ -35,6 +36,8 @@ def report(
         UserError: the folder is not an experiment.
     """
     exp = Path(exp)
+    if on_hub(exp):
+        raise UserError(f"{exp}: a model on the hub, whose page is its card; a report is of an experiment")
     if not exp.is_dir():
         raise UserError(f"{exp}: no such folder; give an experiment (the --exp of zfaudio train)")
     page = gather_page(exp, [Path(experiment) for experiment in compare], group_seeds, str(shards))
