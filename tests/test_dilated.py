@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import LIKELIHOODS, observed_by
 from torch import Tensor
 
 from zfaudio.config import FrameDensityConfig, WaveNetConfig
@@ -26,7 +27,7 @@ WINDOW, DILATIONS, STACKS, CHANNELS = 5, 2, 2, 3
 REACH = STACKS * (2**DILATIONS - 1)
 QUANTIZER = Quantizer(3.0, 700.0)
 
-likelihoods = pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_mixture", "logistic_mixture"])
+likelihoods = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 
 
 def settings(likelihood: str = "logistic_mixture", **changed: int) -> FrameDensityConfig:
@@ -39,7 +40,7 @@ def settings(likelihood: str = "logistic_mixture", **changed: int) -> FrameDensi
 
 def build(config: FrameDensityConfig, condition_size: int = CONDITION_SIZE) -> DilatedHead:
     torch.manual_seed(0)
-    head = DilatedHead(condition_size, FRAME_SIZE, config, QUANTIZER).double().eval()
+    head = DilatedHead(condition_size, FRAME_SIZE, config, observed_by(config.likelihood, QUANTIZER)).double().eval()
     for parameter in head.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return head
@@ -121,7 +122,7 @@ def test_the_density_of_a_sample_is_that_of_the_equations():
 @likelihoods
 def test_frames_of_a_sequence_score_and_draw_as_each_does_after_the_samples_before_it(likelihood, condition_size):
     head = build(settings(likelihood), condition_size)
-    frames = frames_like(2, 7)
+    frames = head.observe(frames_like(2, 7))
     samples = torch.cat([torch.zeros(2, head.past, dtype=torch.float64), frames[:, :-1].flatten(1)], dim=1)
     condition = torch.randn(2, 6, condition_size, dtype=torch.float64)
     noise = torch.randn(2, 6, head.noise_size, dtype=torch.float64)
@@ -145,8 +146,8 @@ def test_what_is_scored_part_by_part_scores_as_the_whole(monkeypatch, at_once):
 
 @likelihoods
 def test_in_training_one_sample_in_so_many_is_scored_without_bias(likelihood):
-    head, frames = build(settings(likelihood, head_stride=3)), frames_like(4)
-    density = density_of(head, 4)
+    head = build(settings(likelihood, head_stride=3))
+    density, frames = density_of(head, 4), head.observe(frames_like(4))
     exact = density.log_prob(frames)
     head.train()
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tiny_models import LIKELIHOODS, observed_by
 from torch import Tensor
 
 from zfaudio.config import ZForcingConfig
@@ -15,7 +16,6 @@ from zfaudio.observations import Binary, Tokens
 
 SIZE, COMPONENTS = 4, 3
 QUANTIZER = Quantizer(3.0, 700.0)
-LIKELIHOODS = ("gaussian", "gaussian_mixture", "logistic_mixture")
 
 likelihoods = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 
@@ -25,7 +25,7 @@ def settings(likelihood: str, min_deviation: float = 0.0) -> ZForcingConfig:
 
 
 def layout(likelihood: str, min_deviation: float = 0.0) -> FrameLikelihood:
-    return build_likelihood(settings(likelihood, min_deviation), SIZE, QUANTIZER)
+    return build_likelihood(settings(likelihood, min_deviation), SIZE, observed_by(likelihood, QUANTIZER))
 
 
 def read(likelihood: str, parameters: Tensor, **how: object) -> FrameDistribution:
@@ -38,12 +38,13 @@ def read(likelihood: str, parameters: Tensor, **how: object) -> FrameDistributio
         ("gaussian", 2 * SIZE),
         ("gaussian_mixture", COMPONENTS * (1 + 2 * SIZE)),
         ("logistic_mixture", 3 * COMPONENTS * SIZE),
+        ("mulaw", 258 * SIZE),
     ],
 )
 def test_a_density_takes_as_many_numbers_as_it_has_parameters_and_each_of_them_counts(likelihood, numbers):
     assert layout(likelihood).parameters == numbers
     parameters = torch.randn(numbers, dtype=torch.float64, requires_grad=True)
-    frame = QUANTIZER.round(torch.randn(SIZE, dtype=torch.float64))
+    frame = layout(likelihood).observe(torch.randn(SIZE, dtype=torch.float64))
     (gradient,) = torch.autograd.grad(read(likelihood, parameters).log_prob(frame), parameters)
     assert (gradient != 0).all()
 
@@ -53,14 +54,15 @@ def test_draws_take_as_many_normal_numbers_as_the_layout_says(likelihood):
     density = read(likelihood, torch.randn(2, 5, layout(likelihood).parameters))
     noise_size = layout(likelihood).noise_size
     assert density.at(torch.randn(2, 5, noise_size)).shape == (2, 5, SIZE)
-    assert noise_size == (SIZE if likelihood == "gaussian" else 2 * SIZE)
+    assert noise_size == (2 * SIZE if "mixture" in likelihood else SIZE)
 
 
 @likelihoods
 def test_a_linear_map_of_the_condition_gives_the_parameters_and_the_frame_before_is_not_read(likelihood):
     torch.manual_seed(0)
-    output = FactorizedHead(6, SIZE, settings(likelihood), QUANTIZER).double()
-    condition, frames = torch.randn(2, 5, 6, dtype=torch.float64), torch.randn(2, 5, SIZE, dtype=torch.float64)
+    output = FactorizedHead(6, SIZE, settings(likelihood), observed_by(likelihood, QUANTIZER)).double()
+    condition = torch.randn(2, 5, 6, dtype=torch.float64)
+    frames = output.observe(torch.randn(2, 5, SIZE, dtype=torch.float64))
     expected = read(likelihood, condition @ output.linear.weight.T + output.linear.bias)
     for previous in torch.randn(2, 2, 5 * SIZE):
         torch.testing.assert_close(output(condition, previous).log_prob(frames), expected.log_prob(frames))
@@ -118,8 +120,8 @@ def test_a_logistic_far_narrower_than_a_step_is_no_narrower_than_a_point_mass():
 def test_only_a_discretized_density_observes_whole_steps(likelihood):
     frames = torch.randn(3, SIZE)
     observed = layout(likelihood).observe(frames)
-    if likelihood == "logistic_mixture":
-        torch.testing.assert_close(observed, QUANTIZER.round(frames))
+    if likelihood in ("logistic_mixture", "mulaw"):
+        torch.testing.assert_close(observed, observed_by(likelihood, QUANTIZER).round(frames))
         assert not torch.equal(observed, frames)
     else:
         assert observed is frames

@@ -7,6 +7,7 @@ import pytest
 import torch
 from equations import linear, log_normal, sigmoid, torch_lstm, weights_of
 from small_runs import assert_same_weights, run_here, small_run, small_shards
+from tiny_models import LIKELIHOODS, observed_by
 from torch import Tensor
 
 from zfaudio.config import SampleRNNConfig
@@ -21,7 +22,7 @@ from zfaudio.ops.sample_draw import SampleLikelihood
 FRAME_SIZE, STEP, STEPS = 8, 4, 2
 QUANTIZER = Quantizer(3.0, 700.0)
 
-likelihoods = pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_mixture", "logistic_mixture"])
+likelihoods = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 
 
 def settings(likelihood: str = "gaussian", **changed: int | float) -> SampleRNNConfig:
@@ -30,7 +31,7 @@ def settings(likelihood: str = "gaussian", **changed: int | float) -> SampleRNNC
 
 
 def build(likelihood: str = "gaussian", **changed: int | float) -> SampleRNN:
-    return random_model(settings(likelihood, **changed), FRAME_SIZE, QUANTIZER).eval()
+    return random_model(settings(likelihood, **changed), FRAME_SIZE, observed_by(likelihood, QUANTIZER)).eval()
 
 
 def frames_of(*shape: int) -> Tensor:

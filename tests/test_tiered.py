@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tiny_models import LIKELIHOODS, observed_by
 from torch import Tensor
 
 from zfaudio.config import FrameDensityConfig
@@ -15,7 +16,7 @@ from zfaudio.ops.pitch_lag import pitch_lag
 FRAME_SIZE, CONDITION_SIZE = 12, 5
 QUANTIZER = Quantizer(3.0, 700.0)
 
-likelihoods = pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_mixture", "logistic_mixture"])
+likelihoods = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 
 
 def settings(likelihood: str = "logistic_mixture", **changed: int) -> FrameDensityConfig:
@@ -27,7 +28,7 @@ def settings(likelihood: str = "logistic_mixture", **changed: int) -> FrameDensi
 
 def build(config: FrameDensityConfig, condition_size: int = CONDITION_SIZE) -> TieredHead:
     torch.manual_seed(0)
-    head = TieredHead(condition_size, FRAME_SIZE, config, QUANTIZER).double().eval()
+    head = TieredHead(condition_size, FRAME_SIZE, config, observed_by(config.likelihood, QUANTIZER)).double().eval()
     for parameter in head.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return head
@@ -105,9 +106,10 @@ def test_a_frames_density_is_the_product_of_those_that_draw_its_samples(likeliho
 @pytest.mark.parametrize("place", [0, 3, 4, 7, 11])
 def test_a_sample_moves_its_own_score_and_later_ones_only(likelihood, place):
     head = build(settings(likelihood))
-    density, frame = density_of(head, 1), frame_like(1)
+    density, frame = density_of(head, 1), head.observe(frame_like(1))
     changed = frame.clone()
     changed[0, place] += 50 * QUANTIZER.step
+    changed = head.observe(changed)
     samples = [torch.cat([density.previous_samples, values], dim=-1) for values in (frame, changed)]
     ours, theirs = ([score(head, density, values, i).item() for i in range(FRAME_SIZE)] for values in samples)
     assert ours[:place] == theirs[:place]

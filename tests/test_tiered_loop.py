@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import LIKELIHOODS, observed_by
 from torch import Tensor
 
 from zfaudio.config import FrameDensityConfig
@@ -20,7 +21,7 @@ from zfaudio.ops.signal_loop import leave_residuals, most_alike, predict_backwar
 FRAME_SIZE, CONDITION_SIZE = 24, 5
 QUANTIZER = Quantizer(3.0, 700.0)
 
-likelihoods = pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_mixture", "logistic_mixture"])
+likelihoods = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 
 
 def settings(likelihood: str = "logistic_mixture", **changed: int) -> FrameDensityConfig:
@@ -36,7 +37,7 @@ def settings(likelihood: str = "logistic_mixture", **changed: int) -> FrameDensi
 def build(config: FrameDensityConfig, condition_size: int = CONDITION_SIZE) -> TieredHead:
     """A head in float64 with weights far from their start."""
     torch.manual_seed(0)
-    head = TieredHead(condition_size, FRAME_SIZE, config, QUANTIZER).double().eval()
+    head = TieredHead(condition_size, FRAME_SIZE, config, observed_by(config.likelihood, QUANTIZER)).double().eval()
     for parameter in head.parameters():
         parameter.data.add_(0.2 * torch.randn_like(parameter))
     return head

@@ -10,15 +10,18 @@ from zfaudio.config import FrameDensityConfig, LikelihoodConfig, ModelConfig, RN
 from zfaudio.models import MODELS, FrameModel, find_model
 from zfaudio.models.checks import FRAME_SIZE, QUANTIZER, random_batch, random_model, step_through
 from zfaudio.models.heads import HEADS
+from zfaudio.observations import MuLaw, Quantizer
 
 __all__ = [
     "FRAME_SIZE",
+    "LIKELIHOODS",
     "QUANTIZER",
     "build",
     "config_of",
     "every_combination",
     "far_hearing",
     "noise_for",
+    "observed_by",
     "sequences",
     "step_through",
     "tiny",
@@ -27,7 +30,12 @@ __all__ = [
 build = random_model
 
 LATENT_SIZE = 3
-LIKELIHOODS = ("gaussian", "gaussian_mixture", "logistic_mixture")  # of recordings
+LIKELIHOODS = ("gaussian", "gaussian_mixture", "logistic_mixture", "mulaw")  # of recordings
+
+
+def observed_by(likelihood: str, quantizer: Quantizer) -> Quantizer:
+    """What frames hold for a likelihood of recordings: 16-bit integers, or levels of mu-law among these."""
+    return MuLaw(quantizer.mean, quantizer.deviation) if likelihood == "mulaw" else quantizer
 
 
 def tiny(name: str = "zforcing", **settings: object) -> LikelihoodConfig:
@@ -89,7 +97,7 @@ def every_combination() -> dict[str, LikelihoodConfig]:
     }
     without = {
         f"samplernn {likelihood}": tiny("samplernn", likelihood=likelihood, middle_step=step)
-        for likelihood, step in zip(LIKELIHOODS, (1, 7, 1), strict=True)
+        for likelihood, step in zip(LIKELIHOODS, (1, 7, 1, 7), strict=True)
     }
     return with_heads | without | of_other_frames()
 

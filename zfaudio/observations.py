@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from zfaudio import mulaw
 from zfaudio.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
 
 Kind = Literal["waveform", "binary", "tokens"]
 
-EVERY_KIND: tuple[Kind, ...] = ("waveform", "binary", "tokens")
+# How the samples of recordings are quantized: 16-bit integers, or the 256 levels of 8-bit mu-law among these.
+Encoding = Literal["linear", "mulaw"]
+
+# What parts of a model tell apart: the kinds of frames, and recordings of mu-law from others.
+Content = Kind | Literal["mulaw"]
+
+EVERY_CONTENT: tuple[Content, ...] = ("waveform", "mulaw", "binary", "tokens")
+RECORDINGS: tuple[Content, ...] = ("waveform", "mulaw")
 
 # Ids of tokens. A frame of zeros, the first input of a model, is START.
 START, END, UNKNOWN = 0, 1, 2
@@ -60,6 +68,23 @@ class Quantizer:
 
 
 @dataclass(frozen=True)
+class MuLaw(Quantizer):
+    """Frames of a recording that hold the levels of 8-bit mu-law alone, standardized."""
+
+    def round(self, samples: "Tensor") -> "Tensor":
+        """The levels of the integers nearest to samples."""
+        return self.standardize(self.codes(samples)).to(samples.dtype)
+
+    def codes(self, samples: "Tensor") -> "Tensor":
+        """The codes, int64, of the integers nearest to samples."""
+        return mulaw.encode_tensor(self.integers(samples))
+
+    def standardize(self, codes: "Tensor") -> "Tensor":
+        """The samples, float64, that codes stand for."""
+        return (mulaw.decode_tensor(codes) - self.mean) / self.deviation
+
+
+@dataclass(frozen=True)
 class Binary:
     """Frames of zeros and ones."""
 
@@ -74,23 +99,35 @@ class Tokens:
 Observation = Quantizer | Binary | Tokens
 
 
-def kind_of(observation: Observation) -> Kind:
-    """The kind of frames that an observation describes."""
+def content_of(observation: Observation) -> Content:
+    """What the frames hold that an observation describes."""
     if isinstance(observation, Binary):
         return "binary"
-    return "tokens" if isinstance(observation, Tokens) else "waveform"
+    if isinstance(observation, Tokens):
+        return "tokens"
+    return "mulaw" if isinstance(observation, MuLaw) else "waveform"
 
 
 def of_recordings(observation: Observation, what: str) -> Quantizer:
     """The observation of a recording. Raises UserError that says that `what` is for recordings if it is another one."""
     if not isinstance(observation, Quantizer):
-        raise UserError(f"{what} is for recordings, but these shards hold {describe(kind_of(observation))}")
+        raise UserError(f"{what} is for recordings, but these shards hold {describe(content_of(observation))}")
     return observation
 
 
-def describe(kind: Kind) -> str:
-    """The kind in words."""
-    return {"waveform": "recordings", "binary": "binary frames", "tokens": "tokens"}[kind]
+def describe(content: Content) -> str:
+    """What frames hold, in words."""
+    return {
+        "waveform": "recordings",
+        "mulaw": "recordings of 8-bit mu-law",
+        "binary": "binary frames",
+        "tokens": "tokens",
+    }[content]
+
+
+def sample_words(encoding: Encoding) -> str:
+    """What the bits of a score are of, as in "bits per 16-bit sample"."""
+    return {"linear": "16-bit sample", "mulaw": "sample of 8-bit mu-law"}[encoding]
 
 
 def sequence_word(kind: Kind, picture: bool = True) -> str:
@@ -100,6 +137,9 @@ def sequence_word(kind: Kind, picture: bool = True) -> str:
 
 def value_fault(values: "NDArray[np.int16]", observation: Observation) -> str:
     """What is wrong with the values of frames; empty if nothing is."""
+    if isinstance(observation, MuLaw):
+        wrong_samples = values[mulaw.to_levels(values) != values]
+        return f"a sample is {wrong_samples[0]}, which is no level of 8-bit mu-law" if wrong_samples.size else ""
     if isinstance(observation, Quantizer) or not values.size:
         return ""
     lowest, highest = int(values.min()), int(values.max())

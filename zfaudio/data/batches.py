@@ -11,6 +11,7 @@ from zfaudio.config import DataConfig
 from zfaudio.data.frames import dequantize, standardize
 from zfaudio.data.manifest import Manifest
 from zfaudio.data.shard_format import FramedUtterance
+from zfaudio.mulaw import to_levels
 
 
 @dataclass
@@ -44,11 +45,16 @@ class FrameSequence:
 
 
 class FrameWriter:
-    """Writes the frames of sequences into the rows of a batch, those of recordings standardized."""
+    """Writes the frames of sequences into the rows of a batch, those of recordings standardized.
+
+    All that a model reads passes here: shards, and the recordings that it is given to score or to go on from. Of shards
+    of mu-law, a model therefore hears levels alone, to which no noise is added.
+    """
 
     def __init__(self, manifest: Manifest, config: DataConfig) -> None:
         self.waveform = manifest.waveform if manifest.kind == "waveform" else None
-        self.dequantize = config.dequantize
+        self.mulaw = manifest.encoding == "mulaw"
+        self.dequantize = config.dequantize and not self.mulaw
         self.leading_zeros = int(config.score_first_frame)
 
     def length(self, utterance: FramedUtterance) -> int:
@@ -70,6 +76,8 @@ class FrameWriter:
             row[length:] = 0.0
         frames, out = sequence.utterance.frames[first + zeros : first + length], row[zeros:length]
         scale = self.waveform
+        if self.mulaw:
+            frames = to_levels(frames)
         if scale is None:
             out[:] = frames
         elif self.dequantize:

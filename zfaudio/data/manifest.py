@@ -13,7 +13,9 @@ from zfaudio.data.storage import join_location, open_file
 from zfaudio.errors import UserError
 from zfaudio.observations import (
     Binary,
+    Encoding,
     Kind,
+    MuLaw,
     Observation,
     Quantizer,
     Tokens,
@@ -104,6 +106,7 @@ class Manifest:
     kind: Kind = "waveform"  # what a frame holds
     vocabulary: list[str] = field(default_factory=list)  # the position of a word is its id
     image_size: list[int] | None = None  # rows and columns of the picture that the frames of an utterance make
+    encoding: Encoding = "linear"  # of the samples of recordings; mulaw: each is a level of 8-bit mu-law
 
     def __post_init__(self) -> None:
         _require_size(self, "frame_size", LARGEST_FRAME_SIZE)
@@ -125,6 +128,8 @@ class Manifest:
                 raise ValueError(f"image_size is {self.image_size}; {describe(self.kind)} have none")
             if len(self.image_size) != 2 or not all(1 <= side <= LARGEST_FRAME_SIZE for side in self.image_size):
                 raise ValueError(f"image_size is {self.image_size}, not rows and columns")
+        if self.encoding != "linear" and self.kind != "waveform":
+            raise ValueError(f"encoding is {self.encoding}; {describe(self.kind)} have none")
         if not re.fullmatch("[0-9a-f]*", self.fingerprint):
             raise ValueError(f"fingerprint is {self.fingerprint!r}, not a hash")
         for name in self.splits:
@@ -160,7 +165,8 @@ class Manifest:
     def observation(self) -> Observation:
         """What a frame holds, for models and likelihoods."""
         if self.kind == "waveform":
-            return Quantizer(self.waveform.mean, self.waveform.deviation)
+            quantizer = MuLaw if self.encoding == "mulaw" else Quantizer
+            return quantizer(self.waveform.mean, self.waveform.deviation)
         return Binary() if self.kind == "binary" else Tokens(len(self.vocabulary))
 
     def split(self, name: str) -> SplitManifest:
@@ -178,14 +184,21 @@ class Manifest:
         scale: list[Any] = [self.frame_size, self.sample_rate, self.mean, self.deviation]
         if self.kind != "waveform":
             scale += [self.kind, self.vocabulary, self.image_size]
+        if self.encoding != "linear":
+            scale += [self.encoding]
         shards = [[asdict(shard) for shard in self.splits[name].shards] for name in splits]
         return hashlib.sha256(json.dumps([scale, shards]).encode()).hexdigest()
 
     def to_json(self) -> str:
         """Return the text of manifest.json."""
         # What is not there is left out, so that earlier versions read the manifest of recordings.
-        optional = {*OF_RECORDINGS, "vocabulary", "image_size"}
-        found = {name: value for name, value in asdict(self).items() if name not in optional or value not in (None, [])}
+        optional = {*OF_RECORDINGS, "vocabulary", "image_size", "encoding"}
+        usual = {"encoding": "linear"}
+        found = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in optional or value not in (None, [], usual.get(name))
+        }
         if self.kind == "waveform":
             del found["kind"]
         return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
@@ -261,7 +274,7 @@ def check_same_data(location: str | Path, manifest: Manifest, stopped: Manifest)
         UserError: training or validation would not go on with the same samples on the same scale.
     """
     remedy = "resume with the shards of the stopped run, or start another experiment"
-    for name in ("kind", "frame_size", *OF_RECORDINGS, "image_size"):
+    for name in ("kind", "frame_size", *OF_RECORDINGS, "image_size", "encoding"):
         before, now = getattr(stopped, name), getattr(manifest, name)
         if before != now:
             raise UserError(f"{location}: {name} was {before} in the stopped run and is {now} now; {remedy}")

@@ -36,6 +36,7 @@ from zfaudio.data.shard_writer import (
 from zfaudio.errors import UserError
 from zfaudio.files import write_text
 from zfaudio.folder_lock import locked_folder
+from zfaudio.observations import Encoding
 
 DEFAULT_FOLDER = FolderConfig()
 
@@ -53,6 +54,7 @@ def shard(
     allow_pipes: bool = False,
     seed: int = 0,
     channel: int | None = None,
+    encoding: Encoding = "linear",
     train: str = "",
     valid: str = "",
     test: str = "",
@@ -78,6 +80,8 @@ def shard(
         seed: seed of the order in which training utterances are put into shards.
         channel: channel to use of recordings with several, counted from 0, where the data directory does not choose
             one. By default it is the mean of all channels.
+        encoding: linear keeps the 16 bits of each sample; mulaw makes it the nearest of the 256 levels of 8-bit mu-law,
+            for model.likelihood mulaw.
         train: name of the data directory, or the folder of audio, inside SOURCE that is the training split.
         valid: the same for the validation split.
         test: the same for the test split.
@@ -105,13 +109,14 @@ def shard(
     if not splits["train"]:
         raise UserError(f"{source}: no training utterances; --train names the folder that holds them")
     options = [FORMAT_VERSION, sample_rate, frame_size, utterances_per_shard, seed]
-    fingerprint = compute_fingerprint(options if channel is None else [*options, channel], splits)
+    options += [] if channel is None else [channel]
+    fingerprint = compute_fingerprint(options if encoding == "linear" else [*options, encoding], splits)
     finished = read_finished_manifest(out, fingerprint)
     if finished is not None:
         print(f"{out}: already finished")
         return finished
     plans = plan_shards(splits, utterances_per_shard, seed)
-    settings = FrameSettings(sample_rate, frame_size, allow_pipes, strict, channel)
+    settings = FrameSettings(sample_rate, frame_size, allow_pipes, strict, channel, encoding)
     try:
         unfinished = prepare_output(out, fingerprint)
         with locked_folder(unfinished, "zfaudio shard"):
@@ -130,7 +135,7 @@ def shard(
     return manifest
 
 
-def compute_fingerprint(settings: Sequence[int], splits: Mapping[str, Sequence[Utterance]]) -> str:
+def compute_fingerprint(settings: Sequence[int | str], splits: Mapping[str, Sequence[Utterance]]) -> str:
     """Hash everything that determines what the shards hold. The folders of the recordings are not part of it."""
     sizes: dict[str, int | None] = {}
 
@@ -260,6 +265,7 @@ def write_manifest(
         deviation=training.deviation,
         splits={name: split for name, split in splits.items() if split.utterances},
         fingerprint=fingerprint,
+        encoding=settings.encoding,
     )
     write_text(out / "manifest.json", manifest.to_json())
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -22,6 +22,8 @@ from zfaudio.data.manifest import sha256
 from zfaudio.data.shard_format import FramedUtterance, write_shard
 from zfaudio.errors import UserError
 from zfaudio.files import write_text
+from zfaudio.mulaw import to_levels
+from zfaudio.observations import Encoding
 from zfaudio.typed_json import parse_dataclass
 
 
@@ -34,6 +36,7 @@ class FrameSettings:
     allow_pipes: bool
     strict: bool
     channel: int | None = None  # counted from 0; None for the mean of all
+    encoding: Encoding = "linear"
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,8 @@ def frame_utterances(
                 raise UserError(f"{utterance.recording}: {utterance.id}: {waveform.reason} (--strict)")
             record.rejects.append(Reject(utterance.id, utterance.recording, waveform.reason))
             continue
+        if settings.encoding == "mulaw":
+            waveform = to_levels(waveform)
         frames = to_frames(waveform, settings.frame_size)
         record.utterances += 1
         record.frames += len(frames)

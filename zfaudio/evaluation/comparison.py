@@ -32,13 +32,14 @@ from zfaudio.experiment.config_file import read_config
 from zfaudio.experiment.folder import flatten
 from zfaudio.experiment.own_files import own_file
 from zfaudio.experiment.results import Bound, EvaluationResult, read_result
-from zfaudio.observations import Kind, describe
+from zfaudio.observations import Encoding, Kind, describe
 
 # Two results of a kind are comparable if they agree in these fields, of those that the kind has. The values are words
 # for messages. Pictures may be cut into frames of any size: what is compared is the score of a whole one.
 CONDITIONS = {
     "split": "split",
     "protocol": "protocol",
+    "encoding": "encoding of samples",
     "dequantized": "dequantization",
     "frame_size": "frame size",
     "sample_rate": "sample rate",
@@ -95,7 +96,8 @@ class ComparisonRow:
     nats_per_utterance_ci95: Interval | None = field(default=None, kw_only=True)
     word_perplexity: float | None = field(default=None, kw_only=True)
     word_perplexity_ci95: Interval | None = field(default=None, kw_only=True)
-    bits_per_sample: float | None = field(default=None, kw_only=True)  # of recordings
+    encoding: Encoding | None = field(default=None, kw_only=True)  # of the samples of recordings
+    bits_per_sample: float | None = field(default=None, kw_only=True)  # of such samples
     bits_per_sample_ci95: Interval | None = field(default=None, kw_only=True)
     flac_bits_per_sample: float | None = field(default=None, kw_only=True)
     kl_per_frame: float | None
@@ -359,8 +361,9 @@ def _units_of_kind(
         row[f"{name}_ci95"] = None if interval is None else (unit(interval[1]), unit(interval[0]))
 
     if result.kind == "waveform":
-        row["flac_bits_per_sample"] = result.waveform.references.flac_bits_per_sample
-        if result.dequantized:
+        row["encoding"] = result.encoding
+        row["flac_bits_per_sample"] = result.waveform.lossless_coders.get("FLAC")
+        if result.bits_per_sample is not None:
             convert(Units(result.frame_size, result.waveform.deviation).bits_per_sample, "bits_per_sample")
         return row
     row["nats_per_utterance"] = float(nats.mean())

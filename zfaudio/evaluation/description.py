@@ -1,7 +1,10 @@
 """The result of an evaluation in a few lines for the terminal."""
 
+import math
+
 from zfaudio.evaluation.units import describe_interval
-from zfaudio.experiment.results import EvaluationResult, References
+from zfaudio.experiment.results import EvaluationResult, WaveformScore
+from zfaudio.observations import sample_words
 from zfaudio.text import format_number
 
 
@@ -20,12 +23,18 @@ def describe_recordings(result: EvaluationResult) -> list[str]:
         f"of {result.frame_size} samples at {waveform.sample_rate} Hz",
         f"average log-likelihood per frame   {sign}{format_number(result.nats_per_frame, 2)} nats "
         f"({describe_interval(result.nats_per_frame_ci95, 2)}; {estimate(result)})",
-        f"    i.i.d. Gaussian                {format_number(waveform.references.iid_gaussian_nats_per_frame, 2)}",
+        f"    {waveform.independent[0]:<31}{format_number(waveform.independent[1], 2)}",
         f"    KL per frame                   {format_number(result.kl_per_frame, 2)} nats",
         f"    median frame                   {format_number(result.median_frame_nats, 2)} nats; "
         f"the worst 0.1 % of frames make up {format_number(100 * result.worst_permille_share, 1)} % of the average",
     ]
-    if waveform.bits_per_sample is None:
+    if waveform.encoding == "mulaw":
+        assert waveform.bits_per_sample is not None
+        lines.append(
+            f"bits per {sample_words('mulaw'):<26}{cost_sign(result)}{waveform.bits_per_sample:.3f}   "
+            f"({waveform.independent[0]} {iid_bits(result):.3f}; bits of 16-bit samples are something else)"
+        )
+    elif waveform.bits_per_sample is None:
         lines.append(
             "published protocol (no dequantization): a density of integers, which is unbounded on the "
             f"{waveform.constant_frames} constant frames; no bits per sample"
@@ -33,7 +42,7 @@ def describe_recordings(result: EvaluationResult) -> list[str]:
     else:
         lines.append(
             f"bits per 16-bit sample             <= {waveform.bits_per_sample:.3f}   "
-            f"(on the same audio: {coders_in_words(waveform.references)})"
+            f"(on the same audio: {coders_in_words(waveform)})"
         )
     lines.append("nats per sequence")
     lines += [
@@ -104,6 +113,16 @@ def negated(interval: tuple[float, float] | None) -> tuple[float, float] | None:
     return interval and (-interval[1], -interval[0])
 
 
-def coders_in_words(references: References) -> str:
+def iid_bits(result: EvaluationResult) -> float:
+    """Bits per sample of recordings whose samples are independent of each other."""
+    waveform = result.waveform
+    assert waveform.bits_per_sample is not None
+    # A difference of one nat per frame is the same number of bits per sample for every model.
+    return waveform.bits_per_sample + (result.nats_per_frame - waveform.independent[1]) / (
+        result.frame_size * math.log(2)
+    )
+
+
+def coders_in_words(waveform: WaveformScore) -> str:
     """The bits per sample of lossless coders."""
-    return ", ".join(f"{name} {bits:.3f}" for name, bits in references.lossless_coders.items())
+    return ", ".join(f"{name} {bits:.3f}" for name, bits in waveform.lossless_coders.items())

@@ -13,7 +13,7 @@ from zfaudio.data.manifest import read_manifest
 from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
 from zfaudio.evaluation.description import describe
-from zfaudio.evaluation.references import ScoredAudio, ScoredFrames, ScoredWords, measure_split
+from zfaudio.evaluation.references import ScoredAudio, ScoredFrames, ScoredLevels, ScoredWords, measure_split
 from zfaudio.evaluation.scoring import Segments, UtteranceScore, score_utterances, utterance_batches
 from zfaudio.evaluation.units import (
     Interval,
@@ -91,6 +91,8 @@ def evaluate(
             f"{'--dequantize' if dequantize is not None else '--protocol ' + protocol}: for recordings, but "
             f"{trained.path} was trained on {describe_kind(trained.manifest.kind)}"
         )
+    if trained.manifest.encoding == "mulaw" and dequantize:
+        raise UserError(f"--dequantize true: for 16-bit samples, but {trained.path} was trained on 8-bit mu-law")
     if dequantize is not None:
         trained.config.data.dequantize = dequantize
     location = choose_shards(str(shards), trained.config.data.shards, Path(checkpoint))
@@ -146,13 +148,15 @@ def summarize(
     if not np.isfinite(average):
         broken = [score.utterance for score in scores if not np.isfinite(score.nats)]
         remedy = "train with a floor on the deviation (model.min_deviation) or with dequantization"
+        if manifest.encoding == "mulaw":
+            remedy = "train with a lower learning rate"
         raise UserError(
             f"{trained.path}: the score of {len(broken)} utterances is not finite ({broken[0]}, ...); "
             f"{remedy if manifest.kind == 'waveform' else 'train with a lower learning rate'}"
         )
     interval = bootstrap_interval(nats, frames)
     of_kind: dict[str, Any]
-    if isinstance(measured, ScoredAudio):
+    if isinstance(measured, ScoredAudio | ScoredLevels):
         of_kind = score_of_recordings(trained, estimator, measured, nats, frames)
     else:
         of_kind = {"nats_per_utterance_ci95": bootstrap_interval(nats, np.ones_like(frames))}
@@ -191,14 +195,17 @@ def summarize(
 
 
 def score_of_recordings(
-    trained: Checkpoint, estimator: Estimator, audio: ScoredAudio, nats: np.ndarray, frames: np.ndarray
+    trained: Checkpoint, estimator: Estimator, audio: ScoredAudio | ScoredLevels, nats: np.ndarray, frames: np.ndarray
 ) -> dict[str, Any]:
     """The fields of a result that only recordings have, from the nats and frames of each utterance."""
-    manifest, waveform, dequantized = trained.manifest, trained.manifest.waveform, trained.config.data.dequantize
+    manifest, waveform = trained.manifest, trained.manifest.waveform
+    mulaw = manifest.encoding == "mulaw"
+    dequantized = trained.config.data.dequantize and not mulaw
     units, average = Units(manifest.frame_size, waveform.deviation), average_per_frame(nats, frames)
     padded = estimator.protocol == "zforcing2017"
     score = WaveformScore(
         sample_rate=waveform.sample_rate,
+        encoding=manifest.encoding,
         dequantized=dequantized,
         mean=waveform.mean,
         deviation=waveform.deviation,
@@ -206,8 +213,9 @@ def score_of_recordings(
         nats_per_sample=units.nats_per_sample(average),
         nats_per_waveform_sample=units.nats_per_waveform_sample(average),
         conventions=sequence_conventions(nats, frames, manifest.frame_size, waveform.sample_rate, padded),
-        bits_per_sample=units.bits_per_sample(average) if dequantized else None,
-        references=audio.references,
+        bits_per_sample=units.bits_per_sample(average) if dequantized or mulaw else None,
+        references=audio.references if isinstance(audio, ScoredAudio) else None,
+        iid_levels_nats_per_frame=audio.iid_levels_nats_per_frame if isinstance(audio, ScoredLevels) else None,
     )
     return vars(score)
 

@@ -29,7 +29,7 @@ from zfaudio.evaluation.scoring import utterance_batches
 from zfaudio.evaluation.units import describe_interval
 from zfaudio.experiment.checkpoint import Checkpoint, load_checkpoint
 from zfaudio.experiment.shards_fit import check_shards_fit
-from zfaudio.observations import Kind, of_recordings, sequence_word
+from zfaudio.observations import Encoding, Kind, of_recordings, sequence_word
 from zfaudio.text import format_number
 from zfaudio.typed_json import read_json, write_json
 
@@ -51,11 +51,12 @@ class LatentsResult:
     utterances: int
     frames: int
     seed: int
+    encoding: Encoding = field(default="linear", kw_only=True)  # of the samples of recordings
     dequantized: bool | None = field(default=None, kw_only=True)
     bound: str  # elbo or exact
     nats_per_frame: float
     log_likelihood: float  # the term log p(x | z) of the bound, nats per frame
-    iid_gaussian_nats_per_frame: float | None = field(default=None, kw_only=True)
+    iid_gaussian_nats_per_frame: float | None = field(default=None, kw_only=True)  # of 16-bit samples alone
     usage: LatentUsage | None  # None without latents
     prior_drawn: AblationLoss | None  # None without latents
     state_cut: AblationLoss | None  # None without a state
@@ -64,7 +65,7 @@ class LatentsResult:
 
     def __post_init__(self) -> None:
         for name in OF_RECORDINGS:
-            if self.kind == "waveform" and getattr(self, name) is None:
+            if self.kind == "waveform" and self.encoding == "linear" and getattr(self, name) is None:
                 raise ValueError(f"{name} is None, which a result of recordings must have")
 
     @property
@@ -170,6 +171,7 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
         utterances=len(terms),
         frames=sum(len(nats) for nats in bound),
         seed=seed,
+        encoding=trained.manifest.encoding,
         dequantized=trained.config.data.dequantize if trained.manifest.kind == "waveform" else None,
         bound=trained.model.bound,
         nats_per_frame=float(np.concatenate(bound).mean()),

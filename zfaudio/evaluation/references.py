@@ -1,6 +1,7 @@
-"""What was scored, and scores of recordings that need no model: an i.i.d. Gaussian, FLAC and WavPack."""
+"""What was scored, and scores of recordings that need no model: an i.i.d. Gaussian, FLAC and WavPack; i.i.d. levels."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from zfaudio.evaluation.lossless_coders import WavPack, flac_size
 from zfaudio.evaluation.units import gaussian_nats_per_frame
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.experiment.results import References
+from zfaudio.mulaw import CODES, encode
 from zfaudio.observations import UNKNOWN, Kind
 
 
@@ -30,6 +32,14 @@ class ScoredAudio(ScoredFrames):
 
     constant_frames: int  # frames whose samples are all equal, where a density has no upper bound
     references: References
+
+
+@dataclass
+class ScoredLevels(ScoredFrames):
+    """Facts about the levels of 8-bit mu-law that were scored."""
+
+    constant_frames: int  # frames whose samples are all equal
+    iid_levels_nats_per_frame: float
 
 
 @dataclass
@@ -56,11 +66,14 @@ def measure_split(trained: Checkpoint, location: str, split: str) -> ScoredFrame
     return measured
 
 
-def measure_recordings(trained: Checkpoint, location: str, split: str) -> ScoredAudio:
+def measure_recordings(trained: Checkpoint, location: str, split: str) -> ScoredAudio | ScoredLevels:
     """Measure the recordings of a split. Raises UserError if the model is of other frames."""
     manifest, data = trained.manifest, trained.config.data
+    utterances = scored_frames(location, split, data.score_first_frame)
+    if manifest.encoding == "mulaw":
+        return measure_levels(utterances, manifest.waveform.deviation, manifest.frame_size)
     return measure_scored_audio(
-        scored_frames(location, split, data.score_first_frame),
+        utterances,
         mean=manifest.waveform.mean,
         deviation=manifest.waveform.deviation,
         frame_size=manifest.frame_size,
@@ -148,3 +161,17 @@ def measure_scored_audio(
             wavpack_bits_per_sample=None if wavpack_bytes is None else 8 * wavpack_bytes / max(total.count, 1),
         ),
     )
+
+
+def measure_levels(utterances: Iterable[np.ndarray], deviation: float, frame_size: int) -> ScoredLevels:
+    """Measure utterances of 8-bit mu-law; the arguments are those of `measure_scored_audio`."""
+    counts, constant, longest = np.zeros(CODES, np.int64), 0, 0
+    digests = []
+    for frames in utterances:
+        counts += np.bincount(encode(frames).ravel(), minlength=CODES)
+        constant += count_constant(frames)
+        longest = max(longest, len(frames))
+        digests.append(digest_of(frames))
+    shares = counts[counts > 0] / max(counts.sum(), 1)
+    nats_per_sample = float((shares * np.log(shares)).sum()) + math.log(deviation)
+    return ScoredLevels(digest_of_all(digests), longest, constant, frame_size * nats_per_sample)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zfaudio.errors import UserError
-from zfaudio.observations import Kind, describe
+from zfaudio.observations import Encoding, Kind, describe
 from zfaudio.typed_json import read_json, write_json
 
 FORMAT_VERSION = 2
@@ -43,6 +43,7 @@ class WaveformScore:
     """What a result says of recordings."""
 
     sample_rate: int  # Hz
+    encoding: Encoding  # of the samples that the bits are of: linear for 16 bits, or mulaw for the 8 bits of mu-law
     dequantized: bool
     mean: float  # mean and deviation that standardized the waveforms, in 16-bit steps
     deviation: float
@@ -50,8 +51,23 @@ class WaveformScore:
     nats_per_sample: float
     nats_per_waveform_sample: float
     conventions: dict[str, float]  # nats per sequence, by the name of the convention
-    bits_per_sample: float | None  # of the 16-bit signal; None without dequantization, where nothing bounds it
-    references: References
+    bits_per_sample: float | None  # see `encoding`; None of 16 bits without dequantization, where nothing bounds it
+    references: References | None  # of 16-bit samples alone: coders of these say nothing about 8-bit mu-law
+    # Of 8-bit mu-law alone: by levels drawn independently, as often as they are in the audio.
+    iid_levels_nats_per_frame: float | None
+
+    @property
+    def independent(self) -> tuple[str, float]:
+        """The name and the nats per frame of the reference whose samples are independent of each other."""
+        if self.references is None:
+            assert self.iid_levels_nats_per_frame is not None
+            return "i.i.d. levels", self.iid_levels_nats_per_frame
+        return "i.i.d. Gaussian", self.references.iid_gaussian_nats_per_frame
+
+    @property
+    def lossless_coders(self) -> dict[str, float]:
+        """Bits per 16-bit sample, by the name of each coder that was measured."""
+        return {} if self.references is None else self.references.lossless_coders
 
 
 # Fields that only results of one kind, or of two, have. The file of another kind lacks them.
@@ -61,6 +77,9 @@ OF_KIND: dict[Kind, tuple[str, ...]] = {
     "tokens": ("vocabulary", "word_perplexity", "word_perplexity_ci95", "unknown_share", "nats_per_utterance_ci95"),
 }
 MAY_BE_NONE = {"bits_per_sample", "image_size", "word_perplexity_ci95", "nats_per_utterance_ci95"}
+
+# Of recordings, those that only one encoding of samples has.
+OF_ENCODING: dict[Encoding, str] = {"linear": "references", "mulaw": "iid_levels_nats_per_frame"}
 
 
 @dataclass
@@ -83,6 +102,7 @@ class EvaluationResult:
     frames: int
     frame_size: int  # samples, pixels or words
     sample_rate: int | None = field(default=None, kw_only=True)
+    encoding: Encoding | None = field(default=None, kw_only=True)
     bound: Bound
     importance_samples: int
     draws: int
@@ -111,14 +131,18 @@ class EvaluationResult:
     median_frame_nats: float
     worst_permille_share: float
     references: References | None = field(default=None, kw_only=True)
+    iid_levels_nats_per_frame: float | None = field(default=None, kw_only=True)
     command: str
     scores: list[Score]
 
     def __post_init__(self) -> None:
+        if self.kind == "waveform" and self.encoding is None:
+            self.encoding = "linear"  # what earlier versions wrote knew no other
+        foreign = foreign_fields(self.kind, self.encoding)
         for name in OF_KIND[self.kind]:
-            if getattr(self, name) is None and name not in MAY_BE_NONE:
+            if getattr(self, name) is None and name not in MAY_BE_NONE and name not in foreign:
                 raise ValueError(f"{name} is None, which a result of {describe(self.kind)} must have")
-        for name in foreign_fields(self.kind):
+        for name in foreign:
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} is given, which {describe(self.kind)} do not have")
 
@@ -130,14 +154,15 @@ class EvaluationResult:
         return WaveformScore(**{name: getattr(self, name) for name in OF_KIND["waveform"]})
 
 
-def foreign_fields(kind: Kind) -> list[str]:
-    """The fields that results of other kinds have, and those of this kind lack."""
-    return [name for names in OF_KIND.values() for name in names if name not in OF_KIND[kind]]
+def foreign_fields(kind: Kind, encoding: Encoding | None = None) -> list[str]:
+    """The fields that results of other kinds or encodings have, and these lack."""
+    others = [name for names in OF_KIND.values() for name in names if name not in OF_KIND[kind]]
+    return others + [name for other, name in OF_ENCODING.items() if kind == "waveform" and other != encoding]
 
 
 def write_result(path: Path, result: EvaluationResult) -> None:
-    """Write a result as JSON, without the fields that its kind does not have."""
-    write_json(path, result, left_out=foreign_fields(result.kind))
+    """Write a result as JSON, without the fields that its kind or encoding does not have."""
+    write_json(path, result, left_out=foreign_fields(result.kind, result.encoding))
 
 
 def read_result(path: str | Path) -> EvaluationResult:
@@ -151,8 +176,11 @@ def read_result(path: str | Path) -> EvaluationResult:
 
 def _upgrade(fields: dict[str, Any], version: int) -> None:
     kind = fields.get("kind", "waveform")
+    if kind == "waveform":
+        fields.setdefault("encoding", "linear")
+    foreign = foreign_fields(kind, fields.get("encoding")) if kind in OF_KIND else []
     for name in OF_KIND.get(kind, ()):
-        if name not in fields:
+        if name not in fields and name not in foreign:
             raise ValueError(f"field {name} is missing")
     if version < 2 and fields.get("head") == "factorised":
         fields["head"] = "factorized"

@@ -14,6 +14,11 @@ def check_shards_fit(trained: Checkpoint, location: str, split: str) -> None:
             f"{location}: shards of {describe(manifest.kind)}, but {trained.path} was trained on "
             f"{describe(trained.manifest.kind)}; give shards of those"
         )
+    if manifest.encoding != trained.manifest.encoding:
+        raise UserError(
+            f"{location}: shards of encoding {manifest.encoding}, but {trained.path} was trained on "
+            f"{trained.manifest.encoding}; make them again with zfaudio shard --encoding {trained.manifest.encoding}"
+        )
     check_same_vocabulary(
         location, manifest, trained.manifest, f"make the shards with the vocabulary that {trained.path} was trained on"
     )

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from zfaudio.config import FrameDensityConfig
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
 from zfaudio.models.heads import FrameHead, check_stride, places_to_score
-from zfaudio.observations import Observation, of_recordings
+from zfaudio.observations import RECORDINGS, Observation, of_recordings
 from zfaudio.ops import head_loop
 from zfaudio.ops.sample_draw import KINDS
 
@@ -43,6 +43,8 @@ Adaptation = tuple[Tensor, Tensor]
 
 class AutoregressiveHead(FrameHead):
     """Two layers over a window of samples. The condition scales and shifts the units of the first layer."""
+
+    kinds = RECORDINGS
 
     def __init__(
         self, condition_size: int, frame_size: int, config: FrameDensityConfig, observation: Observation

@@ -12,7 +12,7 @@ from zfaudio.config import FrameDensityConfig, ModelConfig
 from zfaudio.distributions import DiagonalGaussian, gaussian_kl
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.past import RecurrentState as RecurrentState
-from zfaudio.observations import Kind, Observation
+from zfaudio.observations import Content, Observation
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State
 from zfaudio.ops.latent_path import LatentPath, plain_latent_path
 from zfaudio.ops.latent_path_fast import fast_latent_path
@@ -74,7 +74,7 @@ class FrameModel(nn.Module, ABC):
     """
 
     config_class: ClassVar[type[ModelConfig]]
-    kinds: ClassVar[tuple[Kind, ...]] = ("waveform",)  # of frames that it takes
+    kinds: ClassVar[tuple[Content, ...]] = ("waveform",)  # of frames that it takes
     # What the sum of log_likelihood - kl is: a lower bound (models with latents) or the exact log-likelihood.
     bound: ClassVar[Literal["elbo", "exact"]]
 

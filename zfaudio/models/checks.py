@@ -17,7 +17,7 @@ from zfaudio.config import ModelConfig
 from zfaudio.models.base import FrameModel, FrameTerms, RecurrentState
 from zfaudio.models.frame_likelihoods import LIKELIHOODS, FrameDistribution, FrameLikelihood
 from zfaudio.models.registry import build_model, find_model
-from zfaudio.observations import Binary, Observation, Quantizer, Tokens
+from zfaudio.observations import Binary, MuLaw, Observation, Quantizer, Tokens
 from zfaudio.plugins import find_class
 
 FRAME_SIZE = 7
@@ -64,14 +64,16 @@ def random_model(
 def observation_of(config: ModelConfig) -> Observation:
     """Frames that the likelihood of a model is for; recordings if it does not say."""
     name = getattr(config, "likelihood", "gaussian")
-    kind = find_class(name, LIKELIHOODS, FrameLikelihood, "model.likelihood").kinds[0]
-    if kind == "waveform":
+    content = find_class(name, LIKELIHOODS, FrameLikelihood, "model.likelihood").kinds[0]
+    if content == "waveform":
         return QUANTIZER
-    return Binary() if kind == "binary" else Tokens(VOCABULARY)
+    if content == "mulaw":
+        return MuLaw(QUANTIZER.mean, QUANTIZER.deviation)
+    return Binary() if content == "binary" else Tokens(VOCABULARY)
 
 
 def random_frames(model: FrameModel, *shape: int) -> Tensor:
-    """Frames [*shape, frame_size] that the model can score: whole 16-bit steps, pixels or ids."""
+    """Frames [*shape, frame_size] that the model can score: whole 16-bit steps, levels, pixels or ids."""
     if isinstance(model.observation, Quantizer):
         return model.observation.round(torch.randn(*shape, model.frame_size, dtype=torch.float64))
     values = 2 if isinstance(model.observation, Binary) else model.observation.vocabulary
@@ -81,7 +83,7 @@ def random_frames(model: FrameModel, *shape: int) -> Tensor:
 def changed_frames(model: FrameModel, frames: Tensor) -> Tensor:
     """Other frames in place of frames [..., frame_size], different in every value."""
     if isinstance(model.observation, Quantizer):
-        return frames + 1.0
+        return model.observation.round(frames + 1.0)
     values = 2 if isinstance(model.observation, Binary) else model.observation.vocabulary
     return (frames + 1) % values
 

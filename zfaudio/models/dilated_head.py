@@ -29,7 +29,7 @@ from zfaudio.config import FrameDensityConfig
 from zfaudio.models.bounds import BOUNDS, LOUDEST, SLOPE, bounded_density, companded
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
 from zfaudio.models.heads import FrameHead, check_stride, places_to_score
-from zfaudio.observations import Observation, of_recordings
+from zfaudio.observations import RECORDINGS, Observation, of_recordings
 from zfaudio.ops import dilated_loop
 from zfaudio.ops.inverse_sine import asinh
 from zfaudio.ops.sample_draw import KINDS
@@ -40,6 +40,8 @@ SAMPLES_AT_ONCE = {"cpu": 1 << 14, "cuda": 1 << 18}
 
 class DilatedHead(FrameHead):
     """Stacks of dilated convolutions; the equations are at the top of this file."""
+
+    kinds = RECORDINGS
 
     def __init__(
         self, condition_size: int, frame_size: int, config: FrameDensityConfig, observation: Observation

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zfaudio.config import RNNConfig
 from zfaudio.models.fitting import find_fitting
 from zfaudio.models.mel_spectrum import MelSpectrum
-from zfaudio.observations import Kind, Observation, Tokens, of_recordings
+from zfaudio.observations import RECORDINGS, Content, Observation, Tokens, of_recordings
 
 ENCODERS = {
     "linear": "zfaudio.models.encoders.LinearEncoder",
@@ -33,7 +33,7 @@ LOG_LEVEL_MEAN, LOG_LEVEL_DEVIATION = -1.5, 1.5
 class FrameEncoder(nn.Module, ABC):
     """From samples to features of frames. A subclass is built with (frame_size, config, observation)."""
 
-    kinds: ClassVar[tuple[Kind, ...]] = ("waveform",)  # of frames that it reads
+    kinds: ClassVar[tuple[Content, ...]] = ("waveform",)  # of frames that it reads
     feature_size: int
     past: int = 0  # how many samples before the frame it reads
 
@@ -52,7 +52,7 @@ class FrameEncoder(nn.Module, ABC):
 class LinearEncoder(FrameEncoder):
     """The frame itself, as published: the model's embedding is then linear in the samples or pixels."""
 
-    kinds = ("waveform", "binary")
+    kinds = (*RECORDINGS, "binary")
 
     def __init__(self, frame_size: int, config: RNNConfig, observation: Observation) -> None:
         super().__init__()
@@ -87,6 +87,8 @@ class MelEncoder(FrameEncoder):
     The spectrum is that of a Hann window which ends with the frame, as logarithms of the mean power in mel bands. The
     samples are companded, so that the waveform of quiet speech is heard too.
     """
+
+    kinds = RECORDINGS
 
     def __init__(self, frame_size: int, config: RNNConfig, observation: Observation) -> None:
         super().__init__()

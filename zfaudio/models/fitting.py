@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import ClassVar, Protocol, TypeVar
 
 from zfaudio.errors import UserError
-from zfaudio.observations import Kind, Observation, describe, kind_of
+from zfaudio.observations import Content, Observation, content_of, describe
 from zfaudio.plugins import find_class
 
 
 class Part(Protocol):
     """A class that a setting names: a model, an encoder, a head or a likelihood."""
 
-    kinds: ClassVar[tuple[Kind, ...]]  # of frames that it is for
+    kinds: ClassVar[tuple[Content, ...]]  # of frames that it is for
 
 
 Fitting = TypeVar("Fitting", bound=Part)
@@ -25,11 +25,12 @@ def find_fitting(
     Raises:
         UserError: there is no such class, or it is for frames that hold something else; the message says which fits.
     """
-    found, kind = find_class(name, known, base, setting), kind_of(observation)
-    if kind in found.kinds:
+    found, content = find_class(name, known, base, setting), content_of(observation)
+    if content in found.kinds:
         return found
-    others = [other for other in known if kind in find_class(other, known, base, setting).kinds]
+    others = [other for other in known if content in find_class(other, known, base, setting).kinds]
+    remedy = " (zfaudio shard --encoding mulaw makes shards for it)" if found.kinds == ("mulaw",) else ""
     raise UserError(
         f"{setting} is {name}, which is for {' and '.join(map(describe, found.kinds))}, but these shards hold "
-        f"{describe(kind)}; set it to {' or '.join(others)}"
+        f"{describe(content)}; set it to {' or '.join(others)}{remedy}"
     )

@@ -22,13 +22,14 @@ from zfaudio.distributions import (
     grid_of,
 )
 from zfaudio.models.fitting import find_fitting
-from zfaudio.observations import Kind, Observation, Quantizer, Tokens, of_recordings
+from zfaudio.observations import Content, Observation, Quantizer, Tokens, of_recordings
 from zfaudio.ops.sample_draw import SampleLikelihood
 
 LIKELIHOODS = {
     "gaussian": "zfaudio.models.frame_likelihoods.GaussianLikelihood",
     "gaussian_mixture": "zfaudio.models.frame_likelihoods.GaussianMixtureLikelihood",
     "logistic_mixture": "zfaudio.models.frame_likelihoods.LogisticMixtureLikelihood",
+    "mulaw": "zfaudio.models.mulaw_likelihood.MuLawLikelihood",
     "bernoulli": "zfaudio.models.frame_likelihoods.BernoulliLikelihood",
     "categorical": "zfaudio.models.frame_likelihoods.CategoricalLikelihood",
 }
@@ -60,7 +61,7 @@ class FrameLikelihood(ABC):
         observation: what a frame holds; of recordings, where the 16-bit integers lie among standardized samples.
     """
 
-    kinds: ClassVar[tuple[Kind, ...]] = ("waveform",)  # of frames that it describes
+    kinds: ClassVar[tuple[Content, ...]] = ("waveform",)  # of frames that it describes
 
     def __init__(self, config: LikelihoodConfig, size: int, observation: Observation) -> None:
         self.config, self.size, self.observation = config, size, observation

@@ -14,7 +14,7 @@ from zfaudio.config import FrameDensityConfig
 from zfaudio.errors import UserError
 from zfaudio.models.fitting import find_fitting
 from zfaudio.models.frame_likelihoods import FrameDistribution, FrameLikelihood, build_likelihood
-from zfaudio.observations import EVERY_KIND, Binary, Kind, Observation
+from zfaudio.observations import EVERY_CONTENT, Binary, Content, Observation
 
 HEADS = {
     "factorized": "zfaudio.models.heads.FactorizedHead",
@@ -34,7 +34,7 @@ class FrameHead(nn.Module, ABC):
     A subclass is built with (condition_size, frame_size, config, observation).
     """
 
-    kinds: ClassVar[tuple[Kind, ...]] = ("waveform",)  # of frames that it predicts
+    kinds: ClassVar[tuple[Content, ...]] = ("waveform",)  # of frames that it predicts
     likelihood: FrameLikelihood
     noise_size: int  # how many standard normal numbers the draw of a frame needs
     past: int = 0  # how many samples before the previous frame it reads
@@ -72,7 +72,7 @@ class FrameHead(nn.Module, ABC):
 class FactorizedHead(FrameHead):
     """A linear map from the condition to a density in which samples (of one component) are independent."""
 
-    kinds = EVERY_KIND
+    kinds = EVERY_CONTENT
 
     def __init__(
         self, condition_size: int, frame_size: int, config: FrameDensityConfig, observation: Observation

@@ -29,7 +29,7 @@ from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
 from zfaudio.models.input_dropout import InputDropout
 from zfaudio.models.past import first_state, open_signal, zero_padding
-from zfaudio.observations import EVERY_KIND, Observation
+from zfaudio.observations import EVERY_CONTENT, Observation
 from zfaudio.ops.cells import State, zero_state
 from zfaudio.ops.lstm import LSTM
 
@@ -40,7 +40,7 @@ class RNN(FrameModel):
     config_class = RNNConfig
     bound = "exact"
     config: RNNConfig
-    kinds = EVERY_KIND
+    kinds = EVERY_CONTENT
 
     def __init__(self, config: RNNConfig, frame_size: int, observation: Observation) -> None:
         super().__init__(config, frame_size, observation)

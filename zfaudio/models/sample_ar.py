@@ -21,13 +21,14 @@ from zfaudio.models.base import (
 from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
 from zfaudio.models.past import open_signal, zero_padding
-from zfaudio.observations import Observation
+from zfaudio.observations import RECORDINGS, Observation
 
 
 class SampleAR(FrameModel):
     """The head by itself; the equation is at the top of this file."""
 
     config_class = SampleARConfig
+    kinds = RECORDINGS
     bound = "exact"
     config: SampleARConfig
 

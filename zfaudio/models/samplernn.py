@@ -43,7 +43,7 @@ from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood
 from zfaudio.models.heads import places_to_score
 from zfaudio.models.past import Signal, first_state, open_signal, zero_padding
 from zfaudio.models.tiered_head import FRAMES_AT_ONCE
-from zfaudio.observations import Observation, of_recordings
+from zfaudio.observations import RECORDINGS, Observation, of_recordings
 from zfaudio.ops import samplernn_loop
 from zfaudio.ops.cells import State, at_end, zero_state
 from zfaudio.ops.gru import GRU
@@ -57,6 +57,7 @@ class SampleRNN(FrameModel):
     """The three tiers; the equations are at the top of this file."""
 
     config_class = SampleRNNConfig
+    kinds = RECORDINGS
     bound = "exact"
     config: SampleRNNConfig
 

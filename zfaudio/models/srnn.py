@@ -36,7 +36,7 @@ from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
 from zfaudio.models.input_dropout import InputDropout
 from zfaudio.models.past import first_state, open_signal, past_of_chunks, zero_padding
-from zfaudio.observations import EVERY_KIND, Observation
+from zfaudio.observations import EVERY_CONTENT, Observation
 from zfaudio.ops.cells import LatentState, State, at_end, zero_state
 from zfaudio.ops.latent_chain_fast import fast_latent_chain
 from zfaudio.ops.lstm import LSTM
@@ -49,7 +49,7 @@ class SRNN(FrameModel):
     config_class = SRNNConfig
     bound = "elbo"
     config: SRNNConfig
-    kinds = EVERY_KIND
+    kinds = EVERY_CONTENT
     many_draws = True
 
     def __init__(self, config: SRNNConfig, frame_size: int, observation: Observation) -> None:

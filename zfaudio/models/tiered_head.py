@@ -44,7 +44,7 @@ from zfaudio.models.bounds import (
 )
 from zfaudio.models.frame_likelihoods import FrameDistribution, build_likelihood, sample_likelihood
 from zfaudio.models.heads import FrameHead, places_to_score
-from zfaudio.observations import Observation, of_recordings
+from zfaudio.observations import RECORDINGS, Observation, of_recordings
 from zfaudio.ops import tiered_loop
 from zfaudio.ops.inverse_sine import asinh
 from zfaudio.ops.linear import Linear
@@ -58,6 +58,8 @@ FRAMES_AT_ONCE = 128
 
 class TieredHead(FrameHead):
     """A middle tier and a sample tier; the equations are at the top of this file."""
+
+    kinds = RECORDINGS
 
     taper: Tensor  # of the window of the linear prediction, [head_tier_window]
 

@@ -33,7 +33,7 @@ from zfaudio.models.frame_likelihoods import FrameDistribution
 from zfaudio.models.heads import build_head
 from zfaudio.models.input_dropout import InputDropout
 from zfaudio.models.past import first_state, open_signal, past_of_chunks, zero_padding
-from zfaudio.observations import EVERY_KIND, Observation
+from zfaudio.observations import EVERY_CONTENT, Observation
 from zfaudio.ops.cells import LatentLSTMCell, LatentState, State, at_end, zero_state
 from zfaudio.ops.networks import ClampedLeakyReLU, GaussianMLP
 
@@ -44,7 +44,7 @@ class VRNN(FrameModel):
     config_class = VRNNConfig
     bound = "elbo"
     config: VRNNConfig
-    kinds = EVERY_KIND
+    kinds = EVERY_CONTENT
 
     def __init__(self, config: VRNNConfig, frame_size: int, observation: Observation) -> None:
         super().__init__(config, frame_size, observation)

@@ -41,7 +41,7 @@ from zfaudio.models.heads import FrameHead, build_head
 from zfaudio.models.input_dropout import InputDropout
 from zfaudio.models.past import Signal, first_state, open_signal, past_of_chunks, zero_padding
 from zfaudio.models.spectra_ahead import Spectra, SpectraAhead
-from zfaudio.observations import EVERY_KIND, Observation, Quantizer
+from zfaudio.observations import EVERY_CONTENT, Observation, Quantizer
 from zfaudio.ops.cells import ConditionalNormLSTMCell, LatentLSTMCell, State, at_end, zero_state
 from zfaudio.ops.generation_step import latent_stepper
 from zfaudio.ops.latent_path import LatentPath
@@ -56,7 +56,7 @@ class ZForcing(FrameModel):
     config_class = ZForcingConfig
     bound = "elbo"
     config: ZForcingConfig
-    kinds = EVERY_KIND
+    kinds = EVERY_CONTENT
     many_draws = True
 
     def __init__(self, config: ZForcingConfig, frame_size: int, observation: Observation) -> None:
@@ -273,4 +273,5 @@ def build_reconstruction(config: ZForcingConfig, frame_size: int, observation: O
     """The likelihood of p(x_t | b_t): a Gaussian of the samples of a recording, otherwise that of the decoder."""
     if isinstance(observation, Quantizer):
         config = dataclasses.replace(config, likelihood="gaussian")
+        observation = Quantizer(observation.mean, observation.deviation)  # it has no part in the bound
     return build_likelihood(config, frame_size, observation)

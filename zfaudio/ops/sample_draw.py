@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zfaudio.distributions import OFF_GRID
+from zfaudio.mulaw import CODES, LEVELS, LOG_WIDTHS
 
-KINDS = ("gaussian", "gaussian_mixture", "logistic_mixture")
-GAUSSIAN, GAUSSIAN_MIXTURE, LOGISTIC_MIXTURE = range(3)
+KINDS = ("gaussian", "gaussian_mixture", "logistic_mixture", "mulaw")
+GAUSSIAN, GAUSSIAN_MIXTURE, LOGISTIC_MIXTURE, MULAW = range(4)
 
 Array = NDArray[np.floating]
 
@@ -57,12 +58,14 @@ def draws_of(noise: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """What chooses the component of each sample, and what the draw from it is made of.
 
     Args:
-        noise: standard normal, [..., 1], or for a mixture [..., 2].
+        noise: standard normal, [..., 1], or for a mixture [..., 2]. The only number of mulaw chooses the level.
         kind: one of KINDS.
 
     Returns:
         Uniform numbers, and standard deviates of the component, [...] each.
     """
+    if kind == "mulaw":  # in float32, the choice would round to 1 once in hours, and be a bang
+        noise = noise.double()
     choice, deviate = torch.special.ndtr(noise[..., 0]), noise[..., -1]
     if kind == "logistic_mixture":  # the logistic's quantile, see LogisticMixture.at
         deviate = torch.special.log_ndtr(deviate) - torch.special.log_ndtr(-deviate)
@@ -100,7 +103,9 @@ def draw_frames(
     batch, samples, _ = noise.shape
     heard = previous_samples.shape[1]
     grid = previous_samples.new_ones(batch) if grid is None else grid
-    grids, choices, deviates = (as_array(values, dtype) for values in (grid, *draws_of(noise, kind)))
+    choice, deviate = draws_of(noise, kind)
+    choices = as_array(choice, np.float64 if kind == "mulaw" else dtype)
+    grids, deviates = as_array(grid, dtype), as_array(deviate, dtype)
     signal = np.empty((batch, heard + samples), dtype)
     signal[:, :heard] = previous_samples.numpy()
 
@@ -120,6 +125,8 @@ def draw_frames(
 @njit(cache=True, nogil=True)
 def parameters_of_sample(kind, components):
     """How many numbers describe the density of a sample."""
+    if kind == MULAW:
+        return 2 + CODES
     return 2 if kind == GAUSSIAN else 3 * components
 
 
@@ -176,6 +183,23 @@ def _log_add_exp(left, right):
 
 
 @njit(cache=True, nogil=True)
+def _draw_level(parameters, center, log_scale, mean, deviation, uniform, temperature):
+    """The level that a uniform number chooses; twin of MuLawLevels.at. `center` and `log_scale` are the logistic's."""
+    weights = np.empty(CODES)
+    scale = math.exp(log_scale)
+    for c in range(CODES):
+        distance = abs((LEVELS[c] - mean) / deviation - center) / scale
+        weights[c] = parameters[2 + c] + LOG_WIDTHS[c] - distance - 2 * math.log1p(math.exp(-distance))
+    if np.isnan(weights.sum()):
+        return math.nan
+    chosen = np.argmax(weights)
+    if temperature > 0:
+        _softmax(weights / temperature, weights)
+        chosen = _choose(weights, uniform)
+    return (LEVELS[chosen] - mean) / deviation
+
+
+@njit(cache=True, nogil=True)
 def draw_sample(parameters, likelihood, origin, level, grid, choice, deviate, temperature, weights):
     """The sample that uniform `choice` and standard `deviate` are mapped to.
 
@@ -188,6 +212,9 @@ def draw_sample(parameters, likelihood, origin, level, grid, choice, deviate, te
         center = origin + parameters[0] * level
         draw = center + math.exp(0.5 * log_variance) * deviate
         return center + temperature * (draw - center)
+    if kind == MULAW:
+        center, log_scale = origin + parameters[0] * level, max(parameters[1] + math.log(level), min_log_scale)
+        return _draw_level(parameters, center, log_scale, mean, deviation, choice, temperature)
     if grid > 1:
         if choice < OFF_GRID:
             grid, choice = 1.0, choice / OFF_GRID

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from zfaudio.evaluation.comparison import ComparisonRow
 from zfaudio.evaluation.units import word_perplexity
-from zfaudio.observations import Kind
+from zfaudio.observations import Encoding, Kind
 from zfaudio.reporting.model_words import describe_likelihood
 from zfaudio.text import format_number
 
@@ -15,10 +15,15 @@ LEGEND = {
     "frame": "frame: its pixels",
     "batch": "batch: sequences in a training step of each process",
     "learning rate": "learning rate: at the start of training",
+    "bits/mu-law": "bits/mu-law: bits per sample of 8-bit mu-law, which bits per 16-bit sample do not compare with",
     "draws": "draws: of the posterior, in scoring",
     "Fréchet": "Fréchet: distance of the log-mel frames of samples from those of real speech, see zfaudio quality",
     "words, %": "words, %: pieces of the samples that are recognized as words; words/s: recognized words per second",
 }
+
+
+# The titles of bits per sample, by the encoding of the samples.
+BITS: dict[Encoding, str] = {"linear": "bits/sample", "mulaw": "bits/mu-law"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ def columns_of(rows: Sequence[ComparisonRow]) -> list[Column]:
         Column("words/s", lambda row: number(row.samples_words_per_second, 2), stacked=True),
     ]
     scores = {"waveform": _scores_of_recordings, "binary": _scores_of_pictures, "tokens": _scores_of_sentences}[kind]
+    encodings = {row.encoding for row in rows}
     seeds = any(row.seed_range for row in rows)
     return [
         Column("experiment", lambda row: row.name + ("*" if row.remark else ""), numeric=False),
@@ -55,7 +61,13 @@ def columns_of(rows: Sequence[ComparisonRow]) -> list[Column]:
             "likelihood", lambda row: describe_likelihood(row.likelihood or "", row.head), numeric=False, stacked=True
         ),
         Column("bound", _bound, numeric=False, stacked=True),
-        *(column for column in scores() if seeds or column.title != "over seeds"),
+        *(
+            column
+            for column in scores()
+            if (seeds or column.title != "over seeds")
+            and (column.title != BITS["linear"] or encodings != {"mulaw"})
+            and (column.title != BITS["mulaw"] or "mulaw" in encodings)
+        ),
         Column("parameters", lambda row: f"{row.parameters:,}"),
         Column("steps", lambda row: number(row.steps, 0)),
         *(column for column in settings if len({column.text(row) for row in rows} - {""}) > 1),
@@ -75,7 +87,9 @@ def _scores_of_recordings() -> list[Column]:
         Column("over seeds", lambda row: interval(row.seed_range, 2), stacked=True),
         Column("difference", lambda row: number(row.difference, 2, "+")),
         Column("95 %, paired", lambda row: interval(row.difference_ci95, 2, "+"), stacked=True),
-        Column("bits/sample", lambda row: number(row.bits_per_sample, 3)),
+        # Bits of different samples never stand in one column.
+        Column(BITS["linear"], lambda row: number(row.bits_per_sample, 3) if row.encoding == "linear" else ""),
+        Column(BITS["mulaw"], lambda row: number(row.bits_per_sample, 3) if row.encoding == "mulaw" else ""),
         Column("KL", lambda row: number(row.kl_per_frame, 2)),
     ]
 

@@ -10,11 +10,11 @@ from zfaudio.evaluation.comparison import Comparison, ComparisonRow, compare_exp
 from zfaudio.experiment.results import EvaluationResult
 from zfaudio.files import whole_file
 from zfaudio.observations import Kind, sequence_word
-from zfaudio.reporting.comparison_columns import Column, columns_of, explain_columns, explain_scores, number
+from zfaudio.reporting.comparison_columns import BITS, Column, columns_of, explain_columns, explain_scores, number
 from zfaudio.text import printable
 
 # Beginnings of the names of numbers that a kind does not have, and that its CSV leaves out.
-OF_SOUND = ("bits_per_sample", "flac_bits", "computing_per_second", "samples_")
+OF_SOUND = ("encoding", "bits_per_sample", "flac_bits", "computing_per_second", "samples_")
 FOREIGN: dict[Kind, tuple[str, ...]] = {
     "waveform": ("nats_per_utterance", "kl_per_utterance", "word_perplexity"),
     "binary": (*OF_SOUND, "word_perplexity"),
@@ -110,10 +110,11 @@ def tabulate_comparison(comparison: Comparison) -> ComparisonTable:
     columns, result = columns_of(comparison.rows), comparison.reference_result
     references: list[dict[str, str]] = []
     if result.kind == "waveform":
-        scores = result.waveform.references
+        scores = result.waveform
+        name, independent = scores.independent
         references = [
-            {"experiment": "i.i.d. Gaussian", "nats/frame": number(scores.iid_gaussian_nats_per_frame, 2)},
-            *({"experiment": name, "bits/sample": number(bits, 3)} for name, bits in scores.lossless_coders.items()),
+            {"experiment": name, "nats/frame": number(independent, 2)},
+            *({"experiment": name, BITS["linear"]: number(bits, 3)} for name, bits in scores.lossless_coders.items()),
         ]
     word = sequence_word(result.kind, bool(result.image_size))
     return ComparisonTable(
@@ -137,6 +138,8 @@ def _heading(comparison: Comparison) -> str:
         return f"{result.split}: {_content(result)}"
     seconds = result.frames * result.frame_size / result.waveform.sample_rate
     how = ["dequantized" if result.dequantized else "not dequantized"]
+    if result.encoding == "mulaw":
+        how = ["8-bit mu-law"]
     if result.protocol != "whole":
         how.append(f"protocol {result.protocol}")
     return (

@@ -6,6 +6,7 @@ LIKELIHOODS = {
     "gaussian": "Gaussian",
     "gaussian_mixture": "Gaussian mixture",
     "logistic_mixture": "discretized logistics",
+    "mulaw": "8-bit mu-law",
     "bernoulli": "Bernoulli",
 }
 

@@ -10,6 +10,7 @@ from zfaudio.evaluation.comparison import Comparison
 from zfaudio.evaluation.description import negated
 from zfaudio.experiment.metrics import read_metrics
 from zfaudio.figures import Curve, Estimate, draw_curves, draw_intervals
+from zfaudio.observations import sample_words
 
 TRAINING_PLOTS = (  # title, column of metrics.csv, whether the axis is logarithmic
     ("Log-likelihood, nats per frame", "nats_per_frame", False),
@@ -83,16 +84,17 @@ def plot_comparison(comparison: Comparison) -> Plot:
             if row.word_perplexity is not None
         ]
         return Plot(title, draw_intervals(title, intervals))
-    references = comparison.reference_result.waveform.references
-    if comparison.reference_result.dequantized:
-        title = "Bits per 16-bit sample, with 95 % intervals: lower is better"
+    waveform = comparison.reference_result.waveform
+    if comparison.reference_result.bits_per_sample is not None:
+        words = sample_words(waveform.encoding)
+        title = f"Bits per {words}, with 95 % intervals: lower is better"
         intervals = [
             Estimate(row.name, row.bits_per_sample, row.bits_per_sample_ci95)
             for row in rows
             if row.bits_per_sample is not None
         ]
-        return Plot(title, draw_intervals(title, intervals, references.flac_bits_per_sample, mark_label="FLAC"))
+        return Plot(title, draw_intervals(title, intervals, waveform.lossless_coders.get("FLAC"), mark_label="FLAC"))
     title = "Nats per frame, with 95 % intervals: higher is better"
     intervals = [Estimate(row.name, row.nats_per_frame, row.nats_per_frame_ci95) for row in rows]
-    gaussian = references.iid_gaussian_nats_per_frame
-    return Plot(title, draw_intervals(title, intervals, gaussian, mark_label="i.i.d. Gaussian"))
+    name, nats = waveform.independent
+    return Plot(title, draw_intervals(title, intervals, nats, mark_label=name))

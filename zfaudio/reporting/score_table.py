@@ -1,11 +1,10 @@
 """The result of an evaluation as a table and facts for a page."""
 
-import math
 from dataclasses import dataclass, field
 
-from zfaudio.evaluation.description import kl_per_utterance, negated
+from zfaudio.evaluation.description import iid_bits, kl_per_utterance, negated
 from zfaudio.experiment.results import EvaluationResult
-from zfaudio.observations import sequence_word
+from zfaudio.observations import sample_words, sequence_word
 from zfaudio.reporting.formatting import page_interval, page_number
 
 
@@ -37,7 +36,9 @@ def page_order(result: EvaluationResult) -> tuple[bool, bool, bool]:
 def _scores_of_recordings(result: EvaluationResult) -> ScoreTable:
     waveform = result.waveform
     protocol = "Dequantized: bounds the probability of the 16-bit signal"
-    if not waveform.dequantized:
+    if waveform.encoding == "mulaw":
+        protocol = "Of the levels of 8-bit mu-law: bits of 16-bit samples are not comparable with these"
+    elif not waveform.dequantized:
         constant = f"{waveform.constant_frames:,} constant frames"
         protocol = f"Published protocol, not dequantized: a density, unbounded on {constant}"
     utterances = "whole utterances"
@@ -47,12 +48,13 @@ def _scores_of_recordings(result: EvaluationResult) -> ScoreTable:
         )
     headline = {f"{result.split}, nats per frame": _at_least(result) + page_number(result.nats_per_frame, 1)}
     if waveform.bits_per_sample is not None:
-        headline["bits per sample"] = _at_most(result) + page_number(waveform.bits_per_sample, 2)
+        words = "sample" if waveform.encoding == "linear" else sample_words(waveform.encoding)
+        headline[f"bits per {words}"] = _at_most(result) + page_number(waveform.bits_per_sample, 2)
     return ScoreTable(
         split=result.split,
         caption=f"Average log-likelihood over all frames of {utterances}; {_bound(result)}. {protocol}.",
         headline=headline,
-        columns=["nats per frame", "95 % interval", "bits per 16-bit sample"],
+        columns=["nats per frame", "95 % interval", f"bits per {sample_words(waveform.encoding)}"],
         rows=_rows_of_recordings(result),
         facts={
             "median frame": f"{page_number(result.median_frame_nats, 1)} nats",
@@ -68,18 +70,16 @@ def _scores_of_recordings(result: EvaluationResult) -> ScoreTable:
 
 def _rows_of_recordings(result: EvaluationResult) -> list[list[str]]:
     waveform = result.waveform
-    gaussian = waveform.references.iid_gaussian_nats_per_frame
-    model_bits = gaussian_bits = "–"
+    name, independent = waveform.independent
+    model_bits = independent_bits = "–"
     if waveform.bits_per_sample is not None:
         model_bits = _at_most(result) + page_number(waveform.bits_per_sample, 3)
-        # A difference of one nat per frame is the same number of bits per sample for every model.
-        gap = (result.nats_per_frame - gaussian) / (result.frame_size * math.log(2))
-        gaussian_bits = page_number(waveform.bits_per_sample + gap, 3)
+        independent_bits = page_number(iid_bits(result), 3)
     nats = _at_least(result) + page_number(result.nats_per_frame, 2)
     return [
         [result.model, nats, page_interval(result.nats_per_frame_ci95, 2), model_bits],
-        ["i.i.d. Gaussian", page_number(gaussian, 2), "–", gaussian_bits],
-        *([name, "–", "–", page_number(bits, 3)] for name, bits in waveform.references.lossless_coders.items()),
+        [name, page_number(independent, 2), "–", independent_bits],
+        *([name, "–", "–", page_number(bits, 3)] for name, bits in waveform.lossless_coders.items()),
     ]
 
 

@@ -1,0 +1,418 @@
+"""Recordings of 8-bit mu-law: the levels, their likelihood, shards of them, and scores that say what bits are of."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchaudio.functional
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from small_runs import run_here, small_run
+from speech import framed, speech, write_corpus
+
+import zfaudio
+from zfaudio.config import DataConfig, FrameDensityConfig
+from zfaudio.corpus.audio import write_wav
+from zfaudio.data.batches import FrameSequence, FrameWriter
+from zfaudio.data.manifest import FORMAT_VERSION, Manifest, read_manifest
+from zfaudio.data.shard_format import FramedUtterance, write_shard
+from zfaudio.data.shard_reader import read_utterances
+from zfaudio.errors import UserError
+from zfaudio.experiment.results import read_result
+from zfaudio.models.frame_likelihoods import build_likelihood, sample_likelihood
+from zfaudio.models.mulaw_likelihood import MuLawLevels
+from zfaudio.mulaw import CODES, LEVELS, decode, decode_tensor, encode, encode_tensor, to_levels
+from zfaudio.observations import Binary, MuLaw, Quantizer, Tokens, value_fault
+from zfaudio.ops.sample_draw import draw_sample, draws_of
+
+EVERY_SAMPLE = np.arange(-32768, 32768).astype(np.int16)
+OBSERVATION = MuLaw(3.0, 700.0)
+LEVELS_OF_CODES = OBSERVATION.standardize(torch.arange(CODES))
+
+
+def likelihood(size: int = 1):
+    return build_likelihood(FrameDensityConfig(likelihood="mulaw"), size, OBSERVATION)
+
+
+def random_density(*shape: int, seed: int = 0, origin: float = 0.0, level: float = 1.0) -> MuLawLevels:
+    torch.manual_seed(seed)
+    one = likelihood()
+    parameters = torch.randn(*shape, one.parameters, dtype=torch.float64)
+    where = torch.full((*shape, 1), origin, dtype=torch.float64), torch.full((*shape, 1), level, dtype=torch.float64)
+    return one.read(parameters, *where)
+
+
+# Levels
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_codes_and_levels_of_all_16_bit_samples_are_those_of_torchaudio(dtype):
+    samples = torch.arange(-32768, 32768).to(dtype) / 32768
+    codes = torchaudio.functional.mu_law_encoding(samples, CODES)
+    assert np.array_equal(encode(EVERY_SAMPLE), codes.numpy())
+    decoded = torchaudio.functional.mu_law_decoding(codes, CODES).double() * 32768
+    assert np.array_equal(to_levels(EVERY_SAMPLE), decoded.round().clamp(max=32767).numpy())
+
+
+def test_there_are_256_levels_and_they_stay_what_they_are():
+    assert np.array_equal(np.unique(to_levels(EVERY_SAMPLE)), LEVELS)
+    assert np.array_equal(encode(LEVELS), np.arange(CODES))
+    assert np.array_equal(to_levels(LEVELS), LEVELS)
+    assert (np.diff(LEVELS) > 0).all()
+    assert to_levels(np.zeros(1, np.int16)) == 3
+
+
+def test_tensors_have_the_same_codes_and_levels():
+    codes = encode_tensor(torch.arange(-32768, 32768).double())
+    assert np.array_equal(codes.numpy(), encode(EVERY_SAMPLE))
+    assert np.array_equal(decode_tensor(torch.arange(CODES)).numpy(), decode(np.arange(CODES).astype(np.uint8)))
+    assert encode_tensor(torch.tensor([-1e9, 1e9, math.nan]).double()).tolist()[:2] == [0, 255]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_standardized_samples_gives_the_levels_of_their_integers(dtype):
+    samples = torch.from_numpy((EVERY_SAMPLE - OBSERVATION.mean) / OBSERVATION.deviation)
+    rounded = OBSERVATION.round((samples + 0.3 * OBSERVATION.step).to(dtype))
+    assert np.array_equal(Quantizer(3.0, 700.0).integers(rounded).numpy(), to_levels(EVERY_SAMPLE))
+
+
+# The likelihood
+
+
+@given(st.integers(0, 99), st.floats(-3, 3), st.floats(1e-3, 5))
+def test_it_is_a_categorical_distribution_over_the_levels(seed, origin, level):
+    density = random_density(CODES, seed=seed, origin=origin, level=level)
+    expected = torch.distributions.Categorical(logits=density.logits.squeeze(-2)).log_prob(torch.arange(CODES))
+    ours = density.log_prob(LEVELS_OF_CODES.unsqueeze(-1)) + math.log(OBSERVATION.step)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_the_probabilities_of_all_levels_sum_to_one_and_other_samples_have_none():
+    density = random_density(1)
+    every = ((torch.arange(-32768, 32768).double() - OBSERVATION.mean) / OBSERVATION.deviation)[:, None]
+    probabilities = density.log_prob(every).exp() * OBSERVATION.step
+    assert probabilities.sum().item() == pytest.approx(1)
+    assert (probabilities > 0).sum() == CODES
+    assert (probabilities[EVERY_SAMPLE == 5] == 0).all()
+
+
+def test_its_logits_are_those_of_a_logistic_at_the_origin_and_of_each_level():
+    parameters = torch.randn(5, 258, dtype=torch.float64)
+    origin, level = torch.randn(5, 1, dtype=torch.float64), torch.rand(5, 1, dtype=torch.float64) + 0.1
+    density = likelihood().read(parameters, origin=origin, level=level)
+    mean, scale = origin + parameters[:, :1] * level, parameters[:, 1:2].exp() * level
+    logistic = torch.distributions.TransformedDistribution(
+        torch.distributions.Uniform(torch.zeros(5, 1).double(), torch.ones(5, 1).double()),
+        [
+            torch.distributions.transforms.SigmoidTransform().inv,
+            torch.distributions.transforms.AffineTransform(mean, scale),
+        ],
+    )
+    places = (torch.from_numpy(LEVELS.astype(float)) - 3) / 700
+    widths = torch.linspace(-1, 1, CODES, dtype=torch.float64).abs() * math.log(256)  # the slope of decoding
+    expected = parameters[:, 2:] + widths + logistic.log_prob(places.expand(5, -1))
+    difference = density.logits[:, 0] - expected
+    torch.testing.assert_close(difference, difference[:, :1].expand(-1, CODES), rtol=0, atol=1e-6)
+
+
+def test_its_gradients_are_those_of_finite_differences():
+    parameters = torch.randn(2, 3 * 258, dtype=torch.float64, requires_grad=True)
+    frames = OBSERVATION.round(torch.randn(2, 3, dtype=torch.float64))
+    origin, level = torch.tensor([[0.2], [-1.0]]).double(), torch.tensor([[0.5], [2.0]]).double()
+    assert torch.autograd.gradcheck(
+        lambda values: likelihood(3).read(values, origin, level).log_prob(frames), parameters
+    )
+
+
+@pytest.mark.parametrize("value", [2 / 700, 1e6])
+def test_a_frame_that_is_no_level_scores_minus_infinity_and_has_no_gradient(value):
+    parameters = torch.randn(1, 258, requires_grad=True)
+    scored = likelihood().read(parameters).log_prob(torch.full((1, 1), value))
+    assert scored.item() == -math.inf
+    torch.where(torch.tensor([False]), scored, 0).sum().backward()
+    assert (parameters.grad == 0).all()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_draws_are_as_frequent_as_they_are_probable(temperature):
+    torch.manual_seed(3)
+    logits = 2 * torch.randn(1, 1, CODES, dtype=torch.float64)
+    draws = 100_000
+    drawn = MuLawLevels(logits.expand(draws, 1, CODES), OBSERVATION).at(torch.randn(draws, 1).double(), temperature)
+    counts = torch.bincount(OBSERVATION.codes(drawn).flatten(), minlength=CODES).numpy()
+    expected = draws * torch.softmax(logits.flatten() / temperature, -1).numpy()
+    common = expected > 5
+    found = [*counts[common], counts[~common].sum()], [*expected[common], expected[~common].sum()]
+    assert chisquare(*found).pvalue > 1e-3
+
+
+def test_at_temperature_zero_the_most_probable_level_is_drawn():
+    density = random_density(20)
+    drawn = density.at(torch.randn(20, 1, dtype=torch.float64), 0.0)
+    assert torch.equal(OBSERVATION.codes(drawn), density.logits.argmax(-1))
+
+
+@given(st.integers(0, 999), st.floats(-3, 3), st.floats(1e-4, 5), st.sampled_from([0.0, 0.3, 1.0, 2.0]))
+def test_the_compiled_draw_is_that_of_the_distribution(seed, origin, level, temperature):
+    torch.manual_seed(seed)
+    parameters, noise = torch.randn(1, 258, dtype=torch.float64), torch.randn(1, 1, dtype=torch.float64)
+    where = torch.full((1, 1), origin).double(), torch.full((1, 1), level).double()
+    expected = likelihood().read(parameters, *where).at(noise, temperature).item()
+    choice, deviate = draws_of(noise, "mulaw")
+    numbers = sample_likelihood(FrameDensityConfig(likelihood="mulaw"), OBSERVATION).numbers()
+    drawn = draw_sample(
+        parameters[0].numpy(),
+        numbers,
+        where[0].item(),
+        where[1].item(),
+        1.0,
+        choice.item(),
+        deviate.item(),
+        temperature,
+        np.empty(numbers[1]),
+    )
+    assert drawn == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_choice_of_a_compiled_draw_never_rounds_to_one_in_float32():
+    choice, _ = draws_of(torch.full((1, 1), 6.0), "mulaw")
+    assert 0 < 1 - choice.item() < 1e-8
+
+
+# What does not fit
+
+
+@pytest.mark.parametrize(
+    ("name", "observation", "said"),
+    [
+        (
+            "mulaw",
+            Quantizer(),
+            "model.likelihood is mulaw, which is for recordings of 8-bit mu-law, but these shards hold recordings; set "
+            r"it to gaussian or gaussian_mixture or logistic_mixture \(zfaudio shard --encoding mulaw makes shards",
+        ),
+        ("mulaw", Binary(), "for recordings of 8-bit mu-law, but these shards hold binary frames; set it to bernoulli"),
+        ("mulaw", Tokens(9), "for recordings of 8-bit mu-law, but these shards hold tokens; set it to categorical"),
+        (
+            "gaussian",
+            MuLaw(),
+            "which is for recordings, but these shards hold recordings of 8-bit mu-law; set it to mulaw",
+        ),
+        ("logistic_mixture", MuLaw(), "set it to mulaw"),
+        ("bernoulli", MuLaw(), "set it to mulaw"),
+    ],
+)
+def test_a_likelihood_of_other_samples_is_refused_by_name(name, observation, said):
+    with pytest.raises(UserError, match=said):
+        build_likelihood(FrameDensityConfig(likelihood=name), 1, observation)
+
+
+def test_a_sample_that_is_no_level_is_found_in_shards():
+    assert value_fault(LEVELS[None], MuLaw()) == ""
+    assert value_fault(np.zeros((0, 4), np.int16), MuLaw()) == ""
+    assert value_fault(np.array([[3, 5]], np.int16), MuLaw()) == "a sample is 5, which is no level of 8-bit mu-law"
+
+
+# Shards, and what a model hears
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder, speakers=4, recordings=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shards(corpus, tmp_path_factory) -> str:
+    out = tmp_path_factory.mktemp("shards") / "mulaw"
+    zfaudio.shard(corpus, out, frame_size=20, encoding="mulaw")
+    return str(out)
+
+
+def test_shards_hold_the_levels_of_the_recordings_and_say_so(corpus, shards, tmp_path):
+    zfaudio.shard(corpus, tmp_path / "linear", frame_size=20)
+    manifest, linear = read_manifest(shards), read_manifest(tmp_path / "linear")
+    assert (manifest.encoding, linear.encoding) == ("mulaw", "linear")
+    assert "encoding" not in json.loads((tmp_path / "linear/manifest.json").read_text())
+    assert manifest.observation == MuLaw(manifest.mean, manifest.deviation)
+    assert manifest.fingerprint != linear.fingerprint
+    values = []
+    for ours, theirs in zip(
+        read_utterances(shards, "train"), read_utterances(tmp_path / "linear", "train"), strict=True
+    ):
+        assert np.array_equal(ours.frames, to_levels(theirs.frames))
+        values.append(ours.frames)
+    together = np.concatenate(values)
+    assert manifest.mean == pytest.approx(together.mean())
+    assert manifest.deviation == pytest.approx(together.std())
+    with pytest.raises(UserError, match="holds shards of other recordings or settings"):
+        zfaudio.shard(corpus, tmp_path / "linear", frame_size=20, encoding="mulaw")
+
+
+@pytest.mark.parametrize("dequantize", [False, True])
+def test_a_model_hears_levels_alone_whatever_it_is_given(dequantize):
+    """Also of a recording of 16 bits to go on from: all that a model reads passes the writer."""
+    manifest = Manifest(FORMAT_VERSION, 20, 16000, 3.0, 700.0, encoding="mulaw")
+    writer, utterance = FrameWriter(manifest, DataConfig(dequantize=dequantize)), framed("a", 12, 20)
+    row = np.empty((12, 20), np.float32)
+    writer.write(FrameSequence(utterance, 0, 12, 7), 0, row)
+    integers = OBSERVATION.integers(torch.from_numpy(row)).numpy()
+    assert np.array_equal(integers, to_levels(utterance.frames))
+    assert not np.array_equal(integers, utterance.frames)
+
+
+def test_damaged_shards_of_mulaw_are_refused(shards, tmp_path):
+    utterance = FramedUtterance("a", "s", 0.0, 40, np.full((2, 20), 5, np.int16))
+    manifest = read_manifest(shards)
+    with (tmp_path / "valid-000000.tar").open("wb") as stream:
+        digest = write_shard(stream, [utterance])
+    part = manifest.splits["valid"]
+    shard = dataclasses.replace(part.shards[0], name="valid-000000.tar", sha256=digest, utterances=1, frames=2)
+    split = dataclasses.replace(part, shards=[shard], utterances=1, frames=2)
+    manifest = dataclasses.replace(manifest, splits={"valid": split})
+    (tmp_path / "manifest.json").write_text(manifest.to_json())
+    with pytest.raises(UserError, match="a: a sample is 5, which is no level of 8-bit mu-law; copy it again"):
+        list(read_utterances(tmp_path, "valid"))
+
+
+def test_pixels_have_no_encoding():
+    with pytest.raises(ValueError, match="encoding is mulaw; binary frames have none"):
+        Manifest(FORMAT_VERSION, 4, kind="binary", encoding="mulaw")
+
+
+# From training to a page
+
+
+MULAW = {"model__likelihood": "mulaw", "model__head": "autoregressive", "model__head_window": 8, "model__head_size": 16}
+
+
+@pytest.fixture(scope="module")
+def exp(shards, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exp") / "mulaw"
+    run_here(small_run(shards, "rnn", **MULAW), folder)
+    zfaudio.evaluate(folder, json=folder / "results/test.json", device="cpu")
+    return folder
+
+
+def test_a_result_says_that_its_bits_are_those_of_mulaw(exp, shards, capsys):
+    result = zfaudio.evaluate(exp, device="cpu")
+    said = capsys.readouterr().out
+    assert result.encoding == "mulaw"
+    assert f"bits per sample of 8-bit mu-law    {result.bits_per_sample:.3f}" in said
+    assert "FLAC" not in said
+    assert "16-bit sample  " not in said
+    deviation = read_manifest(shards).deviation
+    nats = result.nats_per_frame / 20 - math.log(deviation)
+    assert result.bits_per_sample == pytest.approx(-nats / math.log(2))
+    assert result.bits_per_sample < 8 + 1
+    assert result.references is None
+    assert "references" not in json.loads((exp / "results/test.json").read_text())
+    codes = np.concatenate([encode(one.frames)[1:].ravel() for one in read_utterances(shards, "test")])
+    shares = np.unique(codes, return_counts=True)[1] / len(codes)
+    entropy = -(shares * np.log2(shares)).sum()
+    assert (math.log(deviation) - result.iid_levels_nats_per_frame / 20) / math.log(2) == pytest.approx(entropy)
+    assert f"i.i.d. levels {entropy:.3f}" in said
+    assert read_result(exp / "results/test.json") == result
+
+
+def test_every_sample_that_is_generated_is_a_level(exp):
+    model = zfaudio.load(exp, device="cpu")
+    recording = speech(2000), 16000
+    for spoken in (model.sample(2, seconds=0.05), model.continue_from(recording, seconds=0.05)):
+        assert np.array_equal(spoken.waveforms, to_levels(spoken.waveforms))
+    score = model.score(recording)
+    assert np.isfinite(score.frame_nats).all()
+    assert score.nats == pytest.approx(model.score((to_levels(speech(2000)), 16000)).nats)
+
+
+def test_a_model_of_mulaw_scores_no_16_bit_shards_and_the_other_way_round(exp, corpus, tmp_path):
+    zfaudio.shard(corpus, tmp_path / "linear", frame_size=20)
+    with pytest.raises(UserError, match=r"shards of encoding linear, but .* was trained on mulaw; .*--encoding mulaw"):
+        zfaudio.evaluate(exp, shards=tmp_path / "linear", device="cpu")
+    with pytest.raises(UserError, match="--dequantize true: for 16-bit samples"):
+        zfaudio.evaluate(exp, dequantize=True, device="cpu")
+
+
+def test_tables_keep_bits_of_mulaw_and_of_16_bits_apart(exp, corpus, tmp_path, capsys):
+    zfaudio.shard(corpus, tmp_path / "shards", frame_size=20)
+    linear = tmp_path / "linear"
+    run_here(small_run(str(tmp_path / "shards"), "rnn", model__likelihood="logistic_mixture"), linear)
+    zfaudio.evaluate(linear, json=linear / "results/test.json", device="cpu")
+    capsys.readouterr()
+    comparison = zfaudio.compare([exp, linear], csv=tmp_path / "both.csv")
+    said = capsys.readouterr().out
+    assert "bits/sample" in said
+    assert "bits/mu-law: bits per sample of 8-bit mu-law" in said
+    assert "encoding of samples" in comparison.rows[1].remark
+    assert comparison.rows[1].difference is None
+    assert "FLAC" not in said
+    assert (tmp_path / "both.csv").read_text().count("mulaw") >= 1
+    zfaudio.compare([exp])
+    said = capsys.readouterr().out
+    assert "bits/mu-law" in said
+    assert "bits/sample" not in said
+    assert "i.i.d. levels" in said
+    zfaudio.compare([linear])
+    assert "bits/mu-law" not in capsys.readouterr().out
+
+
+def test_a_page_says_which_bits_it_shows(exp, shards):
+    zfaudio.report(exp, shards=shards)
+    page = (exp / "report.html").read_text()
+    assert "bits per sample of 8-bit mu-law" in page
+    assert "bits per 16-bit sample" not in page
+    assert "i.i.d. levels" in page
+
+
+def test_latents_of_a_model_of_mulaw_have_no_gaussian_beside_them(shards, tmp_path):
+    run_here(small_run(shards, "zforcing", **MULAW), tmp_path / "exp")
+    result = zfaudio.latents(tmp_path / "exp", device="cpu")
+    assert (result.encoding, result.iid_gaussian_nats_per_frame) == ("mulaw", None)
+
+
+# A source whose entropy is known
+
+
+CHAIN_CODES = np.array([60, 128, 200], np.uint8)
+CHAIN = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]])  # row i: what follows i
+
+
+def test_a_trained_model_comes_to_the_entropy_of_a_chain_over_levels(tmp_path):
+    """The bits of each test recording are those of the chain that it was drawn from, but for what training missed."""
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        places = [1]
+        while len(places) < 800:
+            places.append(int(rng.choice(3, p=CHAIN[places[-1]])))
+        path = tmp_path / "in" / f"s{number}" / f"s{number}.wav"
+        path.parent.mkdir(parents=True)
+        write_wav(path, decode(CHAIN_CODES[places]), 16000)
+    shards = str(tmp_path / "shards")
+    zfaudio.shard(
+        tmp_path / "in", shards, frame_size=20, encoding="mulaw", folder=zfaudio.FolderConfig(test_fraction=0.3)
+    )
+    trained = {"max_steps": 400, "batch_size": 16, "segment_frames": 20, "learning_rate": 0.02, "decay_steps": 350}
+    config = small_run(
+        shards,
+        "sample_ar",
+        model__likelihood="mulaw",
+        model__head_window=4,
+        model__head_size=16,
+        **{f"train__{name}": value for name, value in trained.items()},
+        train__validate_every=400,
+        train__save_every=400,
+        train__clip_norm=1e4,
+    )
+    run_here(config, tmp_path / "exp")
+    result = zfaudio.evaluate(tmp_path / "exp", device="cpu")
+    bits = 0.0
+    for utterance in read_utterances(shards, "test"):
+        places = np.searchsorted(CHAIN_CODES, encode(utterance.frames.ravel()))
+        bits -= np.log2(CHAIN[places[19:-1], places[20:]]).sum()
+    assert bits / (20 * result.frames) - 1e-3 < result.bits_per_sample < bits / (20 * result.frames) + 0.02
