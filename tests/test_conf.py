@@ -18,7 +18,7 @@ from zfaudio.training.train import train
 RECIPES = Path(__file__).parents[1] / "recipes"
 FILES = [
     path
-    for name in ("timit", "blizzard", "custom", "demo", "digits")
+    for name in ("timit", "blizzard", "custom", "corpus", "demo", "digits")
     for path in sorted(RECIPES.glob(f"{name}/conf/*.yaml"))
 ]
 OF_OTHERS = [path for name in ("mnist", "imdb") for path in sorted(RECIPES.glob(f"{name}/conf/*.yaml"))]

@@ -8,7 +8,7 @@ import shlex
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from zfaudio.errors import UserError
 from zfaudio.text import printable, printable_streams
@@ -17,8 +17,9 @@ from zfaudio.text import printable, printable_streams
 def run_command(function: Callable[..., Any], arguments: list[str], prog: str) -> None:
     """Call a function with arguments from the command line.
 
-    Parameters without a default are positional, all others are options. Dashes and underscores in the name of an option
-    mean the same. An option for a bool may stand without a value, for true; an option for a list takes several words.
+    Parameters without a default are positional, all others are options. If the first one may be None, it may be left
+    out. Dashes and underscores in the name of an option mean the same. An option for a bool may stand without a value,
+    for true; an option for a list takes several words.
     A UserError or OSError becomes one line and exit status 1, arguments that cannot be parsed one line and status 2.
 
     Args:
@@ -96,9 +97,12 @@ def read_word(word: str) -> Any:
 def for_jsonargparse(function: Callable[..., Any], arguments: list[str]) -> list[str]:
     """Arguments as jsonargparse expects them.
 
-    `--allow-pipes` becomes `--allow_pipes=true`, and `--compare a b` becomes `--compare ["a", "b"]`.
+    `--allow-pipes` becomes `--allow_pipes=true`, and `--compare a b` becomes `--compare ["a", "b"]`. A first word that
+    is left out becomes an empty one.
     """
     parameters = inspect.signature(function).parameters
+    positional = [p for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
+    words = 0  # that are positional
     switches = {name for name, p in parameters.items() if p.annotation is bool}
     lists = list_parameters(function)
     positional_list = any(p.kind is p.POSITIONAL_OR_KEYWORD for name, p in parameters.items() if name in lists)
@@ -109,6 +113,7 @@ def for_jsonargparse(function: Callable[..., Any], arguments: list[str]) -> list
         argument = remaining.pop(0)
         if not argument.startswith("--"):
             (list_words if positional_list and argument != "-h" else translated).append(argument)
+            words += argument != "-h"
             continue
         name, equals, value = argument[2:].partition("=")
         name = name.replace("-", "_")
@@ -122,6 +127,8 @@ def for_jsonargparse(function: Callable[..., Any], arguments: list[str]) -> list
             translated.append(f"--{name}{equals}{value}")
             if not equals and remaining and not remaining[0].startswith("--"):
                 translated.append(remaining.pop(0))
+    if words == len(positional) - 1 > 0 and type(None) in get_args(positional[0].annotation):
+        translated.insert(0, "")
     return [json.dumps(list_words), *translated] if list_words else translated
 
 

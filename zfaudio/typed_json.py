@@ -16,6 +16,10 @@ from zfaudio.text import printable
 Content = TypeVar("Content")
 
 
+class ForeignRecord:
+    """Base of dataclasses for what another program writes: fields that they do not name are ignored."""
+
+
 def write_json(path: Path, content: Any, left_out: Collection[str] = ()) -> None:
     """Write a dataclass as JSON and make the folders above it. The file appears whole or not at all.
 
@@ -118,8 +122,11 @@ def _parse(kind: Any, value: Any, name: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and types.NoneType in arguments:
             return None
-        (inner,) = (argument for argument in arguments if argument is not types.NoneType)
-        return _parse(inner, value, name)
+        *others, last = (argument for argument in arguments if argument is not types.NoneType)
+        for other in others:
+            with contextlib.suppress(ValueError):
+                return _parse(other, value, name)
+        return _parse(last, value, name)
     if origin is Literal and value in arguments:
         return value
     if origin is list and isinstance(value, list):
@@ -142,7 +149,7 @@ def parse_dataclass(kind: Any, fields: dict[str, Any], name: str = "") -> Any:
     """A dataclass from its fields, with every field checked.
 
     Args:
-        kind: the dataclass.
+        kind: the dataclass. If it is a ForeignRecord, unknown fields are ignored.
         fields: its fields by name.
         name: name of the dataclass in the file that it comes from, for error messages.
 
@@ -156,9 +163,9 @@ def parse_dataclass(kind: Any, fields: dict[str, Any], name: str = "") -> Any:
         if required and field.name not in fields:
             raise ValueError(f"field {prefix}{field.name} is missing")
     for key in fields:
-        if key not in hints:
+        if key not in hints and not issubclass(kind, ForeignRecord):
             raise ValueError(f"field {prefix}{key} is unknown")
-    values = {key: _parse(hints[key], value, prefix + key) for key, value in fields.items()}
+    values = {key: _parse(hints[key], value, prefix + key) for key, value in fields.items() if key in hints}
     try:
         return kind(**values)
     except ValueError as error:

@@ -2,7 +2,8 @@
 #
 # A run.sh sets `here` (its folder), extra_options, extra_switches (options without a value) and extra_help (for the
 # options that only it has) and the defaults of these options; stages_help, data_help and shards_stage if its stages or
-# folders are not those of speech. Then it sources this file, which parses the command line.
+# folders are not those of speech. A switch `list` calls its function list_names instead of the stages. Then it sources
+# this file, which parses the command line.
 
 repo=$(cd "$here/../.." && pwd)
 
@@ -124,23 +125,23 @@ while (($#)); do
         --) training_options=("${@:2}") && break ;;
         --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
     esac
-    name=${1#--} name=${name//-/_}
-    if [[ $1 == --* && $switches == *" $name "* ]]; then
-        printf -v "$name" %s true
+    option=${1#--} option=${option//-/_}
+    if [[ $1 == --* && $switches == *" $option "* ]]; then
+        printf -v "$option" %s true
         shift
         continue
     fi
-    [[ $1 == --* && $options == *" $name "* ]] || die "no option $1; --help lists the options"
+    [[ $1 == --* && $options == *" $option "* ]] || die "no option $1; --help lists the options"
     (($# > 1)) || die "$1 needs a value"
-    printf -v "$name" %s "$2"
+    printf -v "$option" %s "$2"
     shift 2
 done
 [[ $stage =~ ^[0-5]$ && $stop_stage =~ ^[0-5]$ ]] || die "--stage and --stop-stage must be numbers from 0 to 5"
 ((stage <= stop_stage)) || die "--stage $stage comes after --stop-stage $stop_stage"
 
 # Paths are made absolute because a checkpoint stores the path of its shards.
-for name in corpus data exp conf; do
-    [ -z "${!name}" ] || printf -v "$name" %s "$(realpath -m -- "${!name}")"
+for option in corpus data exp conf; do
+    [ -z "${!option}" ] || printf -v "$option" %s "$(realpath -m -- "${!option}")"
 done
 shards=$data/shards
 
@@ -149,6 +150,8 @@ command -v zfaudio >/dev/null || die "zfaudio is not installed; run: pip install
 python=$(sed -n '1s/^#!//p' "$(command -v zfaudio)") # the Python that zfaudio was installed for
 [ -x "$python" ] || python=python3
 export PYTHONPATH=$repo${PYTHONPATH:+:$PYTHONPATH} # data_prep is not installed; it is imported from the checkout
+
+! declare -F list_names >/dev/null || [ -z "$list" ] || { list_names && exit; }
 
 # The report shows this command line. The zfaudio commands add theirs.
 mkdir -p "$exp"

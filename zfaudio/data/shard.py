@@ -1,4 +1,4 @@
-"""`zfaudio shard`: cut a data directory or a folder of audio into WebDataset shards."""
+"""`zfaudio shard`: cut data directories, manifests of lhotse or a folder of audio into WebDataset shards."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ DEFAULT_FOLDER = FolderConfig()
 
 
 def shard(
-    source: str | Path,
+    source: str | Path | None,
     out: str | Path,
     *,
     sample_rate: int = 16000,
@@ -67,8 +67,10 @@ def shard(
     in OUT/duplicates.txt.
 
     Args:
-        source: folder with train, valid (or dev, cv) and test (or eval) Kaldi data directories; or a single Kaldi data
-            directory; or any folder of audio. The latter two are split into train, valid and test by speaker.
+        source: folder with train, valid (or dev, cv) and test (or eval), each in Kaldi's form (wav.scp, utt2spk) or in
+            lhotse's (recordings.jsonl and supervisions.jsonl, or cuts.jsonl; also .jsonl.gz); or a single one of these
+            folders or manifests; or any folder of audio. The latter two are split into train, valid and test by
+            speaker. To be left out if train, valid and test are paths of their own.
         out: folder for the shards, manifest.json and rejects.txt.
         sample_rate: rate in Hz to which recordings are resampled.
         frame_size: number of samples per frame.
@@ -82,7 +84,8 @@ def shard(
             one. By default it is the mean of all channels.
         encoding: linear keeps the 16 bits of each sample; mulaw makes it the nearest of the 256 levels of 8-bit mu-law,
             for model.likelihood mulaw.
-        train: name of the data directory, or the folder of audio, inside SOURCE that is the training split.
+        train: the data directory, manifest or folder of audio inside SOURCE that is the training split. Without SOURCE,
+            the path of a data directory or manifest; splits that are not given are cut off it.
         valid: the same for the validation split.
         test: the same for the test split.
         folder: how to split a folder of audio and cut its long recordings.
@@ -103,11 +106,11 @@ def shard(
             raise UserError(f"{option} {value}: must be at least 1 and at most {largest}")
     if channel is not None and channel < 0:
         raise UserError(f"--channel {channel}: channels are counted from 0")
-    source, out = Path(source), Path(out).absolute()
+    source, out = Path(source) if source else None, Path(out).absolute()
     parts = {split: name for split, name in zip(SPLITS, (train, valid, test), strict=True) if name}
     splits, rejects = list_utterances(source, folder, parts, nj, dask, strict, allow_pipes)
     if not splits["train"]:
-        raise UserError(f"{source}: no training utterances; --train names the folder that holds them")
+        raise UserError(f"{source or train}: no training utterances; --train names the folder that holds them")
     options = [FORMAT_VERSION, sample_rate, frame_size, utterances_per_shard, seed]
     options += [] if channel is None else [channel]
     fingerprint = compute_fingerprint(options if encoding == "linear" else [*options, encoding], splits)

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Z-forcing on a corpus that lhotse knows by name (--list): from the recordings to a report.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+name='' list='' sample_rate=16000
+extra_options="name sample_rate"
+extra_switches="list"
+extra_help="  --name NAME                the corpus, such as ljspeech
+  --list                     print the names, with licence and size, and exit
+  --sample-rate HZ           rate to which recordings are resampled (default: 16000)
+"
+list_names() {
+    "$python" -m data_prep.corpus --list
+}
+source "$here/../utils/recipe.sh"
+
+if at_stage 0 "manifests of lhotse"; then
+    [ -n "$name" ] || die "stage 0 needs --name NAME; --list prints the names"
+    require_corpus "the unpacked corpus"
+    run "$python" -m data_prep.corpus "$name" "$corpus" "$data" --nj "$nj"
+fi
+
+if at_stage 1 "shards"; then
+    require "$data/train/recordings.jsonl.gz" 0
+    run zfaudio shard "$data" "$shards" --sample-rate "$sample_rate" --nj "$nj"
+fi
+
+if at_stage 2 "training"; then
+    train_model
+fi
+
+if at_stage 3 "evaluation"; then
+    require_shards
+    require_model
+    run zfaudio evaluate "$exp" --shards "$shards" --split test --json "$exp/results/test.json"
+fi
+
+if at_stage 4 "speech"; then
+    require_shards
+    require_model
+    run "$python" "$here/../utils/cut_recording.py" "$shards" "$exp/test-recording.wav" --seconds 3
+    run zfaudio generate "$exp" --out "$exp/samples" --num 4 --seconds 3
+    run zfaudio generate "$exp" --out "$exp/samples" --num 2 --seconds 3 --prompt "$exp/test-recording.wav"
+    run zfaudio generate "$exp" --out "$exp/samples" --num 1 --reconstruct "$exp/test-recording.wav"
+fi
+
+if at_stage 5 "report"; then
+    write_report
+fi
