@@ -31,7 +31,7 @@ docs: $(VENV)/.installed-docs
 
 $(VENV)/.installed-demo: EXTRAS := demo
 $(VENV)/.installed-dev: EXTRAS := demo,cluster,dev
-$(VENV)/.installed-docs: EXTRAS := docs
+$(VENV)/.installed-docs: EXTRAS := demo,docs
 
 $(VENV)/.installed-%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
