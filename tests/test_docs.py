@@ -253,7 +253,8 @@ def test_settings_that_are_named_exist(page: Path) -> None:
 
 @each_page
 def test_options_that_are_named_exist(page: Path) -> None:
-    options = {"help", "version", "stage", "stop-stage", "corpus", "data", "exp", "conf", "config", "rows", "jobs"}
+    options = {"help", "version", "stage", "stop-stage", "corpus", "name", "list"}
+    options |= {"data", "exp", "conf", "config", "rows", "jobs"}
     for module, name, _ in cli.COMMANDS.values():
         options |= set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
     known = {option.replace("-", "_") for option in options}

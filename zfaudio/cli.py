@@ -11,7 +11,7 @@ from zfaudio.text import printable
 
 # name -> (module, function, what it does). Modules are imported only when their command is called.
 COMMANDS = {
-    "shard": ("zfaudio.data.shard", "shard", "cut a Kaldi data directory or a folder of audio into WebDataset shards"),
+    "shard": ("zfaudio.data.shard", "shard", "cut data directories, manifests or a folder of audio into shards"),
     "train": ("zfaudio.training.train", "train", "train a model on shards"),
     "evaluate": ("zfaudio.evaluation.evaluate", "evaluate", "score a split: average log-likelihood per frame"),
     "latents": ("zfaudio.evaluation.latents", "latents", "measure what the latents and the state contribute"),
