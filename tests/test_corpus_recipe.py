@@ -254,6 +254,7 @@ def test_the_recipe_lists_names_with_licence_and_size_and_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_recipe_prepares_trains_and_reports(tmp_path: Path) -> None:
     ljspeech(tmp_path / "corpus")
     tiny = "--model.hidden_size 16 --model.latent_size 4 --model.embedding_size 16 --model.mlp_size 16"

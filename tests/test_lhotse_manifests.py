@@ -308,6 +308,13 @@ def test_a_wrong_supervision_is_rejected_alone(tmp_path: Path, change: dict[str,
         shard(None, tmp_path / "strict", train=str(folder), strict=True)
 
 
+def test_a_recording_without_rate_is_rejected(tmp_path: Path) -> None:
+    record(tmp_path / "a.wav")
+    folder = write_segments(tmp_path / "data", tmp_path / "a.wav", [(0.25, 0.5, 0)])
+    edit(folder / "recordings.jsonl", lambda fields: fields.update(sampling_rate=0))
+    assert [one.problem for one in read_manifests(folder)] == ["its recording has 0 samples a second"]
+
+
 def test_recordings_that_are_gone_or_damaged_are_rejected_alone(tmp_path: Path) -> None:
     paths = write_corpus(tmp_path / "audio", speakers=3)
     folder = write_manifests(tmp_path / "data", paths)
@@ -445,6 +452,16 @@ def test_a_file_whose_name_is_a_command_is_not_run(tmp_path: Path) -> None:
     sources(folder, source=f"touch {tmp_path}/ran |")
     (utterance,) = read_manifests(folder, allow_pipes=True)
     assert utterance.problem == "the name of its file ends like a command"
+
+
+def test_a_command_does_not_hide_behind_another_recording_of_the_same_id(tmp_path: Path) -> None:
+    record(tmp_path / "a.wav")
+    recording = lhotse.Recording.from_file(tmp_path / "a.wav")
+    cuts = [lhotse.MonoCut(id, 0.0, 0.5, 0, recording=recording) for id in ("one", "two")]
+    lhotse.CutSet.from_cuts(cuts).to_file(tmp_path / "cuts.jsonl")
+    edit(tmp_path / "cuts.jsonl", lambda cut: cut["recording"]["sources"][0].update(type="command", source="true"))
+    with pytest.raises(UserError, match="a is a command; --allow-pipes permits running it"):
+        read_manifests(tmp_path / "cuts.jsonl")
 
 
 @pytest.mark.parametrize("kind", ["url", "memory", "shar"])

@@ -97,7 +97,7 @@ def is_manifest(path: Path) -> bool:
 def manifests_in(folder: Path) -> dict[str, dict[str, Path]]:
     """Find the manifests in a folder: for each set, which is what is common to their names, the files by their kind."""
     found: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.iterdir(), reverse=True):  # so that x.jsonl has priority over x.jsonl.gz
+    for path in sorted(folder.glob("*.jsonl*"), reverse=True):  # so that x.jsonl has priority over x.jsonl.gz
         match = NAME.fullmatch(path.name)
         if match is not None and path.is_file():
             found.setdefault(f"{match[1]}*{match[3]}", {})[match[2]] = path
@@ -123,17 +123,17 @@ def read_manifests(path: Path, allow_pipes: bool = False) -> list[Utterance]:
     if "cuts" in kinds:
         named = kinds["cuts"]
         cuts = read_lines(named, Cut)
-        recordings = {cut.recording.id: cut.recording for cut in cuts.values() if cut.recording is not None}
+        check_sources(named, [cut.recording for cut in cuts.values() if cut.recording is not None], allow_pipes)
         utterances = [utterance_of_cut(cut, named) for cut in cuts.values()]
     else:
         named = kinds["recordings"]
         recordings = read_lines(named, Recording)
+        check_sources(named, list(recordings.values()), allow_pipes)
         supervisions = read_lines(kinds["supervisions"], Supervision)
         utterances = [utterance_of(one, recordings.get(one.recording_id), named) for one in supervisions.values()]
         unused = len(recordings.keys() - {one.recording_id for one in supervisions.values()})
         if unused:
             print(f"{named}: {unused} recordings without supervision are not used")
-    check_sources(named, list(recordings.values()), allow_pipes)
     return sorted(utterances, key=lambda utterance: utterance.id.encode())
 
 
@@ -208,7 +208,7 @@ def check_sources(path: Path, recordings: Sequence[Recording], allow_pipes: bool
     Raises:
         UserError: that is not so.
     """
-    files = []
+    files: dict[str, None] = {}  # cuts of one recording name the same file
     for recording in recordings:
         for source in recording.sources:
             if source.type == "command" and not allow_pipes:
@@ -216,11 +216,11 @@ def check_sources(path: Path, recordings: Sequence[Recording], allow_pipes: bool
             if source.type not in ("file", "command"):
                 raise UserError(f"{path}: {recording.id} is no file but of type {source.type}; save its audio as files")
             if source.type == "file":
-                files.append(source.source)
+                files[source.source] = None
     if files and not any(map(os.path.exists, files)):
         raise UserError(
-            f"{path}: none of its {len(files)} recordings is there, such as {files[0]}; if they have moved, make the "
-            "manifest again (relative paths start at the working folder)"
+            f"{path}: none of its {len(files)} recordings is there, such as {next(iter(files))}; if they have moved, "
+            "make the manifest again (relative paths start at the working folder)"
         )
 
 
@@ -265,6 +265,8 @@ def in_recording(
     try:
         if not 0 <= start < math.inf or not 0 < duration < math.inf:
             raise ValueError(f"starts at {start} s and lasts {duration} s")
+        if recording.sampling_rate < 1:
+            raise ValueError(f"its recording has {recording.sampling_rate} samples a second")
         path, index = find_channel(recording, {channel} if isinstance(channel, int) else set(channel))
     except ValueError as error:
         return replace(utterance, problem=str(error))
