@@ -10,7 +10,7 @@ from zfaudio.command import run_command
 from zfaudio.config import RunConfig
 from zfaudio.distributions import Quantizer
 from zfaudio.models import build_model
-from zfaudio.observations import Binary, Tokens
+from zfaudio.observations import Binary, MuLaw, Tokens
 from zfaudio.training.objective import weights_at
 from zfaudio.training.options import with_model_settings
 from zfaudio.training.train import train
@@ -21,6 +21,7 @@ FILES = [
     for name in ("timit", "blizzard", "custom", "corpus", "demo", "digits")
     for path in sorted(RECIPES.glob(f"{name}/conf/*.yaml"))
 ]
+OF_MULAW = sorted(RECIPES.glob("sc09/conf/*.yaml"))
 OF_OTHERS = [path for name in ("mnist", "imdb") for path in sorted(RECIPES.glob(f"{name}/conf/*.yaml"))]
 # Rows of the published table: the model, its likelihood, whether it has an auxiliary cost, whether its KL is annealed.
 PUBLISHED = {
@@ -60,6 +61,19 @@ def test_training_reads_it_and_the_model_can_be_built(conf):
         run.model.sample_rate = 16000  # training fills in that of the shards
     with torch.device("meta"):
         assert build_model(run.model, 200, Quantizer(0.0, 700.0)).frame_size == 200
+
+
+@pytest.mark.parametrize("conf", OF_MULAW, ids=lambda path: f"{path.parts[-3]} {path.stem}")
+def test_a_row_of_mulaw_scores_all_of_a_recording(conf):
+    run = read(conf)
+    if getattr(run.model, "sample_rate", None) == 0:
+        run.model.sample_rate = 16000
+    with torch.device("meta"):
+        model = build_model(run.model, 200, MuLaw(0.0, 700.0))
+    assert run.model.likelihood == "mulaw"
+    assert run.data.score_first_frame
+    if conf.stem == "paper":
+        assert sum(model.output.dilations) == 4092  # how far the published baseline reaches back
 
 
 @pytest.mark.parametrize("conf", OF_OTHERS, ids=lambda path: f"{path.parts[-3]} {path.stem}")

@@ -321,6 +321,14 @@ def test_a_result_says_that_its_bits_are_those_of_mulaw(exp, shards, capsys):
     assert read_result(exp / "results/test.json") == result
 
 
+def test_training_begins_with_what_levels_cost_without_a_model(shards, tmp_path, capsys):
+    run_here(small_run(shards, "rnn", **MULAW), tmp_path / "exp")
+    said = capsys.readouterr().out
+    assert "by i.i.d. levels (" in said
+    assert "bits a sample of 8-bit mu-law)" in said
+    assert "FLAC" not in said
+
+
 def test_every_sample_that_is_generated_is_a_level(exp):
     model = zfaudio.load(exp, device="cpu")
     recording = speech(2000), 16000

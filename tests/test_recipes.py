@@ -148,6 +148,25 @@ def test_digits_to_a_score(tmp_path: Path) -> None:
     assert result["frame_size"] == 100
 
 
+def test_sc09_to_a_score_of_mulaw(tmp_path: Path) -> None:
+    corpus = tmp_path / "in"
+    for number, word in enumerate(("zero", "one")):
+        for speaker in range(4):
+            path = corpus / word / f"{speaker}_nohash_0.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, speech(16000, seed=4 * number + speaker), 16000)
+    (corpus / "validation_list.txt").write_text("zero/2_nohash_0.wav\none/2_nohash_0.wav\n")
+    (corpus / "testing_list.txt").write_text("zero/3_nohash_0.wav\none/3_nohash_0.wav\n")
+    options = ("--corpus", corpus, "--data", tmp_path / "data", "--exp", tmp_path / "exp")
+    row = ("--conf", RECIPES / "sc09/conf/wavenet.yaml", "--stop-stage", 3)
+    training = [*SHORT, *shlex.split("--model.head_channels 4 --model.head_size 8 --train.segment_frames 8")]
+    finished = run("sc09", *options, *row, cwd=tmp_path, training=training)
+    assert finished.returncode == 0, finished.stderr
+    result = json.loads((tmp_path / "exp/results/test.json").read_text())
+    assert (result["encoding"], result["frames"]) == ("mulaw", 160)
+    assert "bits per sample of 8-bit mu-law" in finished.stdout
+
+
 def test_mnist_from_images_to_shards(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for part, images in (("train", 10_002), ("t10k", 1)):

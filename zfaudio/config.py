@@ -94,8 +94,8 @@ class LikelihoodConfig(ModelConfig):
 
     Args:
         likelihood: density of a sample or frame: gaussian, gaussian_mixture, logistic_mixture (a mixture of logistics
-            integrated over each 16-bit step), bernoulli (pixels of 0 and 1), categorical (words), or the import path of
-            another one.
+            integrated over each 16-bit step), mulaw (a probability for each level of 8-bit mu-law), bernoulli (pixels
+            of 0 and 1), categorical (words), or the import path of another one.
         components: number of components of a mixture.
         min_deviation: floor of a Gaussian's deviation, in units of the corpus's deviation; 0 is the published protocol.
         core: how loops over frames and samples are computed: fast, where a fast version exists, or plain, as the

@@ -6,7 +6,7 @@ import numpy as np
 
 from zfaudio.config import DataConfig
 from zfaudio.data.manifest import Manifest
-from zfaudio.evaluation.references import measure_scored_audio, scored_frames
+from zfaudio.evaluation.references import measure_levels, measure_scored_audio, scored_frames
 from zfaudio.evaluation.units import Units
 
 MOST_SECONDS = 120  # of the validation part that are measured: WavPack codes some 15 seconds of 16 kHz in one
@@ -14,6 +14,8 @@ MOST_SECONDS = 120  # of the validation part that are measured: WavPack codes so
 
 def what_to_expect(manifest: Manifest, data: DataConfig) -> str:
     """A line with the scores of an i.i.d. Gaussian, FLAC and WavPack on the validation part, in nats per frame.
+
+    Of 8-bit mu-law, of which coders of 16-bit samples say nothing, it has that of i.i.d. levels.
 
     Args:
         manifest: of shards of recordings, with a validation part.
@@ -23,8 +25,18 @@ def what_to_expect(manifest: Manifest, data: DataConfig) -> str:
         The line; empty if no frame of the validation part is scored.
     """
     rate, size = manifest.waveform.sample_rate, manifest.frame_size
+    utterances = first_seconds(scored_frames(data.shards, "valid", data.score_first_frame), MOST_SECONDS * rate // size)
+    longer = manifest.splits["valid"].frames * size > MOST_SECONDS * rate
+    part = f"first {MOST_SECONDS} s of the validation part" if longer else "validation part"
+    units = Units(size, manifest.waveform.deviation)
+    if manifest.encoding == "mulaw":
+        levels = measure_levels(utterances, manifest.waveform.deviation, size)
+        nats = levels.iid_levels_nats_per_frame
+        bits = f"{units.bits_per_sample(nats):.3f} bits a sample of 8-bit mu-law"
+        score = f"{nats:.1f} nats/frame by i.i.d. levels ({bits})"
+        return f"{part} without a model: {score}; higher is better" if levels.longest else ""
     measured = measure_scored_audio(
-        first_seconds(scored_frames(data.shards, "valid", data.score_first_frame), MOST_SECONDS * rate // size),
+        utterances,
         mean=manifest.waveform.mean,
         deviation=manifest.waveform.deviation,
         frame_size=size,
@@ -36,13 +48,10 @@ def what_to_expect(manifest: Manifest, data: DataConfig) -> str:
     references = measured.references
     scores = [f"{references.iid_gaussian_nats_per_frame:.1f} nats/frame by an i.i.d. Gaussian"]
     if data.dequantize:
-        units = Units(size, manifest.waveform.deviation)
         scores += [
             f"{units.nats_per_frame(bits):.1f} by {coder} ({bits:.3f} bits a sample)"
             for coder, bits in references.lossless_coders.items()
         ]
-    longer = manifest.splits["valid"].frames * size > MOST_SECONDS * rate
-    part = f"first {MOST_SECONDS} s of the validation part" if longer else "validation part"
     return f"{part} without a model: {', '.join(scores)}; higher is better"
 
 
