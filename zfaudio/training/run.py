@@ -145,16 +145,19 @@ class Training:
                 self.log.bar.update()
                 if self._is_due(options.log_every):
                     self.log.bar.set_postfix_str(self._log_interval())
-                improved = False
+                validated = improved = False
                 last = self.progress.step == options.max_steps
                 if (last or self._is_due(options.validate_every)) and has_validation(self.manifest):
                     with self.interval.timed("not_training"):
-                        improved = self.validate()
+                        improved, validated = self.validate(), True
                 stop = self._any_process(self.stop_signal is not None)
                 due = self._is_due(options.save_every) or (options.keep_every and self._is_due(options.keep_every))
                 if last or improved or stop or due:
                     with self.interval.timed("not_training"):
                         self.save(improved)
+                if validated:
+                    with self.interval.timed("not_training"):
+                        self._show_samples()
                 if stop:
                     self._stop(self.stop_signal or signal.SIGTERM)
         self._end()
@@ -210,7 +213,6 @@ class Training:
             f"(KL {found.kl_per_frame:.2f}){', best yet' if improved else ''}; "
             f"learning rate {self._learning_rate():.2g}{self.log.time_left(progress.step, self.config.train.max_steps)}"
         )
-        self._show_samples()
         return bool(improved)
 
     def _show_samples(self) -> None:
