@@ -5,8 +5,8 @@ The logit of level x_c, whose step is w_c wide, has a part that moves with the s
     logit_c = log w_c + log logistic(x_c; mean, scale) + free_c
 
 A head says mean and scale relative to the last sample and in its unit, as it does for densities of 16-bit samples. With
-the free part alone, as in WaveNet, a network would have to learn which level each such change leads to: a WaveNet of
-this package was 3.4 bits a sample worse by that after 80 steps.
+the free part alone, as in WaveNet, a network has to learn which level each such change leads to: after 400 steps on
+one-second digits, this package's WaveNet needed 3.4 bits a sample more.
 """
 
 import math
