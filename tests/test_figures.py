@@ -13,6 +13,7 @@ from zfaudio.figures import (
     Estimate,
     draw_curves,
     draw_intervals,
+    draw_scored_speech,
     draw_speech,
     envelope,
     spectrogram,
@@ -26,6 +27,14 @@ def test_speech_of_any_length_can_be_drawn(samples):
     draw_speech(speech(samples), 16000, deviation=900.0, mark=0.01).savefig(file)
     file.seek(0)
     assert matplotlib.image.imread(file).shape == (384, 768, 4)
+
+
+@pytest.mark.parametrize("nats", [[], [3.0], [1.0, float("nan"), -1e9, 2.0, 1.5]])
+def test_log_likelihoods_stand_at_their_frames_below_the_speech(nats):
+    figure = draw_scored_speech(speech(120), 16000, 900.0, np.array(nats), frame_size=20, mark=0.001)
+    figure.savefig(io.BytesIO())
+    (curve, _) = figure.axes[2].get_lines()
+    assert curve.get_xdata() == pytest.approx((np.arange(6 - len(nats), 6) + 0.5) * 20 / 16000)
 
 
 def test_white_noise_of_the_corpus_deviation_stands_at_0_db():

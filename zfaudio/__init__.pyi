@@ -35,5 +35,6 @@ from .trained_model import TrainedModel as TrainedModel
 from .trained_model import load as load
 from .training.train import TrainingResult as TrainingResult
 from .training.train import train as train
+from .web.serve import serve as serve
 
 __version__: str

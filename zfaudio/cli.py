@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": ("zfaudio.reporting.comparison_table", "compare", "compare experiments in one table"),
     "report": ("zfaudio.reporting.report", "report", "show an experiment on one HTML page"),
     "push": ("zfaudio.reporting.push", "push", "put a model on the Hugging Face hub, with a card"),
+    "serve": ("zfaudio.web.serve", "serve", "play with models of speech on a page in the browser"),
 }
 
 

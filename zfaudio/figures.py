@@ -73,6 +73,44 @@ def draw_speech(waveform: Waveform, rate: int, deviation: float, mark: float = 0
     """
     figure = Figure(figsize=(4.8, 2.4), dpi=160, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.2))
+    fill_speech(upper, lower, waveform, rate, deviation)
+    label_seconds(lower)
+    draw_mark((upper, lower), mark)
+    return figure
+
+
+def draw_scored_speech(
+    waveform: Waveform, rate: int, deviation: float, frame_nats: NDArray[np.float64], frame_size: int, mark: float = 0.0
+) -> Figure:
+    """Draw a waveform and its spectrogram as `draw_speech` does, and below them the log-likelihood of each frame.
+
+    Args:
+        waveform: at least one sample, in 16-bit steps.
+        rate: sample rate in Hz.
+        deviation: standard deviation of the corpus, in 16-bit steps.
+        frame_nats: log-likelihood of each scored frame in nats, [frames]: the last ones of the whole frames.
+        frame_size: samples per frame.
+        mark: as in `draw_speech`.
+    """
+    figure = Figure(figsize=(4.2, 3.4), dpi=180, layout="constrained")
+    upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(1, 2.2, 1.8))
+    fill_speech(upper, middle, waveform, rate, deviation)
+    first = len(waveform) // frame_size - len(frame_nats)
+    seconds = (first + 0.5 + np.arange(len(frame_nats))) * frame_size / rate
+    lower.plot(seconds, frame_nats, color=SPEECH, linewidth=1.2, marker="." if len(frame_nats) == 1 else "")
+    finite = frame_nats[np.isfinite(frame_nats)]
+    if finite.size:
+        lower.set_ylim(*value_limits(finite))
+    lower.spines[:].set_visible(False)
+    lower.grid(color=GRAY, alpha=0.25, linewidth=0.6)
+    lower.set_ylabel("nats per frame", color=GRAY, fontsize=8)
+    label_seconds(lower)
+    draw_mark((upper, middle, lower), mark)
+    return figure
+
+
+def fill_speech(upper: Axes, lower: Axes, waveform: Waveform, rate: int, deviation: float) -> None:
+    """Draw a waveform and, below it, its spectrogram."""
     seconds = len(waveform) / rate
     low, high = (values / deviation for values in envelope(waveform))
     upper.fill_between(np.linspace(0, seconds, len(low)), low, high, color=SPEECH, linewidth=0.6)
@@ -89,13 +127,21 @@ def draw_speech(waveform: Waveform, rate: int, deviation: float, mark: float = 0
     )
     lower.set_xlim(0, seconds)
     lower.set_ylabel("kHz", color=GRAY, fontsize=8)
-    lower.set_xlabel("s", color=GRAY, fontsize=8, labelpad=0)
     lower.tick_params(colors=GRAY, labelsize=8)
     lower.spines[:].set_visible(False)
-    if mark > 0:
-        for axes in (upper, lower):
-            axes.axvline(mark, color=MARK, linewidth=1.5)
-    return figure
+
+
+def label_seconds(lowest: Axes) -> None:
+    """Label the axis of time, which all axes share."""
+    lowest.set_xlabel("s", color=GRAY, fontsize=8, labelpad=0)
+    lowest.tick_params(colors=GRAY, labelsize=8)
+
+
+def draw_mark(several: Sequence[Axes], seconds: float) -> None:
+    """Draw a line through all axes at a time; at 0 none."""
+    if seconds > 0:
+        for axes in several:
+            axes.axvline(seconds, color=MARK, linewidth=1.5)
 
 
 def envelope(waveform: Waveform) -> tuple[NDArray[Any], NDArray[Any]]:
