@@ -186,7 +186,8 @@ def test_a_port_in_use_and_an_address_of_another_machine_are_users_mistakes() ->
 @pytest.fixture(scope="module")
 def address(exps: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of a server in a process of its own, which Ctrl-C stops cleanly, although a browser has the page open."""
-    log = tmp_path_factory.mktemp("server") / "stderr"
+    folder = tmp_path_factory.mktemp("server")
+    log = folder / "stderr"
     with log.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "zfaudio", "serve", exps["zforcing"], exps["rnn"], "--port", "0", "--device", "cpu"],
@@ -195,7 +196,7 @@ def address(exps: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
             text=True,
             # Processes in the background of a shell ignore Ctrl-C, and would pass that on.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)},
         )
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -204,11 +205,13 @@ def address(exps: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
         process.kill()
         raise AssertionError(line + log.read_text())
     yield found[1]
+    assert list(folder.glob("zfaudio-serve-*"))
     said = log.read_text()
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 0
     assert log.read_text() == said
+    assert not list(folder.glob("zfaudio-serve-*"))  # uploads are deleted
 
 
 def test_a_client_gets_sound_and_a_message_for_a_bad_file(

@@ -99,14 +99,14 @@ def run(app: "Starlette", listening: socket.socket, host: str) -> None:
     import uvicorn
 
     class Server(uvicorn.Server):
-        """Says nothing of the pages that are still open when it stops."""
+        """Says nothing of pages that are still open when it stops, and ends as usual, so that files are deleted."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             logging.getLogger("uvicorn.error").disabled = True
-            super().handle_exit(sig, frame)
+            self.force_exit = self.should_exit  # the second time
+            self.should_exit = True
 
     port = listening.getsockname()[1]
     print(f"http://{f'[{host}]' if ':' in host else host}:{port} in a browser; Ctrl-C stops", flush=True)
     server = Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=STOPPING_SECONDS))
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has stopped by then
-        server.run(sockets=[listening])
+    server.run(sockets=[listening])
