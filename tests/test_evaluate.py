@@ -11,10 +11,11 @@ from speech import make_shards, speech
 from zfaudio.data.frames import to_frames
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
-from zfaudio.evaluation.evaluate import evaluate
+from zfaudio.evaluation.evaluate import evaluate, keep_together
 from zfaudio.evaluation.latents import latents
 from zfaudio.evaluation.lossless_coders import flac_size
 from zfaudio.evaluation.references import measure_scored_audio
+from zfaudio.evaluation.scoring import UtteranceScore
 from zfaudio.evaluation.units import Units
 from zfaudio.experiment.checkpoint import load_checkpoint
 from zfaudio.experiment.results import read_result
@@ -218,3 +219,14 @@ def test_gaussian_reference_counts_the_noise_of_dequantization():
     expected = -0.5 * 20 * (math.log(2 * math.pi) + (noisy**2).mean())
     audio = measure_scored_audio([frames], mean, deviation, 20, 16_000, dequantized=True)
     assert audio.references.iid_gaussian_nats_per_frame == pytest.approx(expected, abs=5e-3)
+
+
+def test_what_is_kept_of_each_frame_lies_in_one_array_made_before_scoring():
+    scores = [UtteranceScore(f"u{n}", n, 1.0 * n, 0.0, np.arange(n, dtype=float)) for n in (3, 5, 2)]
+    kept = list(keep_together(scores, frames=8))
+    for score, given in zip(kept, scores, strict=True):
+        assert np.array_equal(score.frame_nats, given.frame_nats)
+        assert score.nats == given.nats
+    assert kept[0].frame_nats.base is kept[1].frame_nats.base
+    assert not np.shares_memory(kept[0].frame_nats, scores[0].frame_nats)
+    assert kept[2].frame_nats is scores[2].frame_nats  # beyond what the manifest has told
