@@ -276,6 +276,16 @@ def test_code_that_a_model_names_is_not_imported(hub, made, tmp_path, monkeypatc
     assert "trap" not in sys.modules
 
 
+def test_shards_that_a_model_names_are_not_opened(hub, made):
+    files = checkpoint_files(made)
+    config = yaml.safe_load(files["config.yaml"])
+    config["data"]["shards"] = f"{hub.endpoint}/shards"
+    hub.add("user/name", files | {"config.yaml": yaml.safe_dump(config).encode()})
+    with pytest.raises(UserError) as error:
+        zfaudio.evaluate("hub:user/name", device="cpu")
+    assert "/shards, which were never named on this machine" in one_line(error)
+
+
 def test_names_of_this_package_are_not_taken_for_import_paths():
     for names in (MODELS, ENCODERS, HEADS, LIKELIHOODS):
         assert import_paths({name: name for name in names}) == {}

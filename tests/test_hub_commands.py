@@ -65,9 +65,10 @@ def test_the_command_line_finds_the_hub_by_its_environment(made, tmp_path):
         done = run("push", str(made), "user/name", "--license", "mit")
         assert done.returncode == 0, done.stderr
         assert f"{hub.endpoint}/user/name: model.safetensors, config.yaml" in done.stdout
+        assert done.stderr == ""
         options = ["--num", "1", "--seconds", "0.1", "--device", "cpu", "--out"]
         done = run("generate", "hub:user/name", *options, str(tmp_path / "first"))
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stderr) == (0, "")
         missing = run("generate", "hub:user/missing", *options, str(tmp_path / "missing"))
         assert (missing.returncode, missing.stdout) == (1, "")
         assert missing.stderr.count("\n") == 1

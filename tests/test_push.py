@@ -102,6 +102,14 @@ def test_results_and_samples_of_another_checkpoint_are_left_out(hub, made, tmp_p
     assert "no samples of step 400" in printed
 
 
+def test_a_checkpoint_without_a_label_gets_one(hub, made, tmp_path):
+    """Those of zfaudio 0.1.0 have none; their folder says the step."""
+    checkpoint = shutil.copytree(find_checkpoint(made), tmp_path / "step-00000070")
+    (checkpoint / "checkpoint.json").unlink()
+    zfaudio.push(checkpoint, "user/name", license="mit")
+    assert zfaudio.load("user/name", device="cpu").checkpoint.step == 70
+
+
 def test_a_private_model_is_seen_by_its_owner_only(hub, made, monkeypatch):
     zfaudio.push(made, "user/name", license="mit", private=True)
     assert zfaudio.load("user/name", device="cpu").checkpoint.step == 500

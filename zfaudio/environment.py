@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 
 SETTINGS = {
     # How often an idle thread checks for new work before it sleeps. Sleeping at once (OMP_WAIT_POLICY=passive) makes a
@@ -21,6 +22,8 @@ def prepare_environment() -> None:
     for name, value in SETTINGS.items():
         if not (name == "GOMP_SPINCOUNT" and "OMP_WAIT_POLICY" in os.environ):  # it would override that variable
             os.environ.setdefault(name, value)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # like all other bars, only on a terminal
     if not any(name.startswith("MALLOC_") for name in os.environ):
         keep_freed_memory()
 
