@@ -28,14 +28,14 @@ class Corpus:
     """What there is to know of a corpus.
 
     Attributes:
-        licence: of the recordings.
+        license: of the recordings.
         size: hours, speakers and sample rate.
         holds: what its folder holds, by which one sees that it is the right one.
         splits: lhotse's parts of each split, as the field uses them. Empty if there is no such custom.
         options: for lhotse's function, given the folder.
     """
 
-    licence: str
+    license: str
     size: str
     holds: str
     splits: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -279,13 +279,13 @@ def ctm_lines(supervision: Any) -> list[str]:
 
 
 def names() -> str:
-    """The names of corpora: those of the table with licence and size, and others that lhotse prepares from a folder."""
-    lines = [f"{name:<16}{one.licence:<26}{one.size}" for name, one in CORPORA.items()]
+    """The names of corpora: those of the table with license and size, and others that lhotse prepares from a folder."""
+    lines = [f"{name:<16}{one.license:<26}{one.size}" for name, one in CORPORA.items()]
     recipes = lhotse_module("lhotse.recipes")
     prepared = [name.removeprefix("prepare_") for name in dir(recipes) if name.startswith("prepare_")]
     others = [name for name in prepared if len(needed_options(find_preparation(name), ())) == 1]
     more = ", ".join(sorted(set(others) - CORPORA.keys()))
-    return "\n".join([*lines, "", f"not tried here, but known to lhotse, which has their licences: {more}"])
+    return "\n".join([*lines, "", f"not tried here, but known to lhotse, which has their licenses: {more}"])
 
 
 if __name__ == "__main__":

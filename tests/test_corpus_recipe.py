@@ -246,7 +246,7 @@ def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_recipe_lists_names_with_licence_and_size_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_the_recipe_lists_names_with_license_and_size_and_leaves_nothing_behind(tmp_path: Path) -> None:
     finished = run("--list", "--exp", "exp", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert "ljspeech        public domain             24 hours, one speaker" in finished.stdout

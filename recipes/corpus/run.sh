@@ -7,7 +7,7 @@ name='' list='' sample_rate=16000
 extra_options="name sample_rate"
 extra_switches="list"
 extra_help="  --name NAME                the corpus, such as ljspeech
-  --list                     print the names, with licence and size, and exit
+  --list                     print the names, with license and size, and exit
   --sample-rate HZ           rate to which recordings are resampled (default: 16000)
 "
 list_names() {
