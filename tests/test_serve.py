@@ -65,7 +65,9 @@ def test_a_sample_is_that_of_the_model_with_a_picture(model: play.SpeechModel) -
     assert np.array_equal(played.waveform, model.sample(seconds=0.5, temperature=0.8, seed=3).waveforms[0])
     assert played.rate == RATE
     assert "data:image/png;base64," in played.picture
-    assert re.search(r"Sample: 0\.50 s, ≥\s-?\d+\.\d nats per frame, ≤\s\d+\.\d\d bits per sample", played.picture)
+    assert re.search(
+        r"Sample: 0\.50 s, ≥\s-?\d+\.\d nats per frame, ≤\s\d+\.\d\d bits per 16-bit sample", played.picture
+    )
 
 
 def test_a_continuation_follows_the_recording(model: play.SpeechModel, recording: str) -> None:

@@ -72,7 +72,7 @@ class RecordingScore:
     """The score of one recording, picture or sentence. Nats of a recording are in standardized space."""
 
     nats_per_frame: float
-    bits_per_sample: float | None  # of the 16-bit signal; None without dequantization, and for pictures and sentences
+    bits_per_sample: float | None  # of the samples as the shards hold them; None where nothing bounds them
     bound: str  # what nats_per_frame is: elbo (a lower bound) or exact
     frame_nats: NDArray[np.float64]  # score of each scored frame, [frames]
     kl_per_frame: float  # nats; 0 for a model without latents
@@ -238,7 +238,7 @@ class TrainedModel(Generic[Output]):
         (score,) = score_utterances(model, [batch], device, draws if model.bound == "elbo" else 1, seed=seed)
         nats = score.nats / score.frames
         bits = None
-        if manifest.kind == "waveform" and data.dequantize:
+        if manifest.kind == "waveform" and (data.dequantize or manifest.encoding == "mulaw"):
             bits = Units(manifest.frame_size, manifest.waveform.deviation).bits_per_sample(nats)
         return RecordingScore(
             nats_per_frame=nats,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from zfaudio.figures import draw_scored_speech
 from zfaudio.generation import read_recording
+from zfaudio.observations import sample_words
 from zfaudio.text import format_number
 from zfaudio.trained_model import RecordingScore, Speech, TrainedModel
 from zfaudio.web.uploads import read_upload
@@ -76,7 +77,7 @@ def show(model: SpeechModel, waveform: NDArray[np.int16], title: str, mark: floa
     file = io.BytesIO()
     figure.savefig(file, format="png", transparent=True)
     data = base64.b64encode(file.getvalue()).decode()
-    facts = f"{title}: {len(waveform) / rate:.2f} s, {describe_score(score)}"
+    facts = f"{title}: {len(waveform) / rate:.2f} s, {describe_score(score, sample_words(manifest.encoding))}"
     alternative = f"{title}: waveform, spectrogram, and log-likelihood of each frame over time"
     return Played(
         rate,
@@ -86,10 +87,10 @@ def show(model: SpeechModel, waveform: NDArray[np.int16], title: str, mark: floa
     )
 
 
-def describe_score(score: RecordingScore) -> str:
-    """A score in words."""
+def describe_score(score: RecordingScore, sample: str) -> str:
+    """A score in words; `sample` says what its bits are of."""
     at_least, at_most = ("", "") if score.bound == "exact" else (f"≥{NO_BREAK}", f"≤{NO_BREAK}")
     words = f"{at_least}{format_number(score.nats_per_frame, 1)} nats per frame"
     if score.bits_per_sample is not None:
-        words += f", {at_most}{format_number(score.bits_per_sample, 2)} bits per sample"
+        words += f", {at_most}{format_number(score.bits_per_sample, 2)} bits per {sample}"
     return words
