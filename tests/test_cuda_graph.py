@@ -162,6 +162,8 @@ def test_recorded_frames_are_those_made_one_by_one(torch_products, name, from_po
         if isinstance(part, (AutoregressiveHead, DilatedHead, TieredHead, SampleRNN)):
             part.compiled = False  # as on a GPU
     futures = model.read_future(frames, lengths) if from_posterior else None
+    # At a temperature near 1 nearly every level of mu-law that an untrained model draws is 0.
+    temperatures = Temperatures(0.7, 100.0 if "mulaw" in name else 0.9)
     runs = []
     for record in (None, record_operators):
         noise = draw_noise(model, seed=3, first=0, batch=2)
@@ -170,7 +172,7 @@ def test_recorded_frames_are_those_made_one_by_one(torch_products, name, from_po
         future = None if futures is None else futures[0]
         with torch.inference_mode():
             step = model.stepper()
-            runs.append(list(generate_frames(step, *start, noise, Temperatures(0.7, 0.9), 8, future, record)))
+            runs.append(list(generate_frames(step, *start, noise, temperatures, 8, future, record)))
     assert all(map(torch.equal, *runs))
     assert not torch.equal(runs[1][0], runs[1][1])
 

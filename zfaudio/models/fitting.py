@@ -30,7 +30,8 @@ def find_fitting(
         return found
     others = [other for other in known if content in find_class(other, known, base, setting).kinds]
     remedy = " (zfaudio shard --encoding mulaw makes shards for it)" if found.kinds == ("mulaw",) else ""
+    fits = [describe(kind) for kind in found.kinds if kind != "mulaw" or "waveform" not in found.kinds]
     raise UserError(
-        f"{setting} is {name}, which is for {' and '.join(map(describe, found.kinds))}, but these shards hold "
+        f"{setting} is {name}, which is for {' and '.join(fits)}, but these shards hold "
         f"{describe(content)}; set it to {' or '.join(others)}{remedy}"
     )
