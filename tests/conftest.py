@@ -12,3 +12,5 @@ settings.load_profile("zfaudio")
 # Commands note the shards that were named to them in a file of the user's. Tests have one of their own.
 _state = tempfile.TemporaryDirectory(prefix="zfaudio-tests-")
 os.environ["XDG_STATE_HOME"] = _state.name
+
+pytest_plugins = ["hub_fixtures"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from experiment import make_experiment
-from hub_server import NEEDED, OTHER_TOKEN, TOKEN, Hub, checkpoint_files, made_experiment, one_line, talk_to
+from hub_server import NEEDED, OTHER_TOKEN, TOKEN, checkpoint_files, one_line
 from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,25 +24,6 @@ from zfaudio.models.encoders import ENCODERS
 from zfaudio.models.frame_likelihoods import LIKELIHOODS
 from zfaudio.models.heads import HEADS
 from zfaudio.models.registry import MODELS
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return made_experiment(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with Hub() as running:
-        talk_to(running, tmp_path, monkeypatch)
-        yield running
-
-
-@pytest.fixture
-def pushed(hub, made):
-    zfaudio.push(made, "user/name", license="apache-2.0")
-    return hub.models["user/name"]
-
 
 # Round trip
 

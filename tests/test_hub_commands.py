@@ -6,31 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from hub_server import TOKEN, Hub, made_experiment, talk_to
+from hub_server import TOKEN, Hub
 
 import zfaudio
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import find_checkpoint
 from zfaudio.experiment.config_file import read_config
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return made_experiment(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with Hub() as running:
-        talk_to(running, tmp_path, monkeypatch)
-        yield running
-
-
-@pytest.fixture
-def pushed(hub, made):
-    zfaudio.push(made, "user/name", license="apache-2.0")
-    return hub.models["user/name"]
-
 
 # Commands
 

@@ -6,32 +6,13 @@ import shutil
 import pytest
 import yaml
 from frame_sources import bit_shards, sentence_shards
-from hub_server import OTHER_TOKEN, TOKEN, Hub, made_experiment, talk_to
+from hub_server import OTHER_TOKEN, TOKEN
 from huggingface_hub import constants
 from small_runs import run_here, small_run
 
 import zfaudio
 from zfaudio.errors import UserError
 from zfaudio.experiment.checkpoint import find_checkpoint
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return made_experiment(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with Hub() as running:
-        talk_to(running, tmp_path, monkeypatch)
-        yield running
-
-
-@pytest.fixture
-def pushed(hub, made):
-    zfaudio.push(made, "user/name", license="apache-2.0")
-    return hub.models["user/name"]
-
 
 # Pushing
 

@@ -41,18 +41,11 @@ if at_stage 2 "training"; then
 fi
 
 if at_stage 3 "evaluation"; then
-    require_shards
-    require_model
-    run zfaudio evaluate "$exp" --shards "$shards" --split test --json "$exp/results/test.json"
+    evaluate_speech
 fi
 
 if at_stage 4 "speech"; then
-    require_shards
-    require_model
-    run "$python" "$here/../utils/cut_recording.py" "$shards" "$exp/test-recording.wav" --seconds 3
-    run zfaudio generate "$exp" --out "$exp/samples" --num 4 --seconds 3
-    run zfaudio generate "$exp" --out "$exp/samples" --num 2 --seconds 3 --prompt "$exp/test-recording.wav"
-    run zfaudio generate "$exp" --out "$exp/samples" --num 1 --reconstruct "$exp/test-recording.wav"
+    generate_speech
 fi
 
 if at_stage 5 "report"; then

@@ -20,16 +20,11 @@ if at_stage 2 "training"; then
 fi
 
 if at_stage 3 "evaluation"; then
-    require_shards
-    require_model
-    run zfaudio evaluate "$exp" --shards "$shards" --split test --json "$exp/results/test.json"
+    evaluate_speech
 fi
 
 if at_stage 4 "speech"; then
-    require_shards
-    require_model
-    run zfaudio generate "$exp" --out "$exp/samples" --num 128 --seconds 1
-    run zfaudio quality "$exp" --shards "$shards" --words "$data"
+    generate_words 128 1
 fi
 
 if at_stage 5 "report"; then

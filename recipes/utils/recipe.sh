@@ -90,6 +90,28 @@ train_model() { # trains on the shards, or continues a training that was stopped
         $(resume_option "$exp" "${training_options[*]}") "${training_options[@]}"
 }
 
+evaluate_speech() { # scores test recordings
+    require_shards
+    require_model
+    run zfaudio evaluate "$exp" --shards "$shards" --split test --json "$exp/results/test.json"
+}
+
+generate_speech() { # samples speech, and continues and reconstructs three seconds of a test recording
+    require_shards
+    require_model
+    run "$python" "$repo/recipes/utils/cut_recording.py" "$shards" "$exp/test-recording.wav" --seconds 3
+    run zfaudio generate "$exp" --out "$exp/samples" --num 4 --seconds 3
+    run zfaudio generate "$exp" --out "$exp/samples" --num 2 --seconds 3 --prompt "$exp/test-recording.wav"
+    run zfaudio generate "$exp" --out "$exp/samples" --num 1 --reconstruct "$exp/test-recording.wav"
+}
+
+generate_words() { # generate_words NUM SECONDS: samples speech, to which a classifier of the corpus's words listens
+    require_shards
+    require_model
+    run zfaudio generate "$exp" --out "$exp/samples" --num "$1" --seconds "$2"
+    run zfaudio quality "$exp" --shards "$shards" --words "$data"
+}
+
 evaluate_sequences() { # evaluate_sequences DRAWS: scores test pictures or sentences, with latents also by the ELBO
     if has_latents "$exp"; then
         run zfaudio evaluate "$exp" --shards "$shards" --split test --draws "$1" --json "$exp/results/elbo.json"

@@ -54,7 +54,7 @@ class FrameWriter:
     def __init__(self, manifest: Manifest, config: DataConfig) -> None:
         self.waveform = manifest.waveform if manifest.kind == "waveform" else None
         self.mulaw = manifest.encoding == "mulaw"
-        self.dequantize = config.dequantize and not self.mulaw
+        self.dequantize = manifest.is_dequantized(config)
         self.leading_zeros = int(config.score_first_frame)
 
     def length(self, utterance: FramedUtterance) -> int:

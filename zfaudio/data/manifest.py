@@ -9,6 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
 
+from zfaudio.config import DataConfig
 from zfaudio.data.storage import join_location, open_file
 from zfaudio.errors import UserError
 from zfaudio.observations import (
@@ -168,6 +169,10 @@ class Manifest:
             quantizer = MuLaw if self.encoding == "mulaw" else Quantizer
             return quantizer(self.waveform.mean, self.waveform.deviation)
         return Binary() if self.kind == "binary" else Tokens(len(self.vocabulary))
+
+    def is_dequantized(self, data: DataConfig) -> bool:
+        """Whether noise is added to what a model reads: to 16-bit samples, if the settings of the data want it."""
+        return data.dequantize and self.kind == "waveform" and self.encoding == "linear"
 
     def split(self, name: str) -> SplitManifest:
         """Return the split with a name.

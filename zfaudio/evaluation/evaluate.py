@@ -222,8 +222,7 @@ def score_of_recordings(
 ) -> dict[str, Any]:
     """The fields of a result that only recordings have, from the nats and frames of each utterance."""
     manifest, waveform = trained.manifest, trained.manifest.waveform
-    mulaw = manifest.encoding == "mulaw"
-    dequantized = trained.config.data.dequantize and not mulaw
+    dequantized = manifest.is_dequantized(trained.config.data)
     units, average = Units(manifest.frame_size, waveform.deviation), average_per_frame(nats, frames)
     padded = estimator.protocol == "zforcing2017"
     score = WaveformScore(
@@ -236,7 +235,7 @@ def score_of_recordings(
         nats_per_sample=units.nats_per_sample(average),
         nats_per_waveform_sample=units.nats_per_waveform_sample(average),
         conventions=sequence_conventions(nats, frames, manifest.frame_size, waveform.sample_rate, padded),
-        bits_per_sample=units.bits_per_sample(average) if dequantized or mulaw else None,
+        bits_per_sample=units.bits_per_sample(average) if dequantized or manifest.encoding == "mulaw" else None,
         references=audio.references if isinstance(audio, ScoredAudio) else None,
         iid_levels_nats_per_frame=audio.iid_levels_nats_per_frame if isinstance(audio, ScoredLevels) else None,
     )

@@ -144,6 +144,7 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
     Raises:
         UserError: the model has neither latents nor a state, or the split has nothing to score.
     """
+    manifest = trained.manifest
     measured = measure_split(trained, location, split)
     gaussian = measured.references.iid_gaussian_nats_per_frame if isinstance(measured, ScoredAudio) else None
     terms: list[UtteranceTerms] = []
@@ -164,15 +165,17 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
     prior_drawn = [term.prior_drawn for term in terms if term.prior_drawn is not None]
     state_cut = [term.state_cut - term.kl for term in terms if term.state_cut is not None]
     return LatentsResult(
-        kind=trained.manifest.kind,
+        kind=manifest.kind,
         model=trained.config.model.name,
         checkpoint_step=trained.step,
         split=split,
         utterances=len(terms),
         frames=sum(len(nats) for nats in bound),
         seed=seed,
-        encoding=trained.manifest.encoding,
-        dequantized=trained.config.data.dequantize if trained.manifest.kind == "waveform" else None,
+        encoding=manifest.encoding,
+        dequantized=trained.manifest.is_dequantized(trained.config.data)
+        if trained.manifest.kind == "waveform"
+        else None,
         bound=trained.model.bound,
         nats_per_frame=float(np.concatenate(bound).mean()),
         log_likelihood=float(np.concatenate([term.log_likelihood for term in terms]).mean()),

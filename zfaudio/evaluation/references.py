@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zfaudio.config import DataConfig
 from zfaudio.data.frames import Moments, count_constant, from_frames, moments
+from zfaudio.data.manifest import Manifest
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
 from zfaudio.evaluation.lossless_coders import WavPack, flac_size
@@ -68,8 +70,23 @@ def measure_split(trained: Checkpoint, location: str, split: str) -> ScoredFrame
 
 def measure_recordings(trained: Checkpoint, location: str, split: str) -> ScoredAudio | ScoredLevels:
     """Measure the recordings of a split. Raises UserError if the model is of other frames."""
-    manifest, data = trained.manifest, trained.config.data
-    utterances = scored_frames(location, split, data.score_first_frame)
+    data = trained.config.data
+    return measure_waveforms(scored_frames(location, split, data.score_first_frame), trained.manifest, data)
+
+
+def measure_waveforms(
+    utterances: Iterable[np.ndarray], manifest: Manifest, data: DataConfig
+) -> ScoredAudio | ScoredLevels:
+    """Measure utterances of recordings, by the samples that the shards hold.
+
+    Args:
+        utterances: the scored frames of each, int16 [frames, frame_size].
+        manifest: of the shards.
+        data: settings of the data.
+
+    Raises:
+        UserError: the shards are of other frames.
+    """
     if manifest.encoding == "mulaw":
         return measure_levels(utterances, manifest.waveform.deviation, manifest.frame_size)
     return measure_scored_audio(
@@ -78,7 +95,7 @@ def measure_recordings(trained: Checkpoint, location: str, split: str) -> Scored
         deviation=manifest.waveform.deviation,
         frame_size=manifest.frame_size,
         sample_rate=manifest.waveform.sample_rate,
-        dequantized=data.dequantize,
+        dequantized=manifest.is_dequantized(data),
     )
 
 

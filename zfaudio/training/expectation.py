@@ -6,7 +6,7 @@ import numpy as np
 
 from zfaudio.config import DataConfig
 from zfaudio.data.manifest import Manifest
-from zfaudio.evaluation.references import measure_levels, measure_scored_audio, scored_frames
+from zfaudio.evaluation.references import ScoredLevels, measure_waveforms, scored_frames
 from zfaudio.evaluation.units import Units
 
 MOST_SECONDS = 120  # of the validation part that are measured: WavPack codes some 15 seconds of 16 kHz in one
@@ -29,29 +29,21 @@ def what_to_expect(manifest: Manifest, data: DataConfig) -> str:
     longer = manifest.splits["valid"].frames * size > MOST_SECONDS * rate
     part = f"first {MOST_SECONDS} s of the validation part" if longer else "validation part"
     units = Units(size, manifest.waveform.deviation)
-    if manifest.encoding == "mulaw":
-        levels = measure_levels(utterances, manifest.waveform.deviation, size)
-        nats = levels.iid_levels_nats_per_frame
-        bits = f"{units.bits_per_sample(nats):.3f} bits a sample of 8-bit mu-law"
-        score = f"{nats:.1f} nats/frame by i.i.d. levels ({bits})"
-        return f"{part} without a model: {score}; higher is better" if levels.longest else ""
-    measured = measure_scored_audio(
-        utterances,
-        mean=manifest.waveform.mean,
-        deviation=manifest.waveform.deviation,
-        frame_size=size,
-        sample_rate=rate,
-        dequantized=data.dequantize,
-    )
+    measured = measure_waveforms(utterances, manifest, data)
     if not measured.longest:
         return ""
-    references = measured.references
-    scores = [f"{references.iid_gaussian_nats_per_frame:.1f} nats/frame by an i.i.d. Gaussian"]
-    if data.dequantize:
-        scores += [
-            f"{units.nats_per_frame(bits):.1f} by {coder} ({bits:.3f} bits a sample)"
-            for coder, bits in references.lossless_coders.items()
-        ]
+    if isinstance(measured, ScoredLevels):
+        nats = measured.iid_levels_nats_per_frame
+        bits = f"{units.bits_per_sample(nats):.3f} bits a sample of 8-bit mu-law"
+        scores = [f"{nats:.1f} nats/frame by i.i.d. levels ({bits})"]
+    else:
+        references = measured.references
+        scores = [f"{references.iid_gaussian_nats_per_frame:.1f} nats/frame by an i.i.d. Gaussian"]
+        if manifest.is_dequantized(data):
+            scores += [
+                f"{units.nats_per_frame(bits):.1f} by {coder} ({bits:.3f} bits a sample)"
+                for coder, bits in references.lossless_coders.items()
+            ]
     return f"{part} without a model: {', '.join(scores)}; higher is better"
 
 
