@@ -11,11 +11,11 @@ from speech import make_shards, speech
 from zfaudio.data.frames import to_frames
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
-from zfaudio.evaluation.evaluate import evaluate, keep_together
+from zfaudio.evaluation.evaluate import evaluate
+from zfaudio.evaluation.kept_frames import KeptFrames
 from zfaudio.evaluation.latents import latents
 from zfaudio.evaluation.lossless_coders import flac_size
 from zfaudio.evaluation.references import measure_scored_audio
-from zfaudio.evaluation.scoring import UtteranceScore
 from zfaudio.evaluation.units import Units
 from zfaudio.experiment.checkpoint import load_checkpoint
 from zfaudio.experiment.results import read_result
@@ -222,11 +222,11 @@ def test_gaussian_reference_counts_the_noise_of_dequantization():
 
 
 def test_what_is_kept_of_each_frame_lies_in_one_array_made_before_scoring():
-    scores = [UtteranceScore(f"u{n}", n, 1.0 * n, 0.0, np.arange(n, dtype=float)) for n in (3, 5, 2)]
-    kept = list(keep_together(scores, frames=8))
-    for score, given in zip(kept, scores, strict=True):
-        assert np.array_equal(score.frame_nats, given.frame_nats)
-        assert score.nats == given.nats
-    assert kept[0].frame_nats.base is kept[1].frame_nats.base
-    assert not np.shares_memory(kept[0].frame_nats, scores[0].frame_nats)
-    assert kept[2].frame_nats is scores[2].frame_nats  # beyond what the manifest has told
+    given = [np.arange(n, dtype=float) for n in (3, 5, 2)]
+    frames = KeptFrames(8)
+    kept = [frames.keep(values) for values in given]
+    for values, of_batch in zip(kept, given, strict=True):
+        assert np.array_equal(values, of_batch)
+    assert kept[0].base is kept[1].base
+    assert not np.shares_memory(kept[0], given[0])
+    assert kept[2] is given[2]  # beyond what the manifest has told

@@ -1,6 +1,5 @@
 """`zfaudio evaluate`: the average log-likelihood per frame of whole utterances, with its interval and references."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from zfaudio.data.manifest import read_manifest
 from zfaudio.device import DeviceName, pick_device
 from zfaudio.errors import UserError
 from zfaudio.evaluation.description import describe
+from zfaudio.evaluation.kept_frames import KeptFrames
 from zfaudio.evaluation.references import ScoredAudio, ScoredFrames, ScoredLevels, ScoredWords, measure_split
 from zfaudio.evaluation.scoring import Segments, UtteranceScore, score_utterances, utterance_batches
 from zfaudio.evaluation.units import (
@@ -134,29 +134,11 @@ def score_split(
         segments=Segments(longest) if estimator.protocol == "zforcing2017" else None,
     )
     part = read_manifest(location).split(split)
-    scores = keep_together(scores, part.frames)
-    return list(tqdm(scores, total=part.utterances, unit="utt", desc=f"scoring {split}", disable=None))
-
-
-def keep_together(scores: Iterable[UtteranceScore], frames: int) -> Iterator[UtteranceScore]:
-    """Scores whose frames are kept in one array, which is made before the first of them is computed.
-
-    Freed memory is kept for later tensors, see environment.py. An array of each batch that stays would lie in the place
-    of its large tensors, those of the next batch would no longer fit there, and memory would grow by them: 10,000
-    images of 784 frames with four draws took over 22 GB so, and take 1.5 GB in this way.
-
-    Args:
-        scores: scores of utterances, one after another.
-        frames: number of frames of all of them; of what is beyond that, each keeps its own array.
-    """
-    kept, first = np.empty(frames), 0
-    for score in scores:
-        last = first + len(score.frame_nats)
-        if last <= frames:
-            kept[first:last] = score.frame_nats
-            score = replace(score, frame_nats=kept[first:last])
-            first = last
-        yield score
+    kept = KeptFrames(part.frames)
+    return [
+        replace(score, frame_nats=kept.keep(score.frame_nats))
+        for score in tqdm(scores, total=part.utterances, unit="utt", desc=f"scoring {split}", disable=None)
+    ]
 
 
 def summarize(

@@ -23,6 +23,7 @@ from zfaudio.evaluation.ablation import (
     run_passes,
 )
 from zfaudio.evaluation.collapse import collapse_warning, frames_judged
+from zfaudio.evaluation.kept_frames import KeptFrames
 from zfaudio.evaluation.phone_probe import ProbeResult, probe_phones
 from zfaudio.evaluation.references import ScoredAudio, measure_split
 from zfaudio.evaluation.scoring import utterance_batches
@@ -149,7 +150,9 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
     gaussian = measured.references.iid_gaussian_nats_per_frame if isinstance(measured, ScoredAudio) else None
     terms: list[UtteranceTerms] = []
     totals: LatentTotals | None = None
-    with tqdm(total=read_manifest(location).split(split).utterances, unit="utt", desc=split, disable=None) as bar:
+    part = read_manifest(location).split(split)
+    kept = KeptFrames(len(UtteranceTerms._fields) * part.frames)
+    with tqdm(total=part.utterances, unit="utt", desc=split, disable=None) as bar:
         for batch in utterance_batches(trained, location, split, frames_per_batch, seed):
             batch_terms, batch_totals = run_passes(trained.model, batch, seed, frames_per_batch)
             if batch_totals is None and batch_terms[0].state_cut is None:
@@ -158,7 +161,7 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
                     f"{trained.path}: {name} has neither latents nor a state h_t among its terms "
                     "(FrameTerms.latents, FrameTerms.hidden); there is nothing to leave out"
                 )
-            terms += batch_terms
+            terms += [keep_terms(utterance, kept) for utterance in batch_terms]
             totals = batch_totals if totals is None or batch_totals is None else totals + batch_totals
             bar.update(len(batch.utterances))
     bound = [term.log_likelihood - term.kl for term in terms]
@@ -185,6 +188,16 @@ def measure_latents(trained: Checkpoint, location: str, split: str, seed: int, f
         state_cut=ablation_loss(bound, state_cut, gaussian) if state_cut else None,
         probe=None,
         command=command_line(),
+    )
+
+
+def keep_terms(terms: UtteranceTerms, kept: KeptFrames) -> UtteranceTerms:
+    """Terms that may stay when their batch is gone."""
+    return UtteranceTerms(
+        log_likelihood=kept.keep(terms.log_likelihood),
+        kl=kept.keep(terms.kl),
+        prior_drawn=None if terms.prior_drawn is None else kept.keep(terms.prior_drawn),
+        state_cut=None if terms.state_cut is None else kept.keep(terms.state_cut),
     )
 
 
