@@ -19,7 +19,7 @@ from zfaudio.data.shard_format import FramedUtterance, write_shard
 from zfaudio.distributions import DiagonalGaussian
 from zfaudio.errors import UserError
 from zfaudio.evaluation.latents import latents
-from zfaudio.evaluation.phone_probe import FOLDED, Phone, fold, frame_labels, probe_phones, read_alignment
+from zfaudio.evaluation.phone_probe import FOLDED, Phone, fold, frame_labels, probe_phones, read_phones
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.models.base import FrameTerms, Latents
 
@@ -58,7 +58,7 @@ def test_a_frame_has_the_phone_at_its_center():
 def test_an_alignment_is_read_in_order_of_time(tmp_path):
     path = tmp_path / "phones.ctm"
     path.write_text(";; comment\nu1 1 0.5 0.25 t\nu1 1 0.0 0.5 h# 0.99\n\nu2 A 0 1 s\n")
-    assert read_alignment(path) == {
+    assert read_phones(tmp_path) == {
         "u1": [Phone(0.0, 0.5, "h#"), Phone(0.5, 0.75, "t")],
         "u2": [Phone(0.0, 1.0, "s")],
     }
@@ -76,9 +76,9 @@ def test_what_is_no_alignment_is_named(tmp_path, text, said):
     path = tmp_path / "phones.ctm"
     path.write_text(text)
     with pytest.raises(UserError, match=said):
-        read_alignment(path)
+        read_phones(tmp_path)
     with pytest.raises(UserError, match="data_prep"):
-        read_alignment(tmp_path / "nowhere.ctm")
+        read_phones(tmp_path / "nowhere")
 
 
 class Holding(ScoredModel):
@@ -175,6 +175,19 @@ def test_without_training_alignments_probes_are_fitted_on_validation(labeled):
     (labeled / "data" / "valid" / "phones.ctm").unlink()
     with pytest.raises(UserError, match=r"no train/phones\.ctm or valid/phones\.ctm"):
         probe(labeled)
+
+
+def test_alignments_of_lhotse_give_the_result_of_the_same_in_ctm(labeled):
+    expected = probe(labeled)
+    for split in ("train", "valid", "test"):
+        path = labeled / "data" / split / "phones.ctm"
+        items: dict[str, list[list]] = {}
+        for utterance, _, start, duration, phone in map(str.split, path.read_text().splitlines()):
+            items.setdefault(utterance, []).append([phone, 5 + float(start), float(duration), None])
+        path.unlink()
+        lines = [{"id": id, "start": 5.0, "alignment": {"phone": several}} for id, several in items.items()]
+        (labeled / "data" / split / "supervisions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert probe(labeled) == expected
 
 
 def test_one_phone_alone_leaves_nothing_to_tell(labeled):

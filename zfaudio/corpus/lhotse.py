@@ -122,14 +122,14 @@ def read_manifests(path: Path, allow_pipes: bool = False) -> list[Utterance]:
     kinds = find_kinds(path)
     if "cuts" in kinds:
         named = kinds["cuts"]
-        cuts = read_lines(named, Cut)
+        cuts = read_lines(named, Cut, "cut")
         check_sources(named, [cut.recording for cut in cuts.values() if cut.recording is not None], allow_pipes)
         utterances = [utterance_of_cut(cut, named) for cut in cuts.values()]
     else:
         named = kinds["recordings"]
-        recordings = read_lines(named, Recording)
+        recordings = read_lines(named, Recording, "recording")
         check_sources(named, list(recordings.values()), allow_pipes)
-        supervisions = read_lines(kinds["supervisions"], Supervision)
+        supervisions = read_lines(kinds["supervisions"], Supervision, "supervision")
         utterances = [utterance_of(one, recordings.get(one.recording_id), named) for one in supervisions.values()]
         unused = len(recordings.keys() - {one.recording_id for one in supervisions.values()})
         if unused:
@@ -164,15 +164,19 @@ def find_kinds(path: Path) -> dict[str, Path]:
     raise UserError(f"{file}: {other_name}.jsonl (or .jsonl.gz) is missing beside it")
 
 
-def read_lines(path: Path, kind: type[LineKind]) -> dict[str, LineKind]:
+def read_lines(path: Path, kind: type[LineKind], what: str) -> dict[str, LineKind]:
     """Read the lines of a manifest, by id.
+
+    Args:
+        path: the manifest.
+        kind: what of a line is read.
+        what: what a line is called in error messages.
 
     Raises:
         UserError: the file cannot be read or is empty, a line is not JSON, a field in it is missing or of another type,
             or an id is there twice.
     """
     lines: dict[str, LineKind] = {}
-    what = kind.__name__.lower()
     for number, text in read_texts(path):
         try:
             fields = json.loads(text)

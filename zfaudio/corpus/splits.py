@@ -27,6 +27,12 @@ def named_parts(names: Collection[str]) -> dict[str, str]:
     return {split: name for split, name in found.items() if name is not None}
 
 
+def part_of(folder: Path, split: str) -> Path:
+    """The folder of a split by its usual names, or the folder itself if it has none, as of a corpus split at random."""
+    found = named_parts([path.name for path in folder.glob("*/")]).get(split)
+    return folder / found if found else folder
+
+
 def split_in_order(items: Sequence[Item], valid_fraction: float, test_fraction: float) -> dict[str, list[Item]]:
     """Use the first items for training, the next ones for validation and the last ones for testing.
 

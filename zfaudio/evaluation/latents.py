@@ -100,8 +100,8 @@ def latents(
         split: the part of the shards to score: train, valid or test.
         json: file to write the result to; by default EXP/latents.json if exp is an experiment. zfaudio report looks
             there.
-        phones: folder of data directories with phone alignments (train/phones.ctm and so on), as data_prep.timit writes
-            them.
+        phones: what the shards were made from: the folder of data directories with phone alignments (train/phones.ctm
+            and so on), as data_prep.timit writes them, or manifests of lhotse that have an alignment of kind phone.
         seed: seed of the noise and the draws.
         device: where to compute; auto takes a GPU if there is one.
         frames_per_batch: largest number of frames that are scored at once, including padding. It bounds the memory:

@@ -15,10 +15,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from zfaudio.corpus.lhotse import is_manifest
+from zfaudio.corpus.splits import part_of
 from zfaudio.data.batches import Batch, LongUtterance
 from zfaudio.data.manifest import read_manifest
 from zfaudio.errors import UserError
 from zfaudio.evaluation.ctm import Alignment, TimedLabel, read_ctm
+from zfaudio.evaluation.lhotse_labels import read_aligned
 from zfaudio.evaluation.scoring import first_latent_noise, latent_generator, utterance_batches
 from zfaudio.experiment.checkpoint import Checkpoint
 from zfaudio.models.base import FrameModel, FrameTerms
@@ -90,13 +93,23 @@ def fold(label: str) -> str | None:
     return None if label == LEFT_OUT else FOLDED.get(label, label)
 
 
-def read_alignment(path: Path) -> Alignment:
-    """Read a CTM file, whose lines are: utterance, channel, start, duration (both in seconds), phone.
+def read_phones(folder: Path) -> Alignment:
+    """The phones of a data directory, FOLDER/phones.ctm, or else those that manifests of lhotse in it are aligned with.
 
     Raises:
-        UserError: the file is missing or empty, or a line has another form.
+        UserError: there are none, or they cannot be read.
     """
-    return read_ctm(path, "phone", "data_prep.timit")
+    if not is_manifest(folder) or (folder / ALIGNMENT).is_file():
+        return read_ctm(folder / ALIGNMENT, "phone", "data_prep.timit")
+    phones = read_aligned(folder, "phone")
+    if not phones:
+        raise UserError(f"{folder}: its manifests have no alignment of kind phone")
+    return phones
+
+
+def has_phones(folder: Path) -> bool:
+    """Return whether a folder is one that may say which phones are spoken when."""
+    return (folder / ALIGNMENT).is_file() or is_manifest(folder)
 
 
 def frame_labels(phones: list[Phone], first: int, count: int, frame_seconds: float) -> list[str | None]:
@@ -118,7 +131,8 @@ def probe_phones(
     Args:
         trained: the model.
         location: folder or address of the shards.
-        data_dirs: folder of the data directories that the shards were made from, with SPLIT/phones.ctm.
+        data_dirs: what the shards were made from: data directories with SPLIT/phones.ctm, or manifests of lhotse that
+            are aligned, in a folder for each split or all together.
         split: the split to score on.
         frames_per_batch: largest number of frames that go through the model at once, including padding.
         seed: seed of the noise, the latents and the choice of frames.
@@ -127,14 +141,15 @@ def probe_phones(
         UserError: alignments are missing or do not belong to these shards.
     """
     splits = read_manifest(location).splits
-    usable = [name for name in ("train", "valid") if name in splits and (data_dirs / name / ALIGNMENT).is_file()]
+    parts = {name: part_of(data_dirs, name) for name in ("train", "valid", split)}
+    usable = [name for name in ("train", "valid") if name in splits and has_phones(parts[name])]
     fitting = next((name for name in usable if name != split), None)
     if fitting is None:
         raise UserError(
-            f"--phones {data_dirs}: no train/{ALIGNMENT} or valid/{ALIGNMENT} in it to fit a probe on; "
-            "give the folder that data_prep.timit wrote"
+            f"--phones {data_dirs}: no train/{ALIGNMENT} or valid/{ALIGNMENT} or manifests of lhotse in it to fit a "
+            "probe on; give what the shards were made from, such as the folder that data_prep.timit wrote"
         )
-    alignments = {name: read_alignment(data_dirs / name / ALIGNMENT) for name in (fitting, split)}
+    alignments = {name: read_phones(parts[name]) for name in (fitting, split)}
     fitted, scored = (
         collect_frames(trained, location, name, alignment, frames_per_batch, seed)
         for name, alignment in alignments.items()
@@ -184,7 +199,7 @@ def collect_frames(
     if not phones:
         raise UserError(
             f"--phones: none of the {len(alignment)} aligned utterances is in the split {split!r} of the shards; "
-            "give the data directories that the shards were made from"
+            "give what the shards were made from"
         )
     return LabeledFrames(
         split=split,

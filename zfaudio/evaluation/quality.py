@@ -109,10 +109,10 @@ def quality(
         shards: folder or address of the shards; by default those that the model was trained on, if they were named on
             this machine before.
         split: the split to compare with: test or valid.
-        words: folder of the data directories that the shards were made from. A small classifier is trained on the words
-            of train, in half a minute, and counts the words that it recognizes in the samples and in real speech.
-            SPLIT/ctm says when each word is spoken (python -m data_prep.digits writes it), or SPLIT/text has one word
-            per utterance.
+        words: what the shards were made from: the folder of the data directories, or manifests of lhotse. A small
+            classifier is trained on the words of train, in half a minute, and counts the words that it recognizes in
+            the samples and in real speech. SPLIT/ctm says when each word is spoken (python -m data_prep.digits writes
+            it), or the manifests' alignment of kind word does, or each text is one word.
         json: file to write the result to; by default EXP/quality.json, where zfaudio report looks.
         seed: seed of the choice of real speech.
 

@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from zfaudio.corpus.kaldi_tables import read_table
+from zfaudio.corpus.lhotse import is_manifest
+from zfaudio.corpus.splits import part_of
 from zfaudio.data.frames import from_frames
 from zfaudio.data.manifest import Manifest
 from zfaudio.data.shard_reader import read_shard
 from zfaudio.errors import UserError
 from zfaudio.evaluation.ctm import Alignment, TimedLabel, read_ctm
+from zfaudio.evaluation.lhotse_labels import read_aligned, read_texts
 from zfaudio.seeds import derive_seed
 
 CTM = "ctm"
@@ -25,27 +28,40 @@ class LabeledSpeech:
 
 
 def read_words(folder: Path, split: str) -> Alignment:
-    """The words of the utterances of a split: of FOLDER/SPLIT/ctm, or else of `text` with one word per utterance.
+    """The words of the utterances of a split: those that are aligned, or else the text if it is one word.
 
-    A word of `text` lasts from 0 to infinity.
+    A word of a text lasts from 0 to infinity.
+
+    Args:
+        folder: what the shards were made from: the data directories or manifests of lhotse, in a folder for each split
+            or all together.
+        split: train, valid or test.
 
     Raises:
-        UserError: there is neither file, or an utterance of `text` has several words.
+        UserError: nothing says what is spoken, or a text has several words.
     """
-    directory = folder / split
+    directory = part_of(folder, split)
     if (directory / CTM).is_file():
         return read_ctm(directory / CTM, "word", "data_prep.digits")
-    if not (directory / "text").is_file():
-        raise UserError(f"--words {folder}: neither {split}/{CTM} nor {split}/text in it; give the data directories")
-    words: Alignment = {}
-    for utterance, text in read_table(directory / "text"):
+    if is_manifest(directory) and (aligned := read_aligned(directory, "word")):
+        return aligned
+    table = directory / "text"
+    if table.is_file():
+        texts = dict(read_table(table))
+    elif is_manifest(directory):
+        table, texts = directory, read_texts(directory)
+    else:
+        raise UserError(
+            f"--words {folder}: neither {split}/{CTM} nor {split}/text nor manifests of lhotse in it; give what the "
+            "shards were made from"
+        )
+    for utterance, text in texts.items():
         if len(text.split()) > 1:
             raise UserError(
-                f"{directory / 'text'}: {utterance} has several words; a file {CTM} must say when each is spoken"
+                f"{table}: {utterance} has several words; a file {CTM} must say when each is spoken, or an alignment "
+                "in lhotse's manifests"
             )
-        if text:
-            words[utterance] = [TimedLabel(0.0, float("inf"), text)]
-    return words
+    return {utterance: [TimedLabel(0.0, float("inf"), text)] for utterance, text in texts.items() if text}
 
 
 def read_labeled_speech(
@@ -78,7 +94,7 @@ def read_labeled_speech(
     if not count:
         raise UserError(
             f"--words: none of the {len(words)} utterances with words is in the split {split!r} of the shards; give "
-            "the data directories that the shards were made from"
+            "what the shards were made from"
         )
     return found
 
