@@ -125,6 +125,14 @@ def test_silence_and_a_single_sample_have_no_voice():
     assert voice.f0_deviation_semitones is None
 
 
+def test_silence_beside_zero_has_no_voice():
+    silence = np.full(RATE, 2629, np.int16)
+    assert measure_voice([silence], RATE).voiced_fraction == 0
+    track = track_f0([np.concatenate([silence, pulses(120, 1)])], RATE)[0]
+    assert not track.voiced[:45].any()
+    assert np.median(track.f0[track.voiced]) == pytest.approx(120, rel=0.01)
+
+
 def test_noise_is_hardly_voiced():
     assert measure_voice([noise(2, 1000)], RATE).voiced_fraction < 0.1
 

@@ -134,18 +134,24 @@ def measure_voice(waveforms: Sequence[np.ndarray], rate: int) -> Voice:
 def track_f0(waveforms: Sequence[np.ndarray], rate: int) -> list[Track]:
     """F0 of each waveform, int16 [n] at `rate` Hz, by probabilistic YIN (Mauch and Dixon, 2014)."""
     window = 1 << math.ceil(math.log2(F0_WINDOW_SECONDS * rate))
-    tracks = (
-        librosa.pyin(
-            waveform.astype(np.float64) / 32768,
-            fmin=F0_HZ[0],
-            fmax=F0_HZ[1],
-            sr=rate,
-            frame_length=window,
-            hop_length=round(F0_HOP_SECONDS * rate),
+    hop = round(F0_HOP_SECONDS * rate)
+    tracks = []
+    for waveform in waveforms:
+        samples = waveform.astype(np.float64) / 32768
+        f0, voiced, _ = librosa.pyin(
+            samples, fmin=F0_HZ[0], fmax=F0_HZ[1], sr=rate, frame_length=window, hop_length=hop
         )
-        for waveform in waveforms
-    )
-    return [Track(f0, voiced) for f0, voiced, _ in tracks]
+        # What stands still repeats itself at every lag: only zeros have no voice for YIN.
+        still = still_frames(samples, window, hop)
+        tracks.append(Track(np.where(still, np.nan, f0), voiced & ~still))
+    return tracks
+
+
+def still_frames(samples: np.ndarray, window: int, hop: int) -> np.ndarray:
+    """Whether all samples of a frame are the same, bool [1 + n // hop], for samples [n]; frames are centered."""
+    padded = np.pad(samples, window // 2, mode="edge")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+    return np.asarray(np.ptp(frames, axis=1) == 0)
 
 
 def summarize_voice(tracks: Sequence[Track]) -> Voice:
