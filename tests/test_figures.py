@@ -29,6 +29,13 @@ def test_speech_of_any_length_can_be_drawn(samples):
     assert matplotlib.image.imread(file).shape == (384, 768, 4)
 
 
+def test_a_waveform_stuck_beyond_the_picture_lies_at_its_edge():
+    figure = draw_speech(np.full(400, 32767, np.int16), 16000, deviation=900.0)
+    (filled,) = figure.axes[0].collections
+    heights = filled.get_paths()[0].vertices[:, 1]
+    assert set(heights) == {figure.axes[0].get_ylim()[1]}
+
+
 @pytest.mark.parametrize("nats", [[], [3.0], [1.0, float("nan"), -1e9, 2.0, 1.5]])
 def test_log_likelihoods_stand_at_their_frames_below_the_speech(nats):
     figure = draw_scored_speech(speech(120), 16000, 900.0, np.array(nats), frame_size=20, mark=0.001)

@@ -112,8 +112,9 @@ def draw_scored_speech(
 def fill_speech(upper: Axes, lower: Axes, waveform: Waveform, rate: int, deviation: float) -> None:
     """Draw a waveform and, below it, its spectrogram."""
     seconds = len(waveform) / rate
-    low, high = (values / deviation for values in envelope(waveform))
-    upper.fill_between(np.linspace(0, seconds, len(low)), low, high, color=SPEECH, linewidth=0.6)
+    # What lies beyond the picture is drawn at its edge: a waveform stuck there would look like silence.
+    low, high = (np.clip(values / deviation, -WAVE_LIMIT, WAVE_LIMIT) for values in envelope(waveform))
+    upper.fill_between(np.linspace(0, seconds, len(low)), low, high, color=SPEECH, linewidth=0.6, clip_on=False)
     upper.set_ylim(-WAVE_LIMIT, WAVE_LIMIT)
     upper.set_axis_off()
     lower.imshow(
