@@ -12,7 +12,7 @@ from zfaudio.evaluation.quality import QualityResult, QualityRow
 from zfaudio.generation.samples import Kind
 from zfaudio.reporting.comparison_table import ComparisonTable
 from zfaudio.reporting.examples import Example
-from zfaudio.reporting.formatting import format_duration, page_interval, page_number
+from zfaudio.reporting.formatting import format_duration, page_interval, page_number, typographic
 from zfaudio.reporting.plots import Plot
 from zfaudio.reporting.score_table import ScoreTable
 from zfaudio.reporting.terms import Terms
@@ -76,5 +76,7 @@ def render_page(page: Page) -> str:
         lstrip_blocks=True,
         finalize=printable_value,
     )
-    environment.filters.update(number=page_number, interval=page_interval, duration=format_duration)
+    environment.filters.update(
+        number=page_number, interval=page_interval, duration=format_duration, typographic=typographic
+    )
     return environment.get_template("report_page.html").render(page=page)

@@ -15,7 +15,7 @@ from zfaudio.observations import sample_words
 TRAINING_PLOTS = (  # title, column of metrics.csv, whether the axis is logarithmic
     ("Log-likelihood, nats per frame", "nats_per_frame", False),
     ("KL of the posterior from the prior, nats per frame", "kl", False),
-    ("Auxiliary log p(b | z), nats per frame", "log_auxiliary", False),
+    ("Auxiliary log-likelihood, nats per frame", "log_auxiliary", False),
     ("Norm of the gradient", "gradient_norm", True),
     ("Learning rate", "learning_rate", True),
     ("Frames per second in training", "frames_per_second", False),
