@@ -14,13 +14,14 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_prep.fixed_rate import read_at_rate
 from zfaudio.command import run_command
-from zfaudio.corpus.audio import duration, open_audio, read_samples, to_mono, write_wav
+from zfaudio.corpus.audio import write_wav
 from zfaudio.corpus.kaldi import Reject, Utterance, format_seconds
 from zfaudio.corpus.parallel import check_recordings
 from zfaudio.corpus.splits import SPLITS, write_splits
@@ -90,7 +91,8 @@ def digits(
     if not 0 <= seconds < float("inf"):
         raise UserError(f"--seconds {seconds}: must be 0 or more")
     recordings, rejects = find_recordings(Path(corpus).absolute())
-    waveforms, reasons = check_recordings(read_digit, [one.path for one in recordings], nj, dask, strict)
+    read = partial(read_at_rate, rate=RATE, corpus="the Free Spoken Digit Dataset")
+    waveforms, reasons = check_recordings(read, [one.path for one in recordings], nj, dask, strict)
     rejects += [Reject("-", path, reason) for path, reason in reasons.items()]
     lengths = {path: len(waveform) / RATE for path, waveform in waveforms.items()}
     out = Path(out).absolute()
@@ -132,20 +134,6 @@ def find_recordings(corpus: Path) -> tuple[list[Recording], list[Reject]]:
     if not recordings:
         raise UserError(f"{folder}: no recordings DIGIT_SPEAKER_INDEX.wav; give a clone of free-spoken-digit-dataset")
     return recordings, rejects
-
-
-def read_digit(path: str) -> NDArray[np.int16]:
-    """Read a recording, int16 [samples] at 8 kHz.
-
-    Raises:
-        RejectedRecording: it cannot be decoded, or is too short.
-        UserError: its sample rate is another one.
-    """
-    with open_audio(path) as sound:
-        if sound.samplerate != RATE:
-            raise UserError(f"{path}: {sound.samplerate} Hz; the corpus is at {RATE} Hz, and strings need one rate")
-        duration(sound)
-        return to_mono(read_samples(sound))
 
 
 def make_strings(

@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.fixed_rate import read_at_rate
 from zfaudio.command import run_command
-from zfaudio.corpus.audio import duration, open_audio, read_samples, to_mono, write_wav
+from zfaudio.corpus.audio import write_wav
 from zfaudio.corpus.kaldi import Reject, Utterance
 from zfaudio.corpus.parallel import check_recordings
 from zfaudio.corpus.splits import SPLITS, write_splits
@@ -148,11 +149,7 @@ def write_pieces(path: str, ids: dict[str, str], folder: Path) -> list[int]:
         RejectedRecording: it cannot be decoded, or is too short.
         UserError: its sample rate is another one.
     """
-    with open_audio(path) as sound:
-        if sound.samplerate != RATE:
-            raise UserError(f"{path}: {sound.samplerate} Hz; Speech Commands is at {RATE} Hz")
-        duration(sound)
-        waveform = to_mono(read_samples(sound))
+    waveform = read_at_rate(path, RATE, "Speech Commands")
     pieces = [waveform[start : start + LONGEST] for start in range(0, len(waveform), LONGEST)]
     for piece, id in zip(pieces, piece_ids(ids[path], len(pieces)), strict=True):
         write_wav(folder / f"{id}.wav", decode(published_codes(piece)), RATE)
