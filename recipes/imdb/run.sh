@@ -12,6 +12,7 @@ extra_help="  --sentences WHERE          where sentences end: punctuation, or li
 stages_help="0: shards (there is no stage 1),
                              2: training, 3: evaluation, 4: sentences, 5: report"
 data_help="shards, in DIR/shards"
+nj_help="without effect here: one process prepares the data"
 shards_stage=0
 source "$here/../utils/recipe.sh"
 

@@ -13,6 +13,7 @@ extra_help="  --layout NAME              pixels: 784 frames of a pixel, or rows:
 stages_help="0: shards (there is no stage 1),
                              2: training, 3: evaluation, 4: images, 5: report"
 data_help="shards, in DIR/pixels or DIR/rows"
+nj_help="without effect here: one process prepares the data"
 shards_stage=0
 source "$here/../utils/recipe.sh"
 

@@ -1,9 +1,9 @@
 # Shared by the run.sh of all recipes: options, stages and error messages.
 #
 # A run.sh sets `here` (its folder), extra_options, extra_switches (options without a value) and extra_help (for the
-# options that only it has) and the defaults of these options; stages_help, data_help and shards_stage if its stages or
-# folders are not those of speech. A switch `list` calls its function list_names instead of the stages. Then it sources
-# this file, which parses the command line.
+# options that only it has) and the defaults of these options; stages_help, data_help, nj_help and shards_stage if its
+# stages or folders are not those of speech. A switch `list` calls its function list_names instead of the stages. Then it
+# sources this file, which parses the command line.
 
 repo=$(cd "$here/../.." && pwd)
 
@@ -24,7 +24,7 @@ usage: $0 [OPTIONS] [-- TRAINING OPTIONS]
   --data DIR                 folder for the ${data_help-data directories, with the shards in DIR/shards} (default: $here/data)
   --exp DIR                  folder for the experiment: checkpoints, results, samples and report (default: $here/exp)
   --conf FILE                settings of the model and of training (default: $here/conf/default.yaml)
-  --nj N                     number of processes that prepare data (default: one per core)
+  --nj N                     ${nj_help-number of processes that prepare data (default: one per core)}
 ${extra_help-}
 Training options are those of \`zfaudio train\`, for example: -- --train.max_steps 1000 --model.hidden_size 256
 A run that was stopped is continued. To start over, which deletes its checkpoints: -- --overwrite
