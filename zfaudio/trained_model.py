@@ -110,7 +110,7 @@ class TrainedModel(Generic[Output]):
         parameters = sum(weights.numel() for weights in model.parameters())
         return (
             f"TrainedModel({self.checkpoint.config.model.name}, {parameters / 1e6:.2f} M parameters, "
-            f"{describe_frames(manifest)}, step {self.checkpoint.step})"
+            f"{frames_in_short(manifest)}, step {self.checkpoint.step})"
         )
 
     def sample(
@@ -128,7 +128,7 @@ class TrainedModel(Generic[Output]):
             num: how many.
             seconds: of speech: length of each waveform, rounded to whole frames; 3 by default.
             seed: seed of all draws. Sample i depends on the seed and on i, not on `num`.
-            temperature: factor on the deviations with which latents and frames are drawn; 0 takes the mean.
+            temperature: how freely latents and frames are drawn; 0 takes what is most probable.
             observation_temperature: the same for the frames only.
             words: the most words of a sentence, with its end.
         """
@@ -155,7 +155,7 @@ class TrainedModel(Generic[Output]):
             seconds: of speech: length of each continuation, rounded to whole frames; 3 by default.
             num: number of continuations.
             seed: seed of all draws.
-            temperature: factor on the deviations with which latents and frames are drawn; 0 takes the mean.
+            temperature: how freely latents and frames are drawn; 0 takes what is most probable.
             observation_temperature: the same for the frames only.
             words: the most words of a sentence, with its end.
 
@@ -179,7 +179,7 @@ class TrainedModel(Generic[Output]):
             recording: what to reconstruct; speech of at least one frame. Of a split, each of the first `num` once.
             num: number of reconstructions, each as long as what is given.
             seed: seed of all draws.
-            temperature: factor on the deviations with which latents and frames are drawn; 0 takes the mean.
+            temperature: how freely latents and frames are drawn; 0 takes what is most probable.
             observation_temperature: the same for the frames only.
 
         Raises:
@@ -304,7 +304,7 @@ class TrainedModel(Generic[Output]):
         return cast(Output, pictures.view(Pictures))
 
 
-def describe_frames(manifest: Manifest) -> str:
+def frames_in_short(manifest: Manifest) -> str:
     """What the frames of shards are, in words."""
     if manifest.kind == "tokens":
         return f"words of a vocabulary of {len(manifest.vocabulary)}"
