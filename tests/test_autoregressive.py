@@ -224,7 +224,7 @@ def test_draws_have_the_first_two_moments_of_the_density_that_scores_them(likeli
 
 
 @likelihoods
-def test_at_temperature_zero_each_sample_is_the_mean_given_those_before_it(likelihood):
+def test_at_temperature_zero_each_sample_is_the_most_probable_given_those_before_it(likelihood):
     head = build(settings(likelihood), quantizer=Quantizer(3.0, 700.0))
     density = density_of(head, 4)
     drawn = density.at(torch.randn(4, head.noise_size, dtype=torch.float64), temperature=0.0)

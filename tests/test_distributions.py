@@ -260,26 +260,34 @@ def test_draws_from_a_mixture_of_logistics_have_the_probabilities_of_their_integ
     assert torch.corrcoef(draws.T)[0, 1].abs() < 4 / math.sqrt(n)  # each sample has its own component
 
 
-def test_at_temperature_zero_a_draw_is_the_mean():
+def test_at_temperature_zero_a_draw_is_the_mean_of_the_heaviest_component():
     noise = torch.randn(50, 4, dtype=torch.float64)
     gaussians = random_gaussian_mixture(1, 1, 3, 2)
-    mean = (torch.softmax(gaussians.logits, -1).unsqueeze(-1) * gaussians.components.mean).sum(1)
-    torch.testing.assert_close(gaussians.at(noise, 0.0), mean.expand(50, 2))
+    heaviest = gaussians.components.mean[0, gaussians.logits.argmax()]
+    torch.testing.assert_close(gaussians.at(noise, 0.0), heaviest.expand(50, 2))
     logistics = random_logistic_mixture(1, 2, 3, Quantizer(3.0, 500.0))
-    mean = (torch.softmax(logistics.logits, -1) * logistics.mean).sum(-1)
+    mean = logistics.mean.gather(-1, logistics.logits.argmax(-1, keepdim=True)).squeeze(-1)
     torch.testing.assert_close(logistics.at(noise, 0.0), logistics.quantizer.round(mean).expand(50, 2))
 
 
-def test_temperature_scales_a_draws_distance_from_the_mean():
-    noise = torch.randn(50, 4, dtype=torch.float64)
-    gaussians = random_gaussian_mixture(1, 1, 3, 2)
-    mean = gaussians.at(noise, 0.0)
-    torch.testing.assert_close(gaussians.at(noise, 0.3) - mean, 0.3 * (gaussians.at(noise) - mean))
-    logistics = random_logistic_mixture(1, 2, 3, Quantizer(3.0, 500.0))
-    mean, step = logistics.at(noise, 0.0), logistics.quantizer.step
-    torch.testing.assert_close(
-        logistics.at(noise, 0.3) - mean, 0.3 * (logistics.at(noise) - mean), atol=1.01 * step, rtol=0
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.5])
+def test_temperature_sharpens_the_weights_of_a_mixture_and_scales_its_components(temperature):
+    n, quantizer = 200_000, Quantizer(3.0, 500.0)
+    logits, means = torch.tensor([0.0, 1.0, -0.5]).double(), torch.tensor([-20.0, 0.0, 20.0]).double()
+    logistics = LogisticMixture(
+        logits.expand(n, 1, 3), means.expand(n, 1, 3), torch.full((n, 1, 3), math.log(0.5)).double(), quantizer
     )
+    components = DiagonalGaussian(means.view(3, 1).expand(n, 3, 1), torch.full((n, 3, 1), 2 * math.log(0.5)).double())
+    gaussians = GaussianMixture(logits.expand(n, 3), components)
+    noise = torch.randn(n, 2, dtype=torch.float64)
+    expected = torch.softmax(logits / temperature, -1)
+    for mixture, deviation in ((logistics, 0.5 * math.pi / math.sqrt(3)), (gaussians, 0.5)):
+        draws = mixture.at(noise, temperature).squeeze(-1)
+        chosen = (draws.unsqueeze(-1) - means).abs().argmin(-1)
+        found = torch.bincount(chosen, minlength=3) / n
+        torch.testing.assert_close(found.double(), expected, atol=0.006, rtol=0)
+        spread = (draws - means[chosen]).square().mean().sqrt().item()
+        assert spread == pytest.approx(temperature * deviation, rel=0.02)
 
 
 def test_draws_stay_within_16_bits():

@@ -115,15 +115,15 @@ class GaussianMixture:
         """The draw [..., size] to which standard normal `noise` [..., 2 * size] is mapped.
 
         The first number of the noise chooses the component, and its second half gives the draw from it; the rest is not
-        used. `temperature` scales the distance of the draw from the mean of the mixture.
+        used. For `temperature`, see `choose_component`; it also scales the deviation of the component.
         """
-        chosen = choose_component(self.logits, torch.special.ndtr(noise[..., :1])).unsqueeze(-1)  # [..., 1, 1]
+        uniform = torch.special.ndtr(noise[..., :1])
+        chosen = choose_component(self.logits, uniform, temperature).unsqueeze(-1)  # [..., 1, 1]
         index = chosen.expand(*chosen.shape[:-1], self.components.mean.shape[-1])
         mean = torch.take_along_dim(self.components.mean, index, -2).squeeze(-2)
         deviation = torch.take_along_dim(self.components.deviation, index, -2).squeeze(-2)
-        draw = mean + deviation * noise.chunk(2, dim=-1)[1]
-        center = (torch.softmax(self.logits, -1).unsqueeze(-1) * self.components.mean).sum(-2)
-        return center + temperature * (draw - center)
+        draw: Tensor = mean + temperature * deviation * noise.chunk(2, dim=-1)[1]
+        return draw
 
 
 @dataclass
@@ -182,8 +182,8 @@ class LogisticMixture:
     def at(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """The draw [..., size], standardized integers, to which standard normal `noise` [..., 2 * size] is mapped.
 
-        The first half of the noise chooses the components, and the second gives the draws from them. `temperature`
-        scales the distance of a draw from the mean of its mixture, before it is rounded.
+        The first half of the noise chooses the components, and the second gives the draws from them. For `temperature`,
+        see `choose_component`; it also scales the component, before the draw is rounded.
         """
         choice, deviate = noise.chunk(2, dim=-1)  # [..., size] each
         uniform = torch.special.ndtr(choice)
@@ -193,14 +193,12 @@ class LogisticMixture:
             stays = (uniform - OFF_GRID) / (1 - OFF_GRID)
             uniform = torch.where(leaves, uniform / OFF_GRID, torch.where(self.grid > 1, stays, uniform))
             grid = torch.where(leaves, 1, self.grid)
-        index = choose_component(self.logits, uniform.unsqueeze(-1))
+        index = choose_component(self.logits, uniform.unsqueeze(-1), temperature)
         mean = torch.take_along_dim(self.mean, index, -1).squeeze(-1)
         scale = torch.exp(torch.take_along_dim(self.log_scale, index, -1).squeeze(-1))
         # The logistic's quantile at Phi(deviate), from the logarithms of both tails so that neither rounds to 0.
-        draw = mean + scale * (torch.special.log_ndtr(deviate) - torch.special.log_ndtr(-deviate))
-        center = (torch.softmax(self.logits, -1) * self.mean).sum(-1)
-        draw = center + temperature * (draw - center)
-        return self._nearest(draw, grid)
+        logistic = torch.special.log_ndtr(deviate) - torch.special.log_ndtr(-deviate)
+        return self._nearest(mean + temperature * scale * logistic, grid)
 
     def _nearest(self, samples: Tensor, grid: Tensor | float) -> Tensor:
         """The values of the grid nearest to samples [..., size]."""
@@ -247,14 +245,18 @@ class Categorical:
 
         `temperature` divides the logits; at 0 the draw is the most probable id.
         """
-        if temperature == 0:
-            return self.logits.argmax(-1).to(self.logits.dtype)
         uniform = torch.special.ndtr(noise.double()).unsqueeze(-1)  # in float32, sums over a vocabulary lose the rare
-        return choose_component(self.logits.double() / temperature, uniform).squeeze(-1).to(self.logits.dtype)
+        return choose_component(self.logits.double(), uniform, temperature).squeeze(-1).to(self.logits.dtype)
 
 
-def choose_component(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The component [..., 1] that numbers between 0 and 1, [..., 1], choose, given `logits` [..., components]."""
-    cumulative = torch.softmax(logits, -1).cumsum(-1)
+def choose_component(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:
+    """The component [..., 1] that numbers between 0 and 1, [..., 1], choose, given `logits` [..., components].
+
+    `temperature` divides the logits; at 0 the component is the most probable one. In a mixture of samples the choice is
+    often between a glottal pulse and none: of two draws, either is speech, and what lies between them is not.
+    """
+    if temperature == 0:
+        return logits.argmax(-1, keepdim=True)
+    cumulative = torch.softmax(logits / temperature, -1).cumsum(-1)
     index: Tensor = (uniform > cumulative).sum(-1, keepdim=True)
     return index.clamp(max=logits.shape[-1] - 1)

@@ -57,9 +57,10 @@ def generate(
         seconds: of speech: length of each sample, or of each continuation without its prompt, rounded to whole frames;
             3 by default. A reconstruction is as long as its recording.
         words: the most words of a sentence, with its end.
-        temperature: factor on the deviations with which latents and frames are drawn; with 0 the mean is taken.
-        latent_temperature: the same factor for the latents only; by default `temperature`.
-        observation_temperature: the same factor for the frames only; by default `temperature`.
+        temperature: how freely latents and frames are drawn: 1 as the model has it, 0 for what is most probable. It
+            scales deviations, and divides the logits of alternatives: words, pixels, components of a mixture.
+        latent_temperature: the same for the latents only; by default `temperature`.
+        observation_temperature: the same for the frames only; by default `temperature`.
         seed: seed of all random draws.
         prompt: what to continue. A recording of any format, sample rate and number of channels; a picture file, of
             which the upper half is kept; the first words of a sentence; or for pictures and sentences a split, such as

@@ -56,8 +56,8 @@ def interpolate(
             after the first. By default a sample of the model.
         last: where to end, likewise.
         steps: number of mixtures, with both ends.
-        temperature: factor on the deviations with which frames are drawn, from the same random numbers in all steps; 0
-            takes the mean, or the most probable value. By default 1 for speech and 0 otherwise.
+        temperature: how freely frames are drawn, from the same random numbers in all steps; 0 takes what is most
+            probable. By default 1 for speech and 0 otherwise.
         seed: seed of all random draws.
         shards: folder or address of the shards of the split; by default those that the model was trained on, if they
             were named on this machine before.

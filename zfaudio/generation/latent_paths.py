@@ -78,7 +78,7 @@ def decode(model: FrameModel, paths: Tensor, temperature: float, seed: int) -> I
     Args:
         model: the model, in evaluation mode.
         paths: z_t of each, [paths, frames, latent].
-        temperature: of the frames; 0 takes the mean, or the most probable value.
+        temperature: of the frames; 0 takes what is most probable.
         seed: of the frames' noise, which is the same for all paths.
     """
     count = len(paths)

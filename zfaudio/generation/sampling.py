@@ -30,7 +30,7 @@ FrameRecorder = Recorder[tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Temperatures:
-    """Factors on the deviations with which latents and frames are drawn; with 0 the mean is taken."""
+    """How freely latents and frames are drawn: factors on deviations, divisors of logits; 0 takes the most probable."""
 
     latent: float = 1.0
     observation: float = 1.0

@@ -167,7 +167,11 @@ def _softmax(logits, weights):
 
 
 @njit(cache=True, nogil=True)
-def _choose(weights, uniform):
+def _choose(logits, uniform, temperature, weights):
+    """Twin of `choose_component` in distributions.py; `weights` is room for the result."""
+    if temperature == 0:
+        return np.argmax(logits)
+    _softmax(logits / temperature, weights)
     cumulative = 0.0
     chosen = 0
     for c in range(len(weights)):
@@ -192,10 +196,7 @@ def _draw_level(parameters, center, log_scale, mean, deviation, uniform, tempera
         weights[c] = parameters[2 + c] + LOG_WIDTHS[c] - distance - 2 * math.log1p(math.exp(-distance))
     if np.isnan(weights.sum()):
         return math.nan
-    chosen = np.argmax(weights)
-    if temperature > 0:
-        _softmax(weights / temperature, weights)
-        chosen = _choose(weights, uniform)
+    chosen = _choose(weights, uniform, temperature, np.empty(CODES))
     return (LEVELS[chosen] - mean) / deviation
 
 
@@ -210,8 +211,7 @@ def draw_sample(parameters, likelihood, origin, level, grid, choice, deviate, te
     if kind == GAUSSIAN:
         log_variance = _log_add_exp(parameters[1] + 2 * math.log(level), min_log_variance)
         center = origin + parameters[0] * level
-        draw = center + math.exp(0.5 * log_variance) * deviate
-        return center + temperature * (draw - center)
+        return center + temperature * math.exp(0.5 * log_variance) * deviate
     if kind == MULAW:
         center, log_scale = origin + parameters[0] * level, max(parameters[1] + math.log(level), min_log_scale)
         return _draw_level(parameters, center, log_scale, mean, deviation, choice, temperature)
@@ -222,17 +222,12 @@ def draw_sample(parameters, likelihood, origin, level, grid, choice, deviate, te
             choice = (choice - OFF_GRID) / (1 - OFF_GRID)
     means = parameters[components : 2 * components]
     scales = parameters[2 * components :]
-    _softmax(parameters[:components], weights)
-    center = 0.0
-    for c in range(components):
-        center += weights[c] * (origin + means[c] * level)
-    chosen = _choose(weights, choice)
+    chosen = _choose(parameters[:components], choice, temperature, weights)
     if kind == GAUSSIAN_MIXTURE:
         scale = math.exp(0.5 * _log_add_exp(scales[chosen] + 2 * math.log(level), min_log_variance))
     else:
         scale = math.exp(max(scales[chosen] + math.log(level), min_log_scale))
-    draw = origin + means[chosen] * level + scale * deviate
-    draw = center + temperature * (draw - center)
+    draw = origin + means[chosen] * level + temperature * scale * deviate
     if kind == LOGISTIC_MIXTURE:
         lowest = -32768.0
         highest = math.floor(32767.0 / grid) * grid

@@ -105,7 +105,7 @@ def draw_samples(
         grid: of the samples before the first, [batch]; see LogisticMixture.
         noise: [batch, samples, 1], or for a mixture [batch, samples, 2], of which the first number chooses the
             component and the second is for the draw from it.
-        temperature: scales the distance of each draw from the mean.
+        temperature: how freely samples are drawn, see distributions.py.
 
     Returns:
         [batch, samples].

@@ -242,7 +242,7 @@ def add_seconds() -> gr.Slider:
 
 
 def add_temperature() -> gr.Slider:
-    """The factor on the deviations with which latents and frames are drawn."""
+    """How freely latents and frames are drawn."""
     return gr.Slider(0, 1.5, value=1, step=0.05, label="Temperature")
 
 
