@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import torchaudio.functional
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
-from speech import framed, write_corpus
+from speech import framed
 
 import zfaudio
 from zfaudio.config import DataConfig, FrameDensityConfig
@@ -218,30 +217,16 @@ def test_a_sample_that_is_no_level_is_found_in_shards():
 # Shards, and what a model hears
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    write_corpus(folder, speakers=4, recordings=3)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def shards(corpus, tmp_path_factory) -> str:
-    out = tmp_path_factory.mktemp("shards") / "mulaw"
-    zfaudio.shard(corpus, out, frame_size=20, encoding="mulaw")
-    return str(out)
-
-
-def test_shards_hold_the_levels_of_the_recordings_and_say_so(corpus, shards, tmp_path):
-    zfaudio.shard(corpus, tmp_path / "linear", frame_size=20)
-    manifest, linear = read_manifest(shards), read_manifest(tmp_path / "linear")
+def test_shards_hold_the_levels_of_the_recordings_and_say_so(spoken_corpus, mulaw_shards, tmp_path):
+    zfaudio.shard(spoken_corpus, tmp_path / "linear", frame_size=20)
+    manifest, linear = read_manifest(mulaw_shards), read_manifest(tmp_path / "linear")
     assert (manifest.encoding, linear.encoding) == ("mulaw", "linear")
     assert "encoding" not in json.loads((tmp_path / "linear/manifest.json").read_text())
     assert manifest.observation == MuLaw(manifest.mean, manifest.deviation)
     assert manifest.fingerprint != linear.fingerprint
     values = []
     for ours, theirs in zip(
-        read_utterances(shards, "train"), read_utterances(tmp_path / "linear", "train"), strict=True
+        read_utterances(mulaw_shards, "train"), read_utterances(tmp_path / "linear", "train"), strict=True
     ):
         assert np.array_equal(ours.frames, to_levels(theirs.frames))
         values.append(ours.frames)
@@ -249,7 +234,7 @@ def test_shards_hold_the_levels_of_the_recordings_and_say_so(corpus, shards, tmp
     assert manifest.mean == pytest.approx(together.mean())
     assert manifest.deviation == pytest.approx(together.std())
     with pytest.raises(UserError, match="holds shards of other recordings or settings"):
-        zfaudio.shard(corpus, tmp_path / "linear", frame_size=20, encoding="mulaw")
+        zfaudio.shard(spoken_corpus, tmp_path / "linear", frame_size=20, encoding="mulaw")
 
 
 @pytest.mark.parametrize("dequantize", [False, True])
@@ -264,9 +249,9 @@ def test_a_model_hears_levels_alone_whatever_it_is_given(dequantize):
     assert not np.array_equal(integers, utterance.frames)
 
 
-def test_damaged_shards_of_mulaw_are_refused(shards, tmp_path):
+def test_damaged_shards_of_mulaw_are_refused(mulaw_shards, tmp_path):
     utterance = FramedUtterance("a", "s", 0.0, 40, np.full((2, 20), 5, np.int16))
-    manifest = read_manifest(shards)
+    manifest = read_manifest(mulaw_shards)
     with (tmp_path / "valid-000000.tar").open("wb") as stream:
         digest = write_shard(stream, [utterance])
     part = manifest.splits["valid"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_runs import run_here, small_run
-from speech import speech, write_corpus
+from speech import speech
 
 import zfaudio
 from zfaudio.corpus.audio import write_wav
@@ -21,41 +21,27 @@ MULAW = {"model__likelihood": "mulaw", "model__head": "autoregressive", "model__
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    write_corpus(folder, speakers=4, recordings=3)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def shards(corpus, tmp_path_factory) -> str:
-    out = tmp_path_factory.mktemp("shards") / "mulaw"
-    zfaudio.shard(corpus, out, frame_size=20, encoding="mulaw")
-    return str(out)
-
-
-@pytest.fixture(scope="module")
-def exp(shards, tmp_path_factory) -> Path:
+def exp(mulaw_shards, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("exp") / "mulaw"
-    run_here(small_run(shards, "rnn", **MULAW), folder)
+    run_here(small_run(mulaw_shards, "rnn", **MULAW), folder)
     zfaudio.evaluate(folder, json=folder / "results/test.json", device="cpu")
     return folder
 
 
-def test_a_result_says_that_its_bits_are_those_of_mulaw(exp, shards, capsys):
+def test_a_result_says_that_its_bits_are_those_of_mulaw(exp, mulaw_shards, capsys):
     result = zfaudio.evaluate(exp, device="cpu")
     said = capsys.readouterr().out
     assert result.encoding == "mulaw"
     assert f"bits per sample of 8-bit mu-law    {result.bits_per_sample:.3f}" in said
     assert "FLAC" not in said
     assert "16-bit sample  " not in said
-    deviation = read_manifest(shards).deviation
+    deviation = read_manifest(mulaw_shards).deviation
     nats = result.nats_per_frame / 20 - math.log(deviation)
     assert result.bits_per_sample == pytest.approx(-nats / math.log(2))
     assert result.bits_per_sample < 8 + 1
     assert result.references is None
     assert "references" not in json.loads((exp / "results/test.json").read_text())
-    codes = np.concatenate([encode(one.frames)[1:].ravel() for one in read_utterances(shards, "test")])
+    codes = np.concatenate([encode(one.frames)[1:].ravel() for one in read_utterances(mulaw_shards, "test")])
     shares = np.unique(codes, return_counts=True)[1] / len(codes)
     entropy = -(shares * np.log2(shares)).sum()
     assert (math.log(deviation) - result.iid_levels_nats_per_frame / 20) / math.log(2) == pytest.approx(entropy)
@@ -63,8 +49,8 @@ def test_a_result_says_that_its_bits_are_those_of_mulaw(exp, shards, capsys):
     assert read_result(exp / "results/test.json") == result
 
 
-def test_training_begins_with_what_levels_cost_without_a_model(shards, tmp_path, capsys):
-    run_here(small_run(shards, "rnn", **MULAW), tmp_path / "exp")
+def test_training_begins_with_what_levels_cost_without_a_model(mulaw_shards, tmp_path, capsys):
+    run_here(small_run(mulaw_shards, "rnn", **MULAW), tmp_path / "exp")
     said = capsys.readouterr().out
     assert "by i.i.d. levels (" in said
     assert "bits a sample of 8-bit mu-law)" in said
@@ -81,16 +67,16 @@ def test_every_sample_that_is_generated_is_a_level(exp):
     assert score.nats == pytest.approx(model.score((to_levels(speech(2000)), 16000)).nats)
 
 
-def test_a_model_of_mulaw_scores_no_16_bit_shards_and_the_other_way_round(exp, corpus, tmp_path):
-    zfaudio.shard(corpus, tmp_path / "linear", frame_size=20)
+def test_a_model_of_mulaw_scores_no_16_bit_shards_and_the_other_way_round(exp, spoken_corpus, tmp_path):
+    zfaudio.shard(spoken_corpus, tmp_path / "linear", frame_size=20)
     with pytest.raises(UserError, match=r"shards of encoding linear, but .* was trained on mulaw; .*--encoding mulaw"):
         zfaudio.evaluate(exp, shards=tmp_path / "linear", device="cpu")
     with pytest.raises(UserError, match="--dequantize true: for 16-bit samples"):
         zfaudio.evaluate(exp, dequantize=True, device="cpu")
 
 
-def test_tables_keep_bits_of_mulaw_and_of_16_bits_apart(exp, corpus, tmp_path, capsys):
-    zfaudio.shard(corpus, tmp_path / "shards", frame_size=20)
+def test_tables_keep_bits_of_mulaw_and_of_16_bits_apart(exp, spoken_corpus, tmp_path, capsys):
+    zfaudio.shard(spoken_corpus, tmp_path / "shards", frame_size=20)
     linear = tmp_path / "linear"
     run_here(small_run(str(tmp_path / "shards"), "rnn", model__likelihood="logistic_mixture"), linear)
     zfaudio.evaluate(linear, json=linear / "results/test.json", device="cpu")
@@ -112,16 +98,16 @@ def test_tables_keep_bits_of_mulaw_and_of_16_bits_apart(exp, corpus, tmp_path, c
     assert "bits/mu-law" not in capsys.readouterr().out
 
 
-def test_a_page_says_which_bits_it_shows(exp, shards):
-    zfaudio.report(exp, shards=shards)
+def test_a_page_says_which_bits_it_shows(exp, mulaw_shards):
+    zfaudio.report(exp, shards=mulaw_shards)
     page = (exp / "report.html").read_text()
     assert "bits per sample of 8-bit mu-law" in page
     assert "bits per 16-bit sample" not in page
     assert "i.i.d. levels" in page
 
 
-def test_latents_of_a_model_of_mulaw_have_no_gaussian_beside_them(shards, tmp_path):
-    run_here(small_run(shards, "zforcing", **MULAW), tmp_path / "exp")
+def test_latents_of_a_model_of_mulaw_have_no_gaussian_beside_them(mulaw_shards, tmp_path):
+    run_here(small_run(mulaw_shards, "zforcing", **MULAW), tmp_path / "exp")
     result = zfaudio.latents(tmp_path / "exp", device="cpu")
     assert (result.encoding, result.iid_gaussian_nats_per_frame) == ("mulaw", None)
 
