@@ -1,8 +1,4 @@
-"""Prepare a corpus by its name with lhotse: write OUT/{train,valid,test} with lhotse's manifests. No audio is copied.
-
-Beside the manifests, each folder has `text`, and `ctm` with the place of each word if lhotse knows it, for
-`zfaudio quality --words`.
-"""
+"""Prepare a corpus by its name with lhotse: write lhotse's manifests to OUT/{train,valid,test}. No audio is copied."""
 
 import importlib
 import inspect
@@ -13,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from zfaudio.command import run_command
-from zfaudio.corpus.kaldi import format_seconds
 from zfaudio.corpus.lhotse import read_manifests
 from zfaudio.corpus.splits import SPLITS, describe, named_parts, split_at_random
 from zfaudio.errors import UserError
-from zfaudio.files import whole_file, write_text
+from zfaudio.files import whole_file
 from zfaudio.text import printable
 
-FILES = ("recordings.jsonl.gz", "supervisions.jsonl.gz", "text", "ctm")
+FILES = ("recordings.jsonl.gz", "supervisions.jsonl.gz")
 
 
 @dataclass(frozen=True)
@@ -238,7 +233,7 @@ def cut_off(supervisions: Sequence[Any], fractions: Mapping[str, float], seed: i
 
 
 def write_split(folder: Path, supervisions: Iterable[Any], recordings: Mapping[str, Any]) -> None:
-    """Write the manifests, `text` and `ctm` of a split, and print what is in it. An empty split has no files.
+    """Write the manifests of a split, and print what is in it. An empty split has no files.
 
     Args:
         folder: where to write.
@@ -259,23 +254,7 @@ def write_split(folder: Path, supervisions: Iterable[Any], recordings: Mapping[s
     for name, content in sets.items():
         with whole_file(folder / name) as part:
             content.to_file(part)
-    texts = [f"{one.id} {' '.join((one.text or '').split())}".rstrip() for one in ordered]
-    write_text(folder / "text", "".join(f"{text}\n" for text in texts))
-    ctm = "".join(line for one in ordered for line in ctm_lines(one))
-    if ctm:
-        write_text(folder / "ctm", ctm)
     print(f"{folder.name}: {describe(read_manifests(folder))}")
-
-
-def ctm_lines(supervision: Any) -> list[str]:
-    """The lines of a supervision in NIST's ctm format, if its words are aligned; times count from its start."""
-    words = (supervision.alignment or {}).get("word", [])
-    return [
-        f"{supervision.id} 1 {format_seconds(word.start - supervision.start)} {format_seconds(word.duration)} "
-        f"{word.symbol}\n"
-        for word in words
-        if word.symbol.strip()
-    ]
 
 
 def names() -> str:

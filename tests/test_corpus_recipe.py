@@ -1,5 +1,7 @@
 """Corpora by name: small layouts made like each corpus, prepared by lhotse, to shards."""
 
+import gzip
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from zfaudio.data.shard import shard
 from zfaudio.data.shard_reader import read_utterances
 from zfaudio.errors import UserError
 from zfaudio.evaluation.ctm import TimedLabel
+from zfaudio.evaluation.lhotse_labels import read_aligned
 from zfaudio.evaluation.word_labels import read_words
 
 pytest.importorskip("lhotse", reason="lhotse is an extra: pip install 'zfaudio[lhotse]'")
@@ -148,9 +151,8 @@ def test_a_corpus_becomes_shards_with_the_splits_of_the_field_or_else_ours(tmp_p
     assert {name: split.utterances for name, split in manifest.splits.items()} == expected
     assert not (tmp_path / "shards" / "rejects.txt").read_text()
     for split in expected:
-        text = (tmp_path / "data" / split / "text").read_text(encoding="utf-8").splitlines()
         found = {one.id for one in read_utterances(tmp_path / "shards", split)}
-        assert {line.split()[0] for line in text} == found
+        assert set(supervision_ids(tmp_path / "data" / split)) == found
 
 
 def test_every_corpus_of_the_table_has_a_layout_here() -> None:
@@ -186,21 +188,22 @@ def test_manifests_of_an_earlier_run_do_not_stay(tmp_path: Path) -> None:
     ljspeech(tmp_path / "other")
     corpus("ljspeech", tmp_path / "other", tmp_path / "data", test_fraction=0.0)
     assert not list((tmp_path / "data" / "test").iterdir())
-    assert not (tmp_path / "data" / "train" / "ctm").exists()
+    assert read_aligned(tmp_path / "data" / "train", "word") == {}
 
 
 def test_a_recording_that_is_gone_does_not_lose_the_others(tmp_path: Path) -> None:
     ljspeech(tmp_path / "corpus")
     corpus("ljspeech", tmp_path / "corpus", tmp_path / "data")
-    gone = next(iter(read_manifest_ids(tmp_path / "data" / "train")))
+    gone = supervision_ids(tmp_path / "data" / "train")[0]
     (tmp_path / "corpus" / "wavs" / f"{gone}.wav").unlink()
     shard(tmp_path / "data", tmp_path / "shards")
     assert read_manifest(tmp_path / "shards").splits["train"].utterances == 5
     assert (tmp_path / "shards" / "rejects.txt").read_text().startswith(f"{gone}\tno such file")
 
 
-def read_manifest_ids(folder: Path) -> list[str]:
-    return [line.split()[0] for line in (folder / "text").read_text().splitlines()]
+def supervision_ids(folder: Path) -> list[str]:
+    with gzip.open(folder / "supervisions.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line)["id"] for line in lines]
 
 
 # What is wrong
