@@ -290,6 +290,12 @@ def test_temperature_sharpens_the_weights_of_a_mixture_and_scales_its_components
         assert spread == pytest.approx(temperature * deviation, rel=0.02)
 
 
+def test_at_the_smallest_temperature_the_heaviest_component_is_chosen():
+    logits = torch.tensor([-3.0, 5.0, 2.0])
+    drawn = Categorical(logits.expand(20, 1, 3)).at(torch.randn(20, 1), 5e-324)
+    assert torch.equal(drawn, torch.ones(20, 1))
+
+
 def test_draws_stay_within_16_bits():
     quantizer = Quantizer(3.0, 500.0)
     shape = (1, 1, 1)

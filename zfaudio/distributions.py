@@ -257,6 +257,7 @@ def choose_component(logits: Tensor, uniform: Tensor, temperature: float = 1.0) 
     """
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    cumulative = torch.softmax(logits / temperature, -1).cumsum(-1)
+    below = logits - logits.amax(-1, keepdim=True)  # so that no temperature, however small, makes them infinite
+    cumulative = torch.softmax(below / temperature, -1).cumsum(-1)
     index: Tensor = (uniform > cumulative).sum(-1, keepdim=True)
     return index.clamp(max=logits.shape[-1] - 1)

@@ -156,11 +156,11 @@ def leaky_relu(values, slope):
 
 
 @njit(cache=True, nogil=True)
-def _softmax(logits, weights):
+def _softmax(logits, temperature, weights):
     largest = logits.max()
     total = 0.0
     for c in range(len(logits)):
-        weights[c] = math.exp(logits[c] - largest)
+        weights[c] = math.exp((logits[c] - largest) / temperature)
         total += weights[c]
     for c in range(len(logits)):
         weights[c] /= total
@@ -171,7 +171,7 @@ def _choose(logits, uniform, temperature, weights):
     """Twin of `choose_component` in distributions.py; `weights` is room for the result."""
     if temperature == 0:
         return np.argmax(logits)
-    _softmax(logits / temperature, weights)
+    _softmax(logits, temperature, weights)
     cumulative = 0.0
     chosen = 0
     for c in range(len(weights)):
