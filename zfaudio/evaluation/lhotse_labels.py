@@ -53,7 +53,7 @@ def read_aligned(path: Path, kind: str) -> Alignment:
     return alignment
 
 
-def read_texts(path: Path) -> dict[str, str]:
+def read_transcripts(path: Path) -> dict[str, str]:
     """The texts of the utterances that have one. Raises UserError if a manifest cannot be read."""
     texts = {}
     for _, utterance, _, parts in spoken(path):

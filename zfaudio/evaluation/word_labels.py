@@ -13,7 +13,7 @@ from zfaudio.data.manifest import Manifest
 from zfaudio.data.shard_reader import read_shard
 from zfaudio.errors import UserError
 from zfaudio.evaluation.ctm import Alignment, TimedLabel, read_ctm
-from zfaudio.evaluation.lhotse_labels import read_aligned, read_texts
+from zfaudio.evaluation.lhotse_labels import read_aligned, read_transcripts
 from zfaudio.seeds import derive_seed
 
 CTM = "ctm"
@@ -49,7 +49,7 @@ def read_words(folder: Path, split: str) -> Alignment:
     if table.is_file():
         texts = dict(read_table(table))
     elif is_manifest(directory):
-        table, texts = directory, read_texts(directory)
+        table, texts = directory, read_transcripts(directory)
     else:
         raise UserError(
             f"--words {folder}: neither {split}/{CTM} nor {split}/text nor manifests of lhotse in it; give what the "
