@@ -126,6 +126,19 @@ def test_help_imports_nothing_heavy(run: Run) -> None:
     assert finished.stderr.strip() == ""
 
 
+def test_generating_loads_neither_torchs_compiler_nor_scipys_filters(exp: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from zfaudio.cli import main; sys.argv[1:] = sys.argv[1].splitlines()\n"
+        "try: main()\n"
+        "finally: print(*{'torch', 'torch._dynamo', 'scipy.signal'} & set(sys.modules), file=sys.stderr)"
+    )
+    command = ["generate", str(exp), "--out", str(tmp_path), "--num", "1", "--seconds", "0.1", "--device", "cpu"]
+    arguments = [sys.executable, "-c", program, "\n".join(command)]
+    finished = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert finished.stderr.strip() == "torch"
+    assert (tmp_path / "sample-000.png").exists()  # with its spectrogram
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(run: Run, name: str) -> None:
     finished = run(name, "--help")

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import librosa
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -161,13 +160,14 @@ def spectrogram(waveform: Waveform, rate: int, deviation: float = 1.0) -> NDArra
     length = max(2, round(WINDOW_SECONDS * rate))
     hop = max(1, round(HOP_SECONDS * rate), len(waveform) // MAX_COLUMNS)
     size = 1 << (length - 1).bit_length()
-    window = librosa.filters.get_window("hann", length)
+    window = np.hanning(length + 1)[:-1]  # periodic, like librosa's, which would load all of SciPy's filters for it
+    before = (size - length) // 2
     windows = np.zeros((1 + len(waveform) // hop, size), np.float32)
     for column, center in zip(windows, range(0, len(waveform) + 1, hop), strict=True):
         first, last = max(0, center - size // 2), min(len(waveform), center + size // 2)
         offset = first - (center - size // 2)
         column[offset : offset + last - first] = waveform[first:last] / deviation
-    spectrum = np.fft.rfft(windows * librosa.util.pad_center(window, size=size).astype(np.float32))
+    spectrum = np.fft.rfft(windows * np.pad(window, (before, size - length - before)).astype(np.float32))
     return np.asarray(10 * np.log10(np.abs(spectrum.T) ** 2 / np.square(window).sum() + 1e-10), np.float32)
 
 

@@ -10,7 +10,7 @@ say where words end. The constants are chosen on the training strings of the Fre
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.signal import convolve, find_peaks
+import scipy  # which loads scipy.signal when it is first used: it takes most of a second
 
 SMOOTHING_SECONDS = 0.02  # of the energy
 STEP_SECONDS = 0.005
@@ -33,14 +33,16 @@ def find_edges(waveform: np.ndarray, rate: int) -> list[float]:
     step = round(STEP_SECONDS * rate)
     level = 10 * np.log10(1 + smooth_power(waveform, rate, SMOOTHING_SECONDS)[::step])  # above one 16-bit step, in dB
     distance = round(LEAST_DISTANCE_SECONDS / STEP_SECONDS)
-    dips, _ = find_peaks(-level, prominence=PROMINENCE_DB, distance=distance)
+    dips, _ = scipy.signal.find_peaks(-level, prominence=PROMINENCE_DB, distance=distance)
     return [0.0, *(float(dip) * step / rate for dip in dips), len(waveform) / rate]
 
 
 def smooth_power(waveform: np.ndarray, rate: int, seconds: float) -> np.ndarray:
     """The power of a waveform, int16 [samples], in a Hann window of some seconds around each sample, [samples]."""
     window = np.hanning(round(seconds * rate) + 2)[1:-1]
-    power: np.ndarray = convolve(np.square(waveform.astype(np.float64)), window / window.sum(), mode="same")
+    power: np.ndarray = scipy.signal.convolve(
+        np.square(waveform.astype(np.float64)), window / window.sum(), mode="same"
+    )
     return power.clip(0)  # a convolution by Fourier transforms may come out below zero in silence
 
 

@@ -51,7 +51,8 @@ def lstm_update(gate_sums: Tensor, cell: Tensor) -> State:
 
 def initialize_recurrent(weight: Tensor) -> None:
     """Initialize a recurrent weight [4 * hidden, hidden] as an orthogonal matrix, as published."""
-    nn.init.orthogonal_(weight)
+    if not weight.is_meta:  # where there is nothing to fill, and torch would load its compiler to find that out
+        nn.init.orthogonal_(weight)
 
 
 class LatentLSTMCell(nn.Module):
