@@ -13,4 +13,4 @@ settings.load_profile("zfaudio")
 _state = tempfile.TemporaryDirectory(prefix="zfaudio-tests-")
 os.environ["XDG_STATE_HOME"] = _state.name
 
-pytest_plugins = ["hub_fixtures", "mulaw_fixtures"]
+pytest_plugins = ["compare_fixtures", "hub_fixtures", "mulaw_fixtures"]
